@@ -1,0 +1,2 @@
+//! Keeps it fast.
+fn main() {}

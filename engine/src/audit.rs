@@ -1,0 +1,191 @@
+//! The audit event: one record a request, no secret by construction, enough to replay the decision.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::identity::{PrincipalKind, Scheme};
+use crate::refusal::Deciding;
+
+/// What happened to one request. Serialised as one line of JSON.
+///
+/// There is no field for query values, cookies, tokens or bodies, so they cannot get here by accident.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditEvent {
+    /// When the request line arrived, RFC 3339 in UTC with milliseconds.
+    pub time: String,
+    /// `request`, `control` (a verb on the control socket), `opening` (before an audited route forwards),
+    /// `summary` (early refusals counted together) or `security` (an event that no request carries alone).
+    pub kind: EventKind,
+    /// Our id of the request (UUID v7), also in the answer's `X-Request-Id`.
+    pub request_id: Uuid,
+    /// The W3C trace id, 32 hex digits.
+    pub trace_id: String,
+    /// Who sent it, from where.
+    pub client: ClientFacts,
+    /// Who was verified; absent before `identify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<PrincipalFacts>,
+    /// What was asked; absent where no request line could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<AskedFacts>,
+    /// The route that was matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteFacts>,
+    /// What was decided.
+    pub decision: DecisionFacts,
+    /// What the client received.
+    pub answer: AnswerFacts,
+    /// The upstream that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// Microseconds spent in each stage that ran, by stage name.
+    pub stages_us: Vec<(&'static str, u64)>,
+    /// What is worth an analyst's look: dropped headers, spoofed identities, panics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The kind of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A request on the data listener.
+    Request,
+    /// A verb on the control socket, or direct work on the store by the CLI.
+    Control,
+    /// An audited request that is about to be forwarded.
+    Opening,
+    /// Early refusals past their share, counted together.
+    Summary,
+    /// A security event that belongs to no single request.
+    Security,
+}
+
+/// The client's side of the connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientFacts {
+    /// The client's address: the peer, or what a trusted proxy says. Absent on the control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The peer of the connection, where it is not the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+    /// `User-Agent`, cut at 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+}
+
+/// The verified principal.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrincipalFacts {
+    /// What kind it is.
+    pub kind: PrincipalKind,
+    /// Its stable id.
+    pub id: Uuid,
+    /// Login or service name.
+    pub name: String,
+    /// How it was proved.
+    pub scheme: Scheme,
+    /// How strongly.
+    pub assurance: u8,
+    /// The public id of the session or key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<Uuid>,
+}
+
+/// The request line, without query values.
+#[derive(Clone, Debug, Serialize)]
+pub struct AskedFacts {
+    /// The method, cut at 32 bytes.
+    pub method: String,
+    /// The host asked for.
+    pub host: String,
+    /// The canonical path, or the raw one with unprintable bytes escaped when it was refused; cut at 2 KiB.
+    pub path: String,
+    /// Names of the query parameters, in order, at most 32.
+    pub query_names: Vec<String>,
+}
+
+/// The matched route.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteFacts {
+    /// The route as its file spells it: `GET /api/docs/:id`.
+    pub name: String,
+    /// The Cedar action.
+    pub action: String,
+    /// The Cedar resource.
+    pub resource: String,
+    /// Path parameters by name.
+    pub parameters: Vec<(String, String)>,
+    /// The limit class.
+    pub class: String,
+}
+
+/// What was decided and by what.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionFacts {
+    /// `permit`, `deny`, `error`, or `none` when no policy was asked.
+    pub outcome: Outcome,
+    /// The deciding policies, sorted by id.
+    pub deciding: Vec<Deciding>,
+    /// Ids of policies whose evaluation failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub erring: Vec<String>,
+    /// The digest of the bundle that decided, 64 hex digits.
+    pub bundle: String,
+    /// The refusal's code; absent when the request was forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<&'static str>,
+    /// The precise reason, for records only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The outcome of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// At least one policy permits and none forbids.
+    Permit,
+    /// A policy forbids, or none permits.
+    Deny,
+    /// A policy could not be evaluated.
+    Error,
+    /// Refused before any policy was asked.
+    None,
+}
+
+/// What went back.
+#[derive(Clone, Debug, Serialize)]
+pub struct AnswerFacts {
+    /// The status that the client was sent; 0 when it received none.
+    pub status: u16,
+    /// Body bytes received from the client.
+    pub bytes_in: u64,
+    /// Body bytes sent to the client.
+    pub bytes_out: u64,
+    /// Microseconds from the request line to the end of the answer.
+    pub total_us: u64,
+    /// `complete`, `client_gone`, `upstream_died`, `deadline`, `panic` or `protocol` (refused by the HTTP parser).
+    pub end: End,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The answer was sent whole.
+    Complete,
+    /// The client left before that.
+    ClientGone,
+    /// The upstream died under the answer.
+    UpstreamDied,
+    /// A deadline of the gateway cut it.
+    Deadline,
+    /// A stage panicked.
+    Panic,
+    /// The HTTP parser refused the bytes.
+    Protocol,
+}

@@ -1,0 +1,1 @@
+//! A bundle: everything that decides, parsed and checked as one.

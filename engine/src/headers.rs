@@ -1,0 +1,1 @@
+//! What headers may come in, and which are dropped in every spelling.

@@ -1,0 +1,94 @@
+//! Who is asking, once it has been verified.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::time::UnixMillis;
+
+/// The namespace of every principal's id: a principal is `UUIDv5(namespace, length-prefixed parts)`.
+const PRINCIPALS: Uuid = Uuid::from_u128(0x8c2f_6d1e_90a4_4c57_b3a8_5f0e_71d2_46c9);
+
+/// The issuer under which local accounts and services are named.
+pub const LOCAL_ISSUER: &str = "cedargate:local";
+
+/// Who a request comes from.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Nobody presented a credential.
+    Anonymous,
+    /// A verified person, service or operator.
+    Known(Arc<Principal>),
+}
+
+/// What kind of principal was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    /// A person.
+    User,
+    /// A program with an API key.
+    Service,
+    /// Whoever holds the control socket; the id is its user id on this machine.
+    Operator,
+}
+
+/// How a principal was proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// Our session cookie.
+    Session,
+    /// An API key, in `X-API-Key` or as bearer.
+    ApiKey,
+    /// The peer of the control socket, as the kernel tells it.
+    ControlSocket,
+}
+
+/// A verified principal: immutable, shared, versioned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Principal {
+    /// What kind it is.
+    pub kind: PrincipalKind,
+    /// Stable, never nil, never a provider's `sub` as it stands (see [`principal_id`]).
+    pub id: Uuid,
+    /// The name that people know it by: login or service name.
+    pub name: String,
+    /// Roles held directly.
+    pub roles: BTreeSet<String>,
+    /// Groups that it is a member of.
+    pub groups: BTreeSet<String>,
+    /// What an API key is restricted to: action names or `*`-suffixed prefixes. Empty for people.
+    pub scopes: BTreeSet<String>,
+    /// How it was proved.
+    pub scheme: Scheme,
+    /// 1: one factor; 2: two factors; 3: phishing-resistant. 0 never occurs.
+    pub assurance: u8,
+    /// When it was proved.
+    pub authenticated_at: UnixMillis,
+    /// The public id of the session or key that carries it.
+    pub credential_id: Option<Uuid>,
+    /// When the credential ends for good.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// The stable id of a principal.
+///
+/// The parts are length-prefixed, so that no choice of issuer and subject can spell another pair:
+/// a second provider can never assert the id of a principal of the first.
+#[must_use]
+pub fn principal_id(kind: PrincipalKind, issuer: &str, subject: &str) -> Uuid {
+    let kind = match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::Service => "service",
+        PrincipalKind::Operator => "operator",
+    };
+    let mut name = Vec::with_capacity(24 + kind.len() + issuer.len() + subject.len());
+    for part in [kind, issuer, subject] {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part.as_bytes());
+    }
+    Uuid::new_v5(&PRINCIPALS, &name)
+}

@@ -1,0 +1,19 @@
+//! Decides, and touches nothing.
+//!
+//! Canonical requests, routes, Cedar policies, limits, refusals and the audit event, as pure functions
+//! of their arguments: no clock, no randomness, no socket, no environment. The gateway asks; the tests
+//! replay. Useful as a library without the proxy.
+
+pub mod audit;
+pub mod authz;
+pub mod bundle;
+pub mod facts;
+pub mod headers;
+pub mod identity;
+pub mod limit;
+pub mod path;
+pub mod query;
+pub mod refusal;
+pub mod route;
+pub mod time;
+pub mod verify;

@@ -1,0 +1,1 @@
+//! GCRA arithmetic; the time is an argument.

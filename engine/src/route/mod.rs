@@ -1,0 +1,1 @@
+//! Routes: a path that none of them names is refused.

@@ -1,0 +1,1 @@
+//! Policy verbs as pure functions: check, matrix, tests.

@@ -1,0 +1,20 @@
+//! Speaks to the network and asks the others.
+//!
+//! A library besides the binary, so that tests reach the stages without a process between.
+
+pub mod admin;
+pub mod app;
+pub mod authn;
+pub mod bundle_dir;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod edge;
+pub mod logging;
+pub mod pages;
+pub mod pipeline;
+pub mod proxy;
+pub mod shutdown;
+pub mod snapshot;
+pub mod tls;

@@ -1,0 +1,2 @@
+//! The cedargate binary.
+fn main() {}

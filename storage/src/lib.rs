@@ -1,0 +1,1 @@
+//! Remembers: sessions, credentials, counters and the audit log.
