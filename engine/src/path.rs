@@ -13,3 +13,16 @@ impl CanonicalPath {
         &self.text
     }
 }
+
+/// Spellings that are refused unless a route allows them by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Leniencies {
+    /// `%2F` or `%5C` inside a segment; kept escaped.
+    pub encoded_slash: bool,
+    /// `;` inside a segment.
+    pub semicolon: bool,
+    /// `%25`: a percent sign that could be decoded twice.
+    pub encoded_percent: bool,
+    /// A query name that occurs more than once.
+    pub repeated_query: bool,
+}

@@ -1,1 +1,3 @@
 //! Remembers: sessions, credentials, counters and the audit log.
+
+pub mod sessions;

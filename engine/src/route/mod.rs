@@ -1,1 +1,141 @@
-//! Routes: a path that none of them names is refused.
+//! Routes: method and path to target, action and the credentials that are accepted.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::path::{CanonicalPath, Leniencies};
+
+/// One route, as its file declares it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The route as its file spells it: `GET /api/docs/:id`.
+    pub name: String,
+    /// The method; `GET` answers `HEAD` too.
+    pub method: Method,
+    /// The path pattern.
+    pub pattern: String,
+    /// The Cedar resource: `Module::"…"`.
+    pub module: Arc<str>,
+    /// Where a permitted request goes.
+    pub target: Target,
+    /// The Cedar action.
+    pub action: Arc<str>,
+    /// The credentials that are looked at.
+    pub accept: Accept,
+    /// The limit class.
+    pub class: Arc<str>,
+    /// Whether a refusal looks like an unrouted path.
+    pub conceal: bool,
+    /// Whether an opening record must be on disk before the request is forwarded.
+    pub audited: bool,
+    /// Whether the route is an upgrade to a WebSocket.
+    pub websocket: bool,
+    /// The bound of the request body in bytes, where it differs from the configured one.
+    pub body_bytes_max: Option<u64>,
+    /// Spellings of the path or query that are otherwise refused.
+    pub leniencies: Leniencies,
+    /// Whether a BotServer bearer beside a valid session is dropped instead of refused.
+    pub legacy_bearer_drop: bool,
+    /// Whether answers are user-made content and get `CSP: sandbox`.
+    pub sandbox: bool,
+    /// Whether `Service-Worker: script` requests are let through.
+    pub service_worker: bool,
+    /// Identity names that the client may send in the query.
+    pub client_sets: Vec<String>,
+    /// Declared query parameters.
+    pub query: Vec<(String, ParamType)>,
+    /// Cookies that go to the upstream.
+    pub cookies_up: Vec<String>,
+    /// Cookies that the upstream may set.
+    pub cookies_down: Vec<String>,
+    /// Headers with an underscore that are let through.
+    pub headers_allowed: Vec<String>,
+    /// Origins that a `destination` parameter or tail may point to; empty where there is none.
+    pub destinations: Vec<String>,
+    /// Whether the action is in `Action::"read"`.
+    pub read_only: bool,
+}
+
+/// Where a permitted request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A configured upstream, by name.
+    Upstream(Arc<str>),
+    /// One of the gateway's own pages.
+    Page(Page),
+}
+
+/// The gateway's own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Page {
+    /// The sign-in form.
+    SignIn,
+    /// What the form posts to.
+    SignInSubmit,
+    /// A page that asks whether to sign out.
+    SignOut,
+    /// What that page posts to.
+    SignOutSubmit,
+    /// Who the caller is, as JSON or as a page.
+    WhoAmI,
+    /// The public keys by which upstreams verify our Ed25519 identity (JWKS).
+    Keys,
+    /// The style sheet of the pages.
+    Style,
+}
+
+/// The credentials that a route looks at. Others that are presented are refused or ignored, never believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Accept {
+    /// Nobody in particular.
+    pub anonymous: bool,
+    /// Our session cookie.
+    pub session: bool,
+    /// An API key.
+    pub api_key: bool,
+}
+
+/// The type of a parameter: exactly one spelling of a value is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    /// Lower-case, hyphenated, 36 characters.
+    Uuid,
+    /// Decimal without sign or leading zero, at most `i64::MAX`.
+    Int,
+    /// One to 128 of `A-Z a-z 0-9 . _ -`, not starting with a dot.
+    Slug,
+    /// Any non-empty text.
+    Text,
+    /// One of a list.
+    Enum(Vec<String>),
+}
+
+/// A route that names this request, with its parameters checked and decoded.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Path parameters by name, decoded.
+    pub parameters: Vec<(Arc<str>, String)>,
+}
+
+/// All routes of a bundle, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+}
+
+impl RouteTable {
+    /// The route that names this method and path, if there is one.
+    #[must_use]
+    pub fn find(&self, _method: &Method, _path: &CanonicalPath) -> Option<RouteMatch> {
+        None
+    }
+
+    /// Every route, in file order.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+}
