@@ -1,0 +1,217 @@
+//! The types of [`super::Config`]'s fields: checked once, so that nothing inside checks them again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::limit::Rate;
+
+use super::origin::Origin;
+use super::secret::Secret;
+
+/// What the gateway runs as; it chooses defaults, never what is permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deployment {
+    /// People depend on it: INFO, JSON logs, hosts must be named.
+    Production,
+    /// Somebody works on it: DEBUG, logs for people, loopback hosts by default.
+    Development,
+}
+
+/// A host that the gateway answers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// As the `Host` header names it: lower-case, with the port where it is not the scheme's own.
+    pub name: String,
+    /// The address that people see. It alone decides cookie prefix, `Secure`, HSTS, redirects and the `Origin`
+    /// that must match: the listener, `Host` and forwarding headers are the client's or a proxy's word.
+    pub public_url: Origin,
+}
+
+/// The TLS listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file: the certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM file: the private key.
+    pub key: PathBuf,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A TLS version that may be the oldest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246, for clients that cannot do better.
+    V1_2,
+    /// RFC 8446, the default.
+    V1_3,
+}
+
+/// The keys. Shown nowhere.
+#[derive(Clone)]
+pub struct Keys {
+    /// `BOTSERVER_ENCRYPTION_KEY`, decoded: the master key that every purpose's key is derived from.
+    pub encryption: Secret<[u8; 32]>,
+    /// Earlier master keys, newest first: they open and verify, never seal.
+    pub previous_encryption: Vec<Secret<[u8; 32]>>,
+    /// `DATABASE_ENCRYPTION_KEY`, decoded; nothing is sealed with it yet.
+    pub database: Secret<[u8; 32]>,
+    /// `BOTSERVER_JWT_SECRET`, the text as written: BotServer keys its HMAC with the text's bytes.
+    pub jwt_secret: Secret<String>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(not shown)")
+    }
+}
+
+/// When sessions end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionEnds {
+    /// Without a request for this long.
+    pub idle: Duration,
+    /// Whatever happens; never shorter than `idle`.
+    pub absolute: Duration,
+}
+
+/// What password guessing meets: `attempts_max` failures warn and slow down, twice as many lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginLimits {
+    /// Failures before the slow-down.
+    pub attempts_max: u32,
+    /// How long a lock holds.
+    pub lockout: Duration,
+}
+
+/// The limits. "N per P" is a rate of N/P with a burst of N.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of one address, before anything is parsed.
+    pub per_address: Rate,
+    /// Permitted requests of one principal.
+    pub per_user: Rate,
+    /// Requests of one principal, or of one address where nobody is known, in each class of routes.
+    pub classes: BTreeMap<Arc<str>, Rate>,
+}
+
+/// A service that permitted requests are forwarded to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its addresses, tried in turn; at least one, no duplicates.
+    pub addresses: Vec<SocketAddr>,
+    /// How its connections are encrypted; `None` is plain HTTP.
+    pub tls: Option<UpstreamTls>,
+    /// The identity that it is told.
+    pub identity: UpstreamIdentity,
+    /// The bounds of its connections.
+    pub timeouts: Timeouts,
+    /// A path that answers 2xx while it is well; `None` asks only whether it accepts connections.
+    pub health_path: Option<String>,
+    /// Why it may be reached without encryption or verification off loopback; `None` where that is not so.
+    pub insecure: Option<String>,
+}
+
+/// TLS towards an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The DNS name that its certificate must hold, sent as SNI. `None` verifies nothing and needs `insecure`.
+    pub name: Option<String>,
+    /// PEM file of the authorities that may have signed it; `None` takes the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// The identity that an upstream is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamIdentity {
+    /// The HS256 token that BotServer reads.
+    BotServer,
+    /// An Ed25519 token, verified with the key that the gateway publishes.
+    Ed25519 {
+        /// The token's `aud`.
+        audience: String,
+    },
+    /// None.
+    None,
+}
+
+/// The bounds of an upstream's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS handshake together.
+    pub connect: Duration,
+    /// Silence of the upstream while we wait for it.
+    pub read: Duration,
+    /// Silence of the upstream while it takes our bytes.
+    pub write: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// `BOTSERVER_ENABLE_AUDIT`: whether events are exported as well. The file is always written.
+    pub export: bool,
+    /// Days that its files are kept.
+    pub retain_days: u32,
+    /// What happens when it cannot be written, by limit class.
+    pub when_full: BTreeMap<Arc<str>, WhenFull>,
+}
+
+impl Audit {
+    /// What requests of a class meet when the audit log cannot be written. A class that nobody named continues;
+    /// routes marked `audited` refuse whatever this says.
+    #[must_use]
+    pub fn when_full(&self, class: &str) -> WhenFull {
+        self.when_full.get(class).copied().unwrap_or(WhenFull::Continue)
+    }
+}
+
+/// What a request meets when its record cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is refused.
+    Refuse,
+    /// It goes on, and the loss is loud.
+    Continue,
+}
+
+/// The program's own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is written.
+    pub level: LogLevel,
+    /// Where its daily files go, besides stderr.
+    pub directory: PathBuf,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    People,
+}
+
+/// The least level that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What broke.
+    Error,
+    /// And what should not be.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And how.
+    Debug,
+    /// And every step.
+    Trace,
+}
