@@ -1,0 +1,139 @@
+//! What an `Authorization` header is, by its form alone. Nothing here believes anything.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+/// How our API keys begin.
+pub const API_KEY_PREFIX: &str = "cgk_";
+
+/// The issuer under which we sign identities for BotServer; nobody else may speak in its name.
+const OWN_UPSTREAM_ISSUER: &str = "general-bots";
+
+/// The longest value that is looked into, in bytes. An access token of a real provider stays under this.
+const BEARER_BYTES_MAX: usize = 8 * 1024;
+
+/// The form of an `Authorization` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form<'h> {
+    /// One of our API keys, whole, prefix included.
+    ApiKey(&'h str),
+    /// What BotServer's web client sends: `gb_<uuid>_<seconds>`. Anything so formed is a user there, so it is
+    /// never passed on.
+    Legacy,
+    /// A token that only we could have meant for an upstream, or that is signed with a shared key: a key that we
+    /// share with an upstream would mint these back at us (threat 8).
+    OwnUpstreamToken,
+    /// Anything else, other schemes included.
+    Unknown,
+}
+
+/// Sorts one header value.
+#[must_use]
+pub fn classify(value: &[u8]) -> Form<'_> {
+    let Some(token) = bearer_token(value) else { return Form::Unknown };
+    if token.starts_with(API_KEY_PREFIX) {
+        Form::ApiKey(token)
+    } else if token.starts_with("gb_") {
+        Form::Legacy
+    } else if is_own_upstream_token(token) {
+        Form::OwnUpstreamToken
+    } else {
+        Form::Unknown
+    }
+}
+
+fn bearer_token(value: &[u8]) -> Option<&str> {
+    if value.len() > BEARER_BYTES_MAX {
+        return None;
+    }
+    let (scheme, token) = std::str::from_utf8(value).ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+/// Reads a compact JWS without verifying it: enough to name it in the record, it is refused either way.
+fn is_own_upstream_token(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let (Some(header), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let json = |part: &str| -> Option<Value> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok()?).ok()
+    };
+    let text = |value: &Option<Value>, name: &str| -> Option<String> {
+        value.as_ref()?.get(name)?.as_str().map(str::to_owned)
+    };
+    let (header, claims) = (json(header), json(claims));
+    let symmetric = text(&header, "alg").is_some_and(|alg| alg.to_ascii_uppercase().starts_with("HS"));
+    symmetric
+        || [&header, &claims]
+            .into_iter()
+            .any(|part| text(part, "iss").as_deref() == Some(OWN_UPSTREAM_ISSUER))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(header: &str, claims: &str) -> String {
+        format!("Bearer {}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn threat_8_forms() {
+        let own = token(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"iss":"general-bots","sub":"x"}"#);
+        let symmetric = token(r#"{"alg":"hs512"}"#, r#"{"iss":"https://idp.example"}"#);
+        let asymmetric_own = token(r#"{"alg":"RS256"}"#, r#"{"iss":"general-bots"}"#);
+        let own_in_header = token(r#"{"alg":"none","iss":"general-bots"}"#, "{}");
+        let foreign = token(r#"{"alg":"RS256"}"#, r#"{"iss":"https://idp.example"}"#);
+        let check =
+            |value: &str, expected: Form<'_>| assert_eq!(classify(value.as_bytes()), expected, "{value}");
+        check("Bearer cgk_abc", Form::ApiKey("cgk_abc"));
+        check("bearer   cgk_abc ", Form::ApiKey("cgk_abc"));
+        check("BEARER gb_0b0f_17", Form::Legacy);
+        check(&own, Form::OwnUpstreamToken);
+        check(&symmetric, Form::OwnUpstreamToken);
+        check(&asymmetric_own, Form::OwnUpstreamToken);
+        check(&own_in_header, Form::OwnUpstreamToken);
+        check(&foreign, Form::Unknown);
+        for unknown in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic YTpi",
+            "cgk_abc",
+            "Bearer xyz",
+            "Bearer a.b",
+            "Bearer ..",
+            "Bearer a.b.c.d",
+        ] {
+            check(unknown, Form::Unknown);
+        }
+        assert_eq!(classify(b"Bearer \xff"), Form::Unknown);
+        assert_eq!(classify(format!("Bearer gb_{}", "a".repeat(BEARER_BYTES_MAX)).as_bytes()), Form::Unknown);
+    }
+
+    proptest! {
+        /// No bytes panic, and only what says so is an API key.
+        #[test]
+        fn any_bytes_have_a_form(value in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Form::ApiKey(key) = classify(&value) {
+                prop_assert!(key.starts_with(API_KEY_PREFIX));
+            }
+        }
+
+        /// A token in our upstream name is seen, whatever else it claims.
+        #[test]
+        fn own_tokens_are_seen(alg in "[A-Za-z0-9]{1,8}", sub in "[a-z0-9-]{0,40}") {
+            let value = token(
+                &format!(r#"{{"alg":"{alg}"}}"#),
+                &format!(r#"{{"sub":"{sub}","iss":"general-bots"}}"#),
+            );
+            prop_assert_eq!(classify(value.as_bytes()), Form::OwnUpstreamToken);
+        }
+    }
+}
