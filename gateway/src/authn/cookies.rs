@@ -21,7 +21,7 @@ pub enum Cookie {
 impl Cookie {
     /// Its name at a site. On TLS the `__Host-` prefix keeps sibling domains and plain HTTP from setting it.
     #[must_use]
-    pub const fn name(self, site: &Site) -> &'static str {
+    pub fn name(self, site: &Site) -> &'static str {
         match (self, site.is_secure()) {
             (Self::Session, true) => "__Host-cedargate",
             (Self::Session, false) => "cedargate_session",
@@ -98,6 +98,7 @@ pub fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::site::tests::site;
     use super::*;
 
     fn headers(lines: &[&[u8]]) -> HeaderMap {
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn setting() {
         let check = |url: &str, age, expected: &str| {
-            let site = Site::parse(url).unwrap();
+            let site = site(url);
             assert_eq!(Cookie::Session.set(&site, "abc-_9", age).unwrap(), expected);
         };
         check("https://a.example", None, "__Host-cedargate=abc-_9; Path=/; HttpOnly; SameSite=Lax; Secure");
@@ -141,7 +142,7 @@ mod tests {
             Some(0),
             "cedargate_session=abc-_9; Path=/; HttpOnly; SameSite=Lax; Max-Age=0",
         );
-        let site = Site::parse("http://localhost").unwrap();
+        let site = site("http://localhost");
         for bad in ["a b", "a;b", "a\r\nSet-Cookie: x=y", "ä", "a,b", "\""] {
             assert_eq!(Cookie::Device.set(&site, bad, None), None, "{bad:?}");
         }
@@ -175,7 +176,7 @@ mod tests {
         /// A value that is set is the value that is read back.
         #[test]
         fn set_then_read(value in "[A-Za-z0-9_.-]{1,64}", secure: bool) {
-            let site = Site::parse(if secure { "https://a" } else { "http://a" }).unwrap();
+            let site = site(if secure { "https://a" } else { "http://a" });
             let set = Cookie::Form.set(&site, &value, Some(60)).unwrap();
             let pair = set.to_str().unwrap().split(';').next().unwrap().to_owned();
             let map = headers(&[b"z=1", pair.as_bytes()]);

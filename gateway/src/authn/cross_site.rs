@@ -46,16 +46,18 @@ struct Repeated;
 mod tests {
     use http::HeaderValue;
 
+    use super::super::site::tests::{site, sites};
     use super::*;
+
+    /// `Sec-Fetch-Site` values, `Origin` values, what comes of it.
+    type Case = (&'static [&'static str], &'static [&'static str], Result<(), CrossSiteFault>);
 
     #[test]
     fn threat_12_cross_site_table() {
         use CrossSiteFault::{FetchSite, Origin, Unproven};
-        let site = Site::parse("https://app.example").unwrap();
-        let sites =
-            Sites::new([("app.example".to_owned(), site.clone())], ["https://friend.example".to_owned()])
-                .unwrap();
-        let cases: &[(&[&str], &[&str], Result<(), CrossSiteFault>)] = &[
+        let sites = sites(&[("app.example", "https://app.example")], &["https://friend.example"]);
+        let site = sites.find("app.example").unwrap();
+        let cases: &[Case] = &[
             (&["same-origin"], &[], Ok(())),
             (&["none"], &[], Ok(())),
             (&["same-origin"], &["https://app.example"], Ok(())),
@@ -86,13 +88,13 @@ mod tests {
             for value in *origin {
                 headers.append(ORIGIN, HeaderValue::from_static(value));
             }
-            assert_eq!(&check(&headers, &site, &sites), expected, "{fetch_site:?} {origin:?}");
+            assert_eq!(&check(&headers, site, &sites), expected, "{fetch_site:?} {origin:?}");
         }
     }
 
     #[test]
     fn unreadable_bytes_match_nothing() {
-        let site = Site::parse("https://app.example").unwrap();
+        let site = site("https://app.example");
         let mut headers = HeaderMap::new();
         headers.append(SEC_FETCH_SITE, HeaderValue::from_bytes(b"same-origin\xff").unwrap());
         assert_eq!(check(&headers, &site, &Sites::default()), Err(CrossSiteFault::FetchSite));
