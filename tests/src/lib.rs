@@ -1,1 +1,12 @@
-//! The harness of the scenarios.
+//! The harness of the scenarios: the real binary, real sockets, raw bytes, and everything ended by its id.
+
+pub mod attack;
+pub mod audit;
+pub mod client;
+pub mod gateway;
+pub mod ports;
+pub mod repository;
+pub mod secrets;
+pub mod session;
+pub mod upstream;
+pub mod wait;

@@ -1,0 +1,3 @@
+//! The whole, proved. One binary, because linking many costs every contributor minutes.
+
+mod tidy;

@@ -1,0 +1,131 @@
+//! Attacks as data: what goes over the wire, and what must come of it.
+
+use serde::Deserialize;
+
+use crate::repository;
+
+/// A file of `tests/attacks`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttackFile {
+    /// The cases, tried in order.
+    pub case: Vec<Case>,
+}
+
+/// One attack. Either `send` spells every byte, or `target` (with `method`, `headers` and `body`) is
+/// put into an otherwise well-formed request.
+///
+/// In every text `{host}` stands for the gateway's address, `{key}` for the service's API key and
+/// `{cookie}` for the session of `cookie_of`; a character up to U+00FF stands for the one byte of that
+/// value, so that TOML can spell bytes that are no UTF-8.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What is tried, with the public record that it comes from.
+    pub name: String,
+    /// Every byte.
+    pub send: Option<String>,
+    /// The method; `GET` where absent.
+    pub method: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// Header lines besides `Host`, each `Name: value`.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// `{host}` where absent.
+    pub host: Option<String>,
+    /// A body, sent with its length.
+    pub body: Option<String>,
+    /// The role whose session cookie goes with it.
+    pub cookie_of: Option<String>,
+    /// Whether the service's API key goes with it.
+    #[serde(default)]
+    pub with_key: bool,
+    /// What must come of it.
+    pub expect: Expectation,
+}
+
+/// What must come of an attack.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// The statuses of the answers, in order; 0 for a connection that is closed without one.
+    pub status: Vec<u16>,
+    /// The refusal's code in the record, or `forwarded`.
+    pub code: Option<String>,
+    /// The precise reason in the record.
+    pub reason: Option<String>,
+    /// Whether the connection serves another request afterwards (`kept`) or is closed (`closed`).
+    pub connection: Option<Connection>,
+    /// The target that the upstream saw; nothing where absent.
+    pub upstream: Option<String>,
+    /// Header names that must not reach the upstream, in lower case.
+    #[serde(default)]
+    pub upstream_lacks: Vec<String>,
+    /// Header values that the upstream must see.
+    #[serde(default)]
+    pub upstream_has: Vec<String>,
+    /// What must not stand in the answer.
+    #[serde(default)]
+    pub answer_lacks: Vec<String>,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connection {
+    /// It serves another request.
+    Kept,
+    /// It is closed.
+    Closed,
+}
+
+impl Case {
+    /// The bytes to send.
+    #[must_use]
+    pub fn bytes(&self, host: &str, key: &str, cookie: &str) -> Vec<u8> {
+        let fill =
+            |text: &str| text.replace("{host}", host).replace("{key}", key).replace("{cookie}", cookie);
+        if let Some(send) = &self.send {
+            return latin(&fill(send));
+        }
+        let target =
+            self.target.as_deref().unwrap_or_else(|| panic!("{}: neither send nor target", self.name));
+        let method = self.method.as_deref().unwrap_or("GET");
+        let mut text =
+            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host.as_deref().unwrap_or("{host}"));
+        if self.cookie_of.is_some() {
+            text.push_str("Cookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\n");
+        }
+        if self.with_key {
+            text.push_str("X-API-Key: {key}\r\n");
+        }
+        for header in &self.headers {
+            text.push_str(header);
+            text.push_str("\r\n");
+        }
+        if let Some(body) = &self.body {
+            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        text.push_str("\r\n");
+        text.push_str(self.body.as_deref().unwrap_or_default());
+        latin(&fill(&text))
+    }
+}
+
+/// Every attack, with the file that it stands in.
+#[must_use]
+pub fn all() -> Vec<(String, Case)> {
+    let mut cases = Vec::new();
+    for text in repository::texts("tests/attacks", &[".toml"]) {
+        let file: AttackFile =
+            toml::from_str(&text.content).unwrap_or_else(|error| panic!("{}: {error}", text.path));
+        cases.extend(file.case.into_iter().map(|case| (text.path.clone(), case)));
+    }
+    cases
+}
+
+fn latin(text: &str) -> Vec<u8> {
+    let byte = |character| u8::try_from(u32::from(character)).expect("characters up to U+00FF");
+    text.chars().map(byte).collect()
+}
