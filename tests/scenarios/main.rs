@@ -1,3 +1,7 @@
 //! The whole, proved. One binary, because linking many costs every contributor minutes.
+//!
+//! With the feature `security_tests` the scenarios run the real gateway; without it only the house's rules are tried.
 
+#[cfg(feature = "security_tests")]
+mod attacks;
 mod tidy;

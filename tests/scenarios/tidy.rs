@@ -203,7 +203,7 @@ fn nothing_unfinished_or_silenced_stands_in_the_code() {
         ("dbg", "!("),
         ("unimple", "mented!"),
         ("for n", "ow,"),
-        ("fn g", "et_"),
+        ("pub fn g", "et_"),
         ("should_p", "anic"),
         ("println!(\"DE", "BUG"),
     ];

@@ -16,7 +16,8 @@ pub struct AttackFile {
 /// put into an otherwise well-formed request.
 ///
 /// In every text `{host}` stands for the gateway's address, `{key}` for the service's API key and
-/// `{cookie}` for the session of `cookie_of`; a character up to U+00FF stands for the one byte of that
+/// `{cookie}` for the session of `cookie_of`, `{port}` for the gateway's port, `{long_path}`,
+/// `{many_headers}` and `{large_value}` for one more than is accepted of each; a character up to U+00FF stands for the one byte of that
 /// value, so that TOML can spell bytes that are no UTF-8.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,9 +39,13 @@ pub struct Case {
     pub body: Option<String>,
     /// The role whose session cookie goes with it.
     pub cookie_of: Option<String>,
+    /// The role whose session cookie goes with it, without the headers by which a browser proves its page.
+    pub bare_cookie_of: Option<String>,
     /// Whether the service's API key goes with it.
     #[serde(default)]
     pub with_key: bool,
+    /// How many records it leaves, where that is not one.
+    pub records: Option<usize>,
     /// What must come of it.
     pub expect: Expectation,
 }
@@ -51,10 +56,8 @@ pub struct Case {
 pub struct Expectation {
     /// The statuses of the answers, in order; 0 for a connection that is closed without one.
     pub status: Vec<u16>,
-    /// The refusal's code in the record, or `forwarded`.
+    /// The refusal's code in the record.
     pub code: Option<String>,
-    /// The precise reason in the record.
-    pub reason: Option<String>,
     /// Whether the connection serves another request afterwards (`kept`) or is closed (`closed`).
     pub connection: Option<Connection>,
     /// The target that the upstream saw; nothing where absent.
@@ -62,12 +65,12 @@ pub struct Expectation {
     /// Header names that must not reach the upstream, in lower case.
     #[serde(default)]
     pub upstream_lacks: Vec<String>,
-    /// Header values that the upstream must see.
+    /// Header names that must reach the upstream, in lower case.
     #[serde(default)]
     pub upstream_has: Vec<String>,
-    /// What must not stand in the answer.
+    /// What must not stand in any header value at the upstream.
     #[serde(default)]
-    pub answer_lacks: Vec<String>,
+    pub upstream_values_lack: Vec<String>,
 }
 
 /// What becomes of a connection.
@@ -83,9 +86,8 @@ pub enum Connection {
 impl Case {
     /// The bytes to send.
     #[must_use]
-    pub fn bytes(&self, host: &str, key: &str, cookie: &str) -> Vec<u8> {
-        let fill =
-            |text: &str| text.replace("{host}", host).replace("{key}", key).replace("{cookie}", cookie);
+    pub fn bytes(&self, filling: &Filling<'_>) -> Vec<u8> {
+        let fill = |text: &str| filling.fill(text);
         if let Some(send) = &self.send {
             return latin(&fill(send));
         }
@@ -96,6 +98,9 @@ impl Case {
             format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host.as_deref().unwrap_or("{host}"));
         if self.cookie_of.is_some() {
             text.push_str("Cookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\n");
+        }
+        if self.bare_cookie_of.is_some() {
+            text.push_str("Cookie: {cookie}\r\n");
         }
         if self.with_key {
             text.push_str("X-API-Key: {key}\r\n");
@@ -110,6 +115,31 @@ impl Case {
         text.push_str("\r\n");
         text.push_str(self.body.as_deref().unwrap_or_default());
         latin(&fill(&text))
+    }
+}
+
+/// What stands for the names in braces.
+#[derive(Clone, Copy, Debug)]
+pub struct Filling<'a> {
+    /// Address and port of the gateway.
+    pub host: &'a str,
+    /// The service's API key.
+    pub key: &'a str,
+    /// A `Cookie` header's value.
+    pub cookie: &'a str,
+}
+
+impl Filling<'_> {
+    fn fill(&self, text: &str) -> String {
+        let port = self.host.rsplit(':').next().unwrap_or_default();
+        let many: String = (0..300).map(|number| format!("X-{number}: y\r\n")).collect();
+        text.replace("{host}", self.host)
+            .replace("{port}", port)
+            .replace("{key}", self.key)
+            .replace("{cookie}", self.cookie)
+            .replace("{long_path}", &"a".repeat(8 * 1024))
+            .replace("{many_headers}", &many)
+            .replace("{large_value}", &"v".repeat(70 * 1024))
     }
 }
 

@@ -1,0 +1,236 @@
+//! Every attack of `tests/attacks`, over a real socket, against one gateway before an upstream that tells what it saw.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::attack::{self, Case, Connection, Filling};
+use tests::client::{Client, Lost, Request, Response};
+use tests::gateway::{Gateway, Setup};
+use tests::session::Browser;
+use tests::upstream::{Received, Upstream};
+
+/// How long a connection that is to be closed may stay open.
+const CLOSING: Duration = Duration::from_secs(8);
+
+/// The target that only a smuggled request could reach without the right to it.
+const SMUGGLED: &str = "/api/rbac/roles";
+
+struct Range {
+    gateway: Gateway,
+    upstream: Upstream,
+    cookies: HashMap<String, String>,
+}
+
+/// What came of one attack.
+struct Outcome {
+    statuses: Vec<u16>,
+    connection: Connection,
+    forwarded: Vec<Received>,
+    records: Vec<Value>,
+}
+
+#[test]
+fn no_attack_works() {
+    let cases = attack::all();
+    let mut range = Range::open();
+    let mut faults = Vec::new();
+    for (number, (file, case)) in cases.iter().enumerate() {
+        let outcome = range.run(case, number);
+        let found = judge(case, &outcome);
+        faults.extend(found.into_iter().map(|fault| format!("{file}: {}: {fault}", case.name)));
+    }
+    assert!(faults.is_empty(), "{} faults in {} attacks:\n{}", faults.len(), cases.len(), faults.join("\n"));
+}
+
+impl Range {
+    fn open() -> Self {
+        let upstream = Upstream::start();
+        let gateway = Setup::demo().upstream(&upstream.url()).start();
+        Self { gateway, upstream, cookies: HashMap::new() }
+    }
+
+    fn run(&mut self, case: &Case, number: usize) -> Outcome {
+        let cookie = case.cookie_of.as_ref().or(case.bare_cookie_of.as_ref());
+        let cookie = cookie.map(|role| self.cookie(role)).unwrap_or_default();
+        let host = self.gateway.address().to_string();
+        let filling = Filling { host: &host, key: self.gateway.api_key(), cookie: &cookie };
+        let seen = self.gateway.audit().records().len();
+        self.upstream.forget();
+        let mut client = Client::connect(self.gateway.address());
+        client.send(&case.bytes(&filling));
+        let statuses = answers(&mut client, case);
+        let connection = self.connection(&mut client, number);
+        let records = self.records_since(seen, number);
+        Outcome { statuses, connection, forwarded: self.upstream.forwarded(), records }
+    }
+
+    /// The cookie of an account that holds this role, signed in once.
+    fn cookie(&mut self, role: &str) -> String {
+        let gateway = &self.gateway;
+        let sign_in = || gateway.signed_in(role).cookie_header();
+        self.cookies.entry(role.to_owned()).or_insert_with(sign_in).clone()
+    }
+
+    /// Whether the connection answers a request of ours, and with the answer to that very request.
+    fn connection(&self, client: &mut Client, number: usize) -> Connection {
+        let probe = Request::new("GET", &format!("/probe/{number}"))
+            .with("Host", &self.gateway.address().to_string());
+        if client.try_send(&probe.to_bytes()).is_err() {
+            return Connection::Closed;
+        }
+        match client.receive() {
+            Ok(answer) => {
+                let record = self.gateway.audit().of(&answer.request_id());
+                let path = record["request"]["path"].as_str().unwrap_or_default();
+                assert_eq!(path, format!("/probe/{number}"), "the connection is out of step: {record:#}");
+                Connection::Kept
+            }
+            Err(Lost::Closed(rest)) => {
+                assert!(rest.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&rest));
+                Connection::Closed
+            }
+            Err(Lost::Silent) => panic!("attack {number}: the connection neither answers nor closes"),
+        }
+    }
+
+    /// The records of the attack: those between what stood there before and a request that we send now.
+    fn records_since(&self, seen: usize, number: usize) -> Vec<Value> {
+        let mut browser = Browser::new(self.gateway.address());
+        let barrier = browser.get(&format!("/barrier/{number}")).request_id();
+        let _ = self.gateway.audit().of(&barrier);
+        let records = self.gateway.audit().records().into_iter().skip(seen);
+        let path = |record: &Value| record["request"]["path"].as_str().unwrap_or_default().to_owned();
+        records
+            .filter(|record| !path(record).starts_with("/barrier/") && !path(record).starts_with("/probe/"))
+            .filter(|record| record["request"]["path"] != "/.cedargate/login")
+            .collect()
+    }
+}
+
+fn answers(client: &mut Client, case: &Case) -> Vec<u16> {
+    let method = case.method.as_deref().unwrap_or("GET");
+    let mut statuses = Vec::new();
+    for _ in &case.expect.status {
+        match client.receive_to(method) {
+            Ok(Response { status, .. }) => statuses.push(status),
+            Err(Lost::Closed(_)) => {
+                statuses.push(0);
+                break;
+            }
+            Err(Lost::Silent) => {
+                statuses.push(1);
+                break;
+            }
+        }
+    }
+    if case.expect.connection == Some(Connection::Closed) && client.rest(CLOSING).is_none() {
+        statuses.push(2);
+    }
+    statuses
+}
+
+fn judge(case: &Case, outcome: &Outcome) -> Vec<String> {
+    let expect = &case.expect;
+    let mut faults = Vec::new();
+    if outcome.statuses != expect.status {
+        faults.push(format!("answered {:?} instead of {:?}", outcome.statuses, expect.status));
+    }
+    if expect.connection.is_some_and(|wanted| wanted != outcome.connection) {
+        faults.push(format!("the connection is {:?}", outcome.connection));
+    }
+    let records = case.records.unwrap_or(1);
+    if outcome.records.len() != records {
+        faults.push(format!("{} records instead of {records}: {:?}", outcome.records.len(), outcome.records));
+    }
+    if let Some(record) = outcome.records.first() {
+        faults.extend(judge_record(case, record));
+    }
+    faults.extend(judge_upstream(case, &outcome.forwarded));
+    faults
+}
+
+fn judge_record(case: &Case, record: &Value) -> Option<String> {
+    let refusal = &record["decision"]["refusal"];
+    let wanted = case.expect.code.as_deref()?;
+    (refusal != wanted).then(|| format!("the record's refusal is {refusal} instead of {wanted}"))
+}
+
+fn judge_upstream(case: &Case, forwarded: &[Received]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let targets: Vec<&str> = forwarded.iter().map(|received| received.target.as_str()).collect();
+    if targets.iter().any(|target| target.contains(SMUGGLED)) {
+        faults.push(format!("{SMUGGLED} reached the upstream"));
+    }
+    match &case.expect.upstream {
+        Some(wanted) if targets.first() != Some(&wanted.as_str()) => {
+            faults.push(format!("the upstream saw {targets:?} instead of {wanted}"));
+        }
+        None if !targets.is_empty() => faults.push(format!("the upstream saw {targets:?}")),
+        _ => {}
+    }
+    if let Some(received) = forwarded.first() {
+        let expect = &case.expect;
+        let there = |name: &String| received.header(name).is_some();
+        faults.extend(
+            expect.upstream_lacks.iter().filter(|n| there(n)).map(|n| format!("the upstream saw {n}")),
+        );
+        faults.extend(
+            expect.upstream_has.iter().filter(|n| !there(n)).map(|n| format!("the upstream lacks {n}")),
+        );
+        for value in &expect.upstream_values_lack {
+            if received.headers.iter().any(|(_, found)| found.contains(value.as_str())) {
+                faults.push(format!("{value} reached the upstream"));
+            }
+        }
+    }
+    faults
+}
+
+/// The records of published flaws that are answered here; a case that leaves takes its defence out of sight.
+const PUBLISHED: [&str; 34] = [
+    "CVE-2026-33494",
+    "GHSA-3q34-rx83-r6mq",
+    "CVE-2021-43557",
+    "CVE-2021-29492",
+    "CVE-2019-9901",
+    "CVE-2026-73553",
+    "CVE-2026-73511",
+    "CVE-2025-66490",
+    "GHSA-pxq7-h93f-9jrg",
+    "CVE-2021-32779",
+    "CVE-2021-39206",
+    "CVE-2025-54576",
+    "GHSA-7rh7-c77v-6434",
+    "CVE-2025-46821",
+    "GHSA-9f3w-vm54-7gfc",
+    "GHSA-6jwx-7vp4-9847",
+    "CVE-2021-39155",
+    "CVE-2026-95811",
+    "CVE-2026-50559",
+    "CVE-2026-2293",
+    "CVE-2019-9900",
+    "CVE-2026-40575",
+    "GHSA-7x63-xv5r-3p2x",
+    "CVE-2025-64484",
+    "GHSA-5m6w-wvh7-57vm",
+    "GHSA-6384-m2mw-rf54",
+    "CVE-2026-33495",
+    "CVE-2025-48865",
+    "CVE-2026-44087",
+    "CVE-2026-31908",
+    "CVE-2023-27487",
+    "GHSA-5hvv-m4w4-gf6v",
+    "CVE-2026-26308",
+    "CVE-2022-24112",
+];
+
+#[test]
+fn every_published_flaw_has_its_case() {
+    let cases = attack::all();
+    let missing: Vec<_> = PUBLISHED
+        .iter()
+        .filter(|record| !cases.iter().any(|(_, case)| case.name.contains(**record)))
+        .collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+}
