@@ -3,19 +3,38 @@
 //! Everything that is wrong is reported at once, each with its place and what to do about it. What comes out
 //! is a [`Config`] that nobody has to check again.
 
+pub mod environment;
+pub mod fault;
+pub mod keys;
+mod limits;
+mod listeners;
 pub mod origin;
+mod reader;
+mod records;
 pub mod secret;
+mod secret_file;
 pub mod settings;
+mod tls_files;
+mod upstreams;
+mod value;
+mod variables;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use toml::de::DeTable;
 
+use environment::Environment;
+use fault::{Fault, Faults, Place};
 use origin::Origin;
+use reader::Reader;
 use settings::{Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, Upstream};
 
 /// Everything that can be configured, checked.
@@ -63,9 +82,123 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads the file, where there is one, and the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Faults> {
+        let Some(file) = file else { return Self::read(Path::new("configuration"), "", environment) };
+        match read_bounded(file) {
+            Ok(text) => Self::read(file, &text, environment),
+            Err(message) => Err(Faults(vec![Fault {
+                place: Place::File { path: file.to_owned(), line: None },
+                message,
+                remedy: "name the configuration with --config, and let the gateway's user read it".into(),
+            }])),
+        }
+    }
+
+    /// Reads the text of a file and the environment; `file` is its name in faults, and relative paths in it start
+    /// from where it lies.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn read(file: &Path, text: &str, environment: &Environment) -> Result<Self, Faults> {
+        let mut reader = Reader::new(file, text, environment);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let broken: Vec<Place> =
+            errors.iter().map(|error| reader.in_file(error.span().map(|span| reader.line(&span)))).collect();
+        let config = reader.config(document.get_ref());
+        let mut faults = reader.faults;
+        // What was recovered from a broken line is a guess, and so would be the faults in it.
+        faults.retain(|fault| !broken.contains(&fault.place));
+        for (error, place) in errors.iter().zip(broken) {
+            // Never the error's own `Display`: it quotes the line, which may hold a secret.
+            let message = format!("this is not TOML: {}", error.message());
+            faults.push(Fault { place, message, remedy: "the form is explained at https://toml.io".into() });
+        }
+        if faults.is_empty()
+            && let Some(config) = config
+        {
+            return Ok(Self { notices: reader.notices, ..config });
+        }
+        faults.sort();
+        faults.dedup();
+        Err(Faults(faults))
+    }
+
     /// What whoever starts the gateway should know: settings that do less than their name says, and overrides.
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
+}
+
+impl Reader<'_> {
+    /// Every section, whether or not an earlier one was right.
+    fn config(&mut self, document: &DeTable<'_>) -> Option<Config> {
+        let mut root = self.root(document);
+        let deployment = self.pick(&mut root, "environment", Some("BOTSERVER_ENV"));
+        let words = [("production", Deployment::Production), ("development", Deployment::Development)];
+        let deployment = self.choice(deployment, &words).unwrap_or(Deployment::Production);
+        let (listen, admin_listen) = self.listeners(&mut root);
+        let data_dir = self.pick(&mut root, "data_dir", None);
+        let data_dir = self.path(data_dir).unwrap_or_else(|| self.beside_file("data"));
+        let policies_dir = self.pick(&mut root, "policies_dir", None);
+        let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file("policies"));
+        let policies_watch = self.pick(&mut root, "policies_watch", None);
+        let policies_watch = self.boolean(policies_watch).unwrap_or(false);
+        let tls = self.tls(&mut root);
+        let hosts = self.hosts(&mut root, deployment, listen, tls.is_some());
+        let allowed_origins = self.allowed_origins(&mut root);
+        let trusted_proxies = self.trusted_proxies(&mut root);
+        let keys = self.keys(&mut root);
+        let session = self.session(&mut root);
+        let login = self.login(&mut root);
+        let limits = self.limits(&mut root);
+        let upload_bytes_max = self.upload_bytes_max(&mut root);
+        let upstreams = self.upstreams(&mut root, &[listen, admin_listen]);
+        let audit = self.audit(&mut root);
+        let log = self.log(&mut root, deployment, &data_dir);
+        let shutdown_drain = self.shutdown_drain(&mut root);
+        self.finish(&root);
+        self.variables();
+        Some(Config {
+            deployment,
+            listen,
+            admin_listen,
+            data_dir,
+            policies_dir,
+            policies_watch,
+            hosts,
+            allowed_origins,
+            trusted_proxies,
+            tls,
+            keys: keys?,
+            session,
+            login,
+            limits,
+            upload_bytes_max,
+            upstreams,
+            audit,
+            log,
+            shutdown_drain,
+            notices: Vec::new(),
+        })
+    }
+}
+
+/// The text of a configuration file of at most 1 MiB: a bound, because the name may be anything's.
+fn read_bounded(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
+    file.take(CONFIG_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(format!("it is larger than {CONFIG_BYTES_MAX} bytes"));
+    }
+    Ok(text)
 }

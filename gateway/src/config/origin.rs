@@ -163,7 +163,7 @@ mod tests {
         check("https://127.1", Err(Host));
         check("https://0177.0.0.1", Err(Host));
         check("https://[::0001]", Err(Host));
-        check("https://[::1", Err(Port));
+        check("https://[::1", Err(Host));
         check("https://app.example.com:", Err(Port));
         check("https://app.example.com:0443", Err(Port));
         check("https://app.example.com:65536", Err(Port));

@@ -1,0 +1,116 @@
+//! How much is taken, for how long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::limit::Rate;
+
+use super::reader::{Reader, Section, printable};
+use super::settings::{Limits, LoginLimits, SessionEnds};
+use super::upstreams::is_name;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Rates of the classes that the shipped routes use: BotServer's own gateway documentation names auth 10, llm 20,
+/// chat 30 and files 50 a minute and 5,000 an hour for administrators; the other two are the guide's general ones.
+const CLASSES: [(&str, u32, Duration); 7] = [
+    ("admin", 5_000, HOUR),
+    ("auth", 10, MINUTE),
+    ("chat", 30, MINUTE),
+    ("files", 50, MINUTE),
+    ("llm", 20, MINUTE),
+    ("public", 100, MINUTE),
+    ("standard", 1_000, HOUR),
+];
+
+impl Reader<'_> {
+    /// `[session]`: an idle end past the absolute one would never come.
+    pub(super) fn session(&mut self, root: &mut Section<'_>) -> SessionEnds {
+        let mut section = self.section(root, "session");
+        let idle = self.pick(&mut section, "idle", Some("BOTSERVER_SESSION_TIMEOUT"));
+        let place = idle.as_ref().map(|written| written.place.clone());
+        let idle = self.duration(idle, SECOND..=30 * DAY).unwrap_or(HOUR);
+        let absolute = self.pick(&mut section, "absolute", None);
+        let place = place.or_else(|| absolute.as_ref().map(|written| written.place.clone()));
+        let absolute = self.duration(absolute, SECOND..=30 * DAY).unwrap_or(DAY);
+        self.finish(&section);
+        if let Some(place) = place
+            && idle > absolute
+        {
+            let message = "sessions would end absolutely before they can end by idleness";
+            self.fault(place, message, "raise `session.absolute` (24h unless set), or lower the idle end");
+        }
+        SessionEnds { idle, absolute }
+    }
+
+    /// `[login]`.
+    pub(super) fn login(&mut self, root: &mut Section<'_>) -> LoginLimits {
+        let mut section = self.section(root, "login");
+        let attempts = self.pick(&mut section, "attempts_max", Some("BOTSERVER_MAX_LOGIN_ATTEMPTS"));
+        let attempts = self.number(attempts, 1..=1_000).and_then(|attempts| u32::try_from(attempts).ok());
+        let lockout = self.pick(&mut section, "lockout", Some("BOTSERVER_LOCKOUT_DURATION"));
+        let lockout = self.duration(lockout, SECOND..=7 * DAY);
+        self.finish(&section);
+        LoginLimits { attempts_max: attempts.unwrap_or(5), lockout: lockout.unwrap_or(900 * SECOND) }
+    }
+
+    /// `[limits]` and `[limits.class.<name>]`.
+    pub(super) fn limits(&mut self, root: &mut Section<'_>) -> Limits {
+        let mut section = self.section(root, "limits");
+        let per_address = self.pick(&mut section, "per_address", Some("BOTSERVER_RATE_LIMIT_PER_IP"));
+        let per_address = self.rate(per_address, MINUTE);
+        let per_user = self.pick(&mut section, "per_user", Some("BOTSERVER_RATE_LIMIT_PER_USER"));
+        let per_user = self.rate(per_user, HOUR);
+        let mut classes: BTreeMap<Arc<str>, Rate> =
+            CLASSES.iter().map(|(name, count, period)| (Arc::from(*name), rate(*count, *period))).collect();
+        let named = self.section(&mut section, "class");
+        for (key, value) in named.entries() {
+            let line = self.line(&key.span());
+            let name = key.get_ref().as_ref();
+            if !is_name(name) {
+                let message = format!("`{}` names no class", printable(name));
+                self.fault(self.in_file(Some(line)), message, "use 1 to 32 of a-z, 0-9, `-` and `_`");
+            }
+            let mut table = self.table(named.dotted(name), line, value.get_ref());
+            let written = self.pick(&mut table, "rate", None);
+            if written.is_none() && table.is_present() {
+                let message = format!("`{}` is not set", table.dotted("rate"));
+                self.fault(self.in_file(Some(line)), message, "for example: rate = \"10/1m\"");
+            }
+            if let Some(rate) = self.rate(written, MINUTE) {
+                classes.insert(Arc::from(name), rate);
+            }
+            self.finish(&table);
+        }
+        self.finish(&section);
+        Limits {
+            per_address: per_address.unwrap_or(rate(100, MINUTE)),
+            per_user: per_user.unwrap_or(rate(1_000, HOUR)),
+            classes,
+        }
+    }
+
+    /// The bound of a body: zero would refuse every upload, which a policy says better.
+    pub(super) fn upload_bytes_max(&mut self, root: &mut Section<'_>) -> u64 {
+        const DEFAULT: u64 = 100 * 1024 * 1024;
+        let written = self.pick(root, "upload_bytes_max", Some("BOTSERVER_MAX_UPLOAD_SIZE"));
+        self.number(written, 1..=1024 * 1024 * 1024 * 1024).unwrap_or(DEFAULT)
+    }
+
+    /// `[shutdown]`: how long running requests may take to end.
+    pub(super) fn shutdown_drain(&mut self, root: &mut Section<'_>) -> Duration {
+        let mut section = self.section(root, "shutdown");
+        let drain = self.pick(&mut section, "drain", None);
+        let drain = self.duration(drain, Duration::ZERO..=HOUR);
+        self.finish(&section);
+        drain.unwrap_or(30 * SECOND)
+    }
+}
+
+fn rate(count: u32, period: Duration) -> Rate {
+    Rate { count, period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX) }
+}

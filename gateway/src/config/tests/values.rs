@@ -1,0 +1,87 @@
+//! Numbers, durations, rates and words.
+
+use super::check;
+
+#[test]
+fn numbers_are_whole_within_bounds_and_plain() {
+    for (variable, largest) in [
+        ("BOTSERVER_MAX_LOGIN_ATTEMPTS", "1000"),
+        ("BOTSERVER_RATE_LIMIT_PER_IP", "1000000"),
+        ("BOTSERVER_RATE_LIMIT_PER_USER", "1000000"),
+        ("BOTSERVER_MAX_UPLOAD_SIZE", "1099511627776"),
+        ("BOTSERVER_LOCKOUT_DURATION", "604800"),
+        ("BOTSERVER_SESSION_TIMEOUT", "86400"),
+    ] {
+        check("", &[(variable, "1")], &[]);
+        check("", &[(variable, largest)], &[]);
+        for wrong in [
+            "0",
+            "-1",
+            "+5",
+            "1.5",
+            "1e3",
+            "0x10",
+            "5m",
+            "many",
+            "18446744073709551616",
+            "99999999999999999999",
+        ] {
+            check("", &[(variable, wrong)], &[&format!("{variable}: it is not a ")]);
+        }
+        check("", &[(variable, "")], &[variable, "is empty"]);
+        for spaced in [" 5", "5 ", "5\n", "\t5"] {
+            check("", &[(variable, spaced)], &[variable, "white space"]);
+        }
+    }
+    for wrong in ["0", "-1", "1001", "99999999999999999999", "1.5", "\"5\"", "true", "[5]", "1979-05-27"] {
+        check(&format!("[login]\nattempts_max = {wrong}\n"), &[], &["gate.toml:3: ", "attempts_max"]);
+    }
+    check("[login]\nattempts_max = 0x10\n", &[], &[]);
+    for wrong in ["0s", "1", "s", "1 m", "1w", "-1s", "1.5h", "31d", "18446744073709551615d", ""] {
+        check(&format!("[session]\nabsolute = \"{wrong}\"\n"), &[], &["gate.toml:3: ", "session.absolute"]);
+    }
+    for wrong in
+        ["100", "0/1m", "10/0s", "10/1w", "10/25h", "1000001/1m", "a/1m", "10/", "/1m", "10 / 1m", "10/1m/1m"]
+    {
+        check(
+            &format!("[limits.class.chat]\nrate = \"{wrong}\"\n"),
+            &[],
+            &["gate.toml:3: ", "limits.class.chat.rate"],
+        );
+    }
+}
+
+#[test]
+fn words_are_one_of_the_known_ones() {
+    check("", &[("BOTSERVER_ENV", "prod")], &["BOTSERVER_ENV: ", "`production` or `development`"]);
+    check("", &[("BOTSERVER_ENV", "Production")], &["BOTSERVER_ENV: "]);
+    check("", &[("BOTSERVER_TLS_MIN_VERSION", "1.1")], &["`1.3` or `1.2`"]);
+    check("", &[("BOTSERVER_TLS_MIN_VERSION", "TLSv1.3")], &["`1.3` or `1.2`"]);
+    for wrong in ["yes", "1", "TRUE", "0", "off"] {
+        check("", &[("BOTSERVER_ENABLE_AUDIT", wrong)], &["BOTSERVER_ENABLE_AUDIT: ", "`true` or `false`"]);
+        check("", &[("BOTSERVER_REQUIRE_MFA", wrong)], &["BOTSERVER_REQUIRE_MFA: ", "`true` or `false`"]);
+    }
+    check("policies_watch = \"true\"\n", &[], &["gate.toml:2: ", "not true or false"]);
+    check("[log]\nlevel = \"verbose\"\n", &[], &["gate.toml:3: ", "log.level"]);
+    check(
+        "[audit.when_full]\nchat = \"ignore\"\n",
+        &[],
+        &["gate.toml:3: ", "audit.when_full.chat", "`refuse` or `continue`"],
+    );
+}
+
+#[test]
+fn unknown_keys_are_faults_with_the_nearest_known_one() {
+    check("lisen = \"127.0.0.1:1\"\n", &[], &["gate.toml:2: unknown key `lisen`", "did you mean `listen`?"]);
+    check("colour = 1\n", &[], &["unknown key `colour`", "known here: "]);
+    check("[sesion]\nidle = \"1h\"\n", &[], &["did you mean `session`?"]);
+    check("[session]\nidel = \"1h\"\n", &[], &["gate.toml:3: ", "did you mean `session.idle`?"]);
+    check(
+        "[limits.class.chat]\nrate = \"1/1s\"\nburst = 5\n",
+        &[],
+        &["unknown key `limits.class.chat.burst`"],
+    );
+    check("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", &[], &["gate.toml:3: ", "not TOML"]);
+    check("listen = \n", &[], &["gate.toml:2: ", "not TOML"]);
+    check("\"a\\nb\" = 1\n", &[], &["unknown key `a\u{fffd}b`"]);
+}
