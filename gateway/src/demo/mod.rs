@@ -1,8 +1,11 @@
 //! The demo: a gateway with keys and accounts of its own before an upstream that tells what it saw.
 
 pub mod caller;
+pub mod credentials;
 pub mod directory;
+pub mod settings;
 pub mod standin;
+pub mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +17,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Where health and metrics answer
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     pub admin_listen: SocketAddr,
     /// Where keys, accounts, policies and logs are kept; made when it is not there
     #[arg(long, value_name = "DIRECTORY", default_value = "cedargate-demo")]
