@@ -1,7 +1,88 @@
 //! Sessions: who signed in, until when.
+//!
+//! The cookie holds 256 random bits and nothing else; they are never stored. A session is found by their
+//! keyed digest, and its record is sealed with that digest as its place, so a copied or swapped record does
+//! not open. The time of last use lies beside the record, authenticated, so that a touch rewrites 48 bytes.
+//!
+//! The contract that every adapter keeps (`contract.rs`):
+//! - `create` is on disk before it returns; so are `end` and `end_all`, and what they ended is found by
+//!   nobody from then on. A tombstone stays until the session's absolute end.
+//! - `find` answers live sessions only: before the absolute end, and used within the idle time.
+//! - `touch` writes at most once in a while ([`SessionRules::touch_every_ms`]), only if nobody touched since
+//!   the session was read, and never creates: a touch that races an end loses (threat 14). A touch may be
+//!   lost in a crash, which shortens the session and nothing else.
+//! - an account has at most [`SessionRules::per_account_max`] live sessions; one more ends the oldest.
+
+#[cfg(test)]
+mod contract;
+mod embedded;
+mod memory;
+mod secret;
+
+use std::net::IpAddr;
 
 use engine::time::UnixMillis;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::{Keyring, Store, StoreError};
+use embedded::Embedded;
+use memory::Memory;
+pub use secret::SessionSecret;
+
+/// `User-Agent` is remembered up to this many bytes, for the list of sessions that a person sees.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
+
+/// Live sessions of one account, unless configured otherwise: a person's browsers and devices.
+pub const PER_ACCOUNT_DEFAULT: usize = 10;
+
+/// A session in use is written at least this often, in milliseconds, however long the idle time is.
+const TOUCH_EVERY_MS_MAX: u64 = 60_000;
+
+/// Where sessions are kept.
+pub struct Sessions {
+    adapter: Adapter,
+}
+
+enum Adapter {
+    Embedded(Embedded),
+    Memory(Memory),
+}
+
+/// How long sessions live and how many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRules {
+    /// A session ends when it was not used for this many milliseconds. Because a use is written once in a
+    /// while only, it may end up to [`SessionRules::touch_every_ms`] sooner, never later.
+    pub idle_ms: u64,
+    /// A session ends this many milliseconds after it was created, used or not.
+    pub absolute_ms: u64,
+    /// Live sessions of one account, at least 1.
+    pub per_account_max: usize,
+}
+
+/// What is known when somebody signs in.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The account that signed in.
+    pub account: Uuid,
+    /// How strongly it was proved: 1 for one factor, 2 for two, 3 for a phishing-resistant one.
+    pub assurance: u8,
+    /// Where from.
+    pub client: Option<IpAddr>,
+    /// With which program; kept up to [`USER_AGENT_BYTES_MAX`] bytes.
+    pub user_agent: Option<String>,
+}
+
+/// A session that was just created.
+pub struct CreatedSession {
+    /// What the cookie carries. It is not stored; this is the only time that it is there.
+    pub secret: SessionSecret,
+    /// The session.
+    pub session: SessionView,
+    /// The account's oldest sessions, ended because it had too many.
+    pub displaced: Vec<Uuid>,
+}
 
 /// A live session, as the gateway sees it. The cookie's secret is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,4 +95,190 @@ pub struct SessionView {
     pub created_at: UnixMillis,
     /// When it ends whatever happens.
     pub absolute_end: UnixMillis,
+    /// When it was last written as used; also the version that a touch compares.
+    pub touched_at: UnixMillis,
+    /// When it ends unless it is used.
+    pub idle_end: UnixMillis,
+    /// How strongly its account was proved when it was created.
+    pub assurance: u8,
+    /// Where it was created from.
+    pub client: Option<IpAddr>,
+    /// With which program.
+    pub user_agent: Option<String>,
+}
+
+impl Sessions {
+    /// Sessions in the embedded store.
+    #[must_use]
+    pub fn embedded(store: Store, rules: SessionRules) -> Self {
+        Self { adapter: Adapter::Embedded(Embedded::new(store, rules)) }
+    }
+
+    /// Sessions in memory, which end with the process.
+    #[must_use]
+    pub fn memory(keyring: Keyring, rules: SessionRules) -> Self {
+        Self { adapter: Adapter::Memory(Memory::new(keyring, rules)) }
+    }
+
+    /// Creates a session. Rotation at sign-in is a creation followed by [`Sessions::end`] of the old one.
+    ///
+    /// # Errors
+    /// When the store fails; then there is no session.
+    pub async fn create(&self, new: NewSession, now: UnixMillis) -> Result<CreatedSession, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.create(new, now).await,
+            Adapter::Memory(memory) => Ok(memory.create(new, now)),
+        }
+    }
+
+    /// The live session of a cookie's secret.
+    ///
+    /// # Errors
+    /// When the store fails or the record was tampered with; nobody is signed in by that.
+    pub async fn find(
+        &self,
+        secret: &SessionSecret,
+        now: UnixMillis,
+    ) -> Result<Option<SessionView>, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.find(secret, now),
+            Adapter::Memory(memory) => Ok(memory.find(secret, now)),
+        }
+    }
+
+    /// Notes that a session that was found is used, where that is due. Whether anything was written.
+    ///
+    /// # Errors
+    /// When the store fails; the session is what it was.
+    pub async fn touch(&self, session: &SessionView, now: UnixMillis) -> Result<bool, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.touch(session, now).await,
+            Adapter::Memory(memory) => Ok(memory.touch(session, now)),
+        }
+    }
+
+    /// Ends a session by its public id; answers what it was, or nothing where there was none.
+    ///
+    /// # Errors
+    /// When the store fails; then the session may live on.
+    pub async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.end(id, now).await,
+            Adapter::Memory(memory) => Ok(memory.end(id, now)),
+        }
+    }
+
+    /// Ends every session of an account, and answers which.
+    ///
+    /// # Errors
+    /// When the store fails; then none was ended.
+    pub async fn end_all(&self, account: Uuid, now: UnixMillis) -> Result<Vec<Uuid>, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.end_all(account, now).await,
+            Adapter::Memory(memory) => Ok(memory.end_all(account, now)),
+        }
+    }
+
+    /// The live sessions, of one account or of all, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, account: Option<Uuid>, now: UnixMillis) -> Result<Vec<SessionView>, StoreError> {
+        let mut sessions = match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.list(account, now).await?,
+            Adapter::Memory(memory) => memory.list(account, now),
+        };
+        sessions.sort_by_key(|session| (session.created_at, session.id));
+        Ok(sessions)
+    }
+
+    /// Removes what has ended by time, and tombstones past their time. Meant to run once a minute; it also
+    /// puts touches on disk. Answers how many sessions were removed.
+    ///
+    /// # Errors
+    /// When the store fails; the next sweep removes them.
+    pub async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.sweep(now).await,
+            Adapter::Memory(memory) => Ok(memory.sweep(now)),
+        }
+    }
+}
+
+impl SessionRules {
+    /// How often a session in use is written, in milliseconds: a tenth of the idle time, at most a minute.
+    #[must_use]
+    pub fn touch_every_ms(&self) -> u64 {
+        (self.idle_ms / 10).min(TOUCH_EVERY_MS_MAX)
+    }
+}
+
+impl SessionView {
+    /// Whether it is neither past its absolute end nor idle for too long.
+    #[must_use]
+    pub fn is_live(&self, now: UnixMillis) -> bool {
+        now < self.absolute_end && now < self.idle_end
+    }
+}
+
+/// What is sealed: all of a session that never changes.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    id: Uuid,
+    account: Uuid,
+    created_at: UnixMillis,
+    absolute_end: UnixMillis,
+    assurance: u8,
+    client: Option<IpAddr>,
+    user_agent: Option<String>,
+}
+
+impl Record {
+    fn new(new: NewSession, rules: &SessionRules, now: UnixMillis) -> Self {
+        let user_agent = new.user_agent.map(|mut text| {
+            text.truncate(text.floor_char_boundary(USER_AGENT_BYTES_MAX));
+            text
+        });
+        Self {
+            id: Uuid::new_v4(),
+            account: new.account,
+            created_at: now,
+            absolute_end: now.plus(rules.absolute_ms),
+            assurance: new.assurance,
+            client: new.client,
+            user_agent,
+        }
+    }
+
+    fn view(self, touched_at: UnixMillis, rules: &SessionRules) -> SessionView {
+        SessionView {
+            id: self.id,
+            account: self.account,
+            created_at: self.created_at,
+            absolute_end: self.absolute_end,
+            touched_at,
+            idle_end: touched_at.plus(rules.idle_ms),
+            assurance: self.assurance,
+            client: self.client,
+            user_agent: self.user_agent,
+        }
+    }
+}
+
+/// Which sessions of an account go when one more is created: those that have ended by time, and the oldest
+/// past the bound. The ids of the latter are what the caller is told.
+fn displaced(mut sessions: Vec<SessionView>, rules: &SessionRules, now: UnixMillis) -> Displaced {
+    let (mut live, ended): (Vec<_>, Vec<_>) = sessions.drain(..).partition(|session| session.is_live(now));
+    live.sort_by_key(|session| (session.created_at, session.id));
+    let excess = (live.len() + 1).saturating_sub(rules.per_account_max.max(1));
+    live.truncate(excess);
+    Displaced {
+        ended: ended.iter().map(|session| session.id).collect(),
+        oldest: live.iter().map(|s| s.id).collect(),
+    }
+}
+
+struct Displaced {
+    ended: Vec<Uuid>,
+    oldest: Vec<Uuid>,
 }

@@ -1,0 +1,3 @@
+//! What every adapter of sessions must do.
+
+

@@ -1,0 +1,262 @@
+//! Sessions in the embedded store.
+
+use engine::time::UnixMillis;
+use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
+use uuid::Uuid;
+
+use super::{CreatedSession, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced};
+use crate::keyring::{DIGEST_BYTES, Digest, Keyring, Purpose};
+use crate::seal::{seal, unseal};
+use crate::{Store, StoreError};
+
+/// Digest of the secret -> sealed record.
+const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("session_records");
+/// Digest of the secret -> time of last use, with its authentication.
+const TOUCHES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("session_touches");
+/// Public id -> digest of the secret.
+const PLACES: TableDefinition<u128, &[u8]> = TableDefinition::new("session_places");
+/// Account and public id.
+const OWNERS: TableDefinition<(u128, u128), ()> = TableDefinition::new("session_owners");
+/// Digest of the secret of a session that was ended -> its absolute end.
+const TOMBSTONES: TableDefinition<&[u8], u64> = TableDefinition::new("session_tombstones");
+
+pub(super) struct Embedded {
+    store: Store,
+    rules: SessionRules,
+}
+
+impl Embedded {
+    pub(super) fn new(store: Store, rules: SessionRules) -> Self {
+        Self { store, rules }
+    }
+
+    pub(super) async fn create(
+        &self,
+        new: NewSession,
+        now: UnixMillis,
+    ) -> Result<CreatedSession, StoreError> {
+        let rules = self.rules;
+        self.write(move |tables| {
+            let secret = SessionSecret::generate();
+            let place = tables.keyring.digest(Purpose::SessionDigest, secret.bytes());
+            let displaced = displaced(tables.of(new.account, &rules)?, &rules, now);
+            for id in displaced.ended.iter().chain(&displaced.oldest) {
+                tables.end(*id, &rules)?;
+            }
+            let record = Record::new(new, &rules, now);
+            tables.insert(&place, &record, now)?;
+            Ok(CreatedSession { secret, session: record.view(now, &rules), displaced: displaced.oldest })
+        })
+        .await
+    }
+
+    pub(super) fn find(
+        &self,
+        secret: &SessionSecret,
+        now: UnixMillis,
+    ) -> Result<Option<SessionView>, StoreError> {
+        let keyring = self.store.keyring();
+        self.store.read(|transaction| {
+            let (records, touches) = (transaction.open_table(RECORDS)?, transaction.open_table(TOUCHES)?);
+            for place in keyring.digests(Purpose::SessionDigest, secret.bytes()) {
+                if let Some(session) = load(&records, &touches, keyring, &self.rules, &place)? {
+                    return Ok(session.is_live(now).then_some(session));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    pub(super) async fn touch(&self, seen: &SessionView, now: UnixMillis) -> Result<bool, StoreError> {
+        if now.since(seen.touched_at) < self.rules.touch_every_ms() {
+            return Ok(false);
+        }
+        let (id, version, rules) = (seen.id, seen.touched_at, self.rules);
+        // Not durable by itself: the next durable commit, a sweep at the latest, carries it to the disk.
+        self.store
+            .write(Durability::None, move |transaction, keyring| {
+                let mut tables = Tables::open(transaction, keyring)?;
+                let Some((place, session)) = tables.find(id, &rules)? else { return Ok(false) };
+                if session.touched_at != version || !session.is_live(now) {
+                    return Ok(false);
+                }
+                tables.put_touch(&place, now)?;
+                Ok(true)
+            })
+            .await
+    }
+
+    pub(super) async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        let rules = self.rules;
+        self.write(move |tables| Ok(tables.end(id, &rules)?.filter(|session| session.is_live(now)))).await
+    }
+
+    pub(super) async fn end_all(&self, account: Uuid, now: UnixMillis) -> Result<Vec<Uuid>, StoreError> {
+        let rules = self.rules;
+        self.write(move |tables| {
+            let mut ended = Vec::new();
+            for session in tables.of(account, &rules)? {
+                tables.end(session.id, &rules)?;
+                ended.extend(session.is_live(now).then_some(session.id));
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    pub(super) async fn list(
+        &self,
+        account: Option<Uuid>,
+        now: UnixMillis,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        let rules = self.rules;
+        // A write transaction that changes nothing: it reads on a thread that may block.
+        self.store
+            .write(Durability::None, move |transaction, keyring| {
+                let tables = Tables::open(transaction, keyring)?;
+                let mut sessions = match account {
+                    Some(account) => tables.of(account, &rules)?,
+                    None => tables.all(&rules)?,
+                };
+                sessions.retain(|session| session.is_live(now));
+                Ok(sessions)
+            })
+            .await
+    }
+
+    pub(super) async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        let rules = self.rules;
+        self.write(move |tables| {
+            let mut ended = tables.all(&rules)?;
+            ended.retain(|session| !session.is_live(now));
+            for session in &ended {
+                tables.end(session.id, &rules)?;
+            }
+            tables.tombstones.retain(|_, end| now.0 < end)?;
+            Ok(ended.len())
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tables<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.store
+            .write(Durability::Immediate, move |transaction, keyring| {
+                work(&mut Tables::open(transaction, keyring)?)
+            })
+            .await
+    }
+}
+
+/// All tables of sessions within one write transaction.
+struct Tables<'t> {
+    keyring: &'t Keyring,
+    records: Table<'t, &'static [u8], &'static [u8]>,
+    touches: Table<'t, &'static [u8], &'static [u8]>,
+    places: Table<'t, u128, &'static [u8]>,
+    owners: Table<'t, (u128, u128), ()>,
+    tombstones: Table<'t, &'static [u8], u64>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction, keyring: &'t Keyring) -> Result<Self, StoreError> {
+        Ok(Self {
+            keyring,
+            records: transaction.open_table(RECORDS)?,
+            touches: transaction.open_table(TOUCHES)?,
+            places: transaction.open_table(PLACES)?,
+            owners: transaction.open_table(OWNERS)?,
+            tombstones: transaction.open_table(TOMBSTONES)?,
+        })
+    }
+
+    fn insert(&mut self, place: &Digest, record: &Record, now: UnixMillis) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(record).map_err(|_| StoreError::Malformed)?;
+        let sealed = seal(self.keyring, Purpose::SessionRecord, place.as_bytes(), &text);
+        let sealed = sealed.map_err(StoreError::Seal)?;
+        self.records.insert(place.as_bytes().as_slice(), sealed.as_slice())?;
+        self.places.insert(record.id.as_u128(), place.as_bytes().as_slice())?;
+        self.owners.insert((record.account.as_u128(), record.id.as_u128()), ())?;
+        self.put_touch(place, now)
+    }
+
+    fn put_touch(&mut self, place: &Digest, at: UnixMillis) -> Result<(), StoreError> {
+        let mac = self.keyring.digest(Purpose::SessionTouch, &touch_text(place, at));
+        let value = [at.0.to_be_bytes().as_slice(), mac.as_bytes()].concat();
+        self.touches.insert(place.as_bytes().as_slice(), value.as_slice())?;
+        Ok(())
+    }
+
+    fn find(&self, id: Uuid, rules: &SessionRules) -> Result<Option<(Digest, SessionView)>, StoreError> {
+        let Some(place) = self.places.get(id.as_u128())? else { return Ok(None) };
+        let place = Digest::from_bytes(place.value()).ok_or(StoreError::Malformed)?;
+        let session = load(&self.records, &self.touches, self.keyring, rules, &place)?;
+        Ok(session.map(|session| (place, session)))
+    }
+
+    fn of(&self, account: Uuid, rules: &SessionRules) -> Result<Vec<SessionView>, StoreError> {
+        let account = account.as_u128();
+        let mut sessions = Vec::new();
+        for row in self.owners.range((account, u128::MIN)..=(account, u128::MAX))? {
+            let (_, id) = row?.0.value();
+            sessions.extend(self.find(Uuid::from_u128(id), rules)?.map(|(_, session)| session));
+        }
+        Ok(sessions)
+    }
+
+    fn all(&self, rules: &SessionRules) -> Result<Vec<SessionView>, StoreError> {
+        let mut sessions = Vec::new();
+        for row in self.places.iter()? {
+            let id = row?.0.value();
+            sessions.extend(self.find(Uuid::from_u128(id), rules)?.map(|(_, session)| session));
+        }
+        Ok(sessions)
+    }
+
+    fn end(&mut self, id: Uuid, rules: &SessionRules) -> Result<Option<SessionView>, StoreError> {
+        let Some((place, session)) = self.find(id, rules)? else { return Ok(None) };
+        let key = place.as_bytes().as_slice();
+        self.records.remove(key)?;
+        self.touches.remove(key)?;
+        self.places.remove(id.as_u128())?;
+        self.owners.remove((session.account.as_u128(), id.as_u128()))?;
+        self.tombstones.insert(key, session.absolute_end.0)?;
+        Ok(Some(session))
+    }
+}
+
+type Bytes = &'static [u8];
+
+/// Opens a record and its last use. A record without an authentic last use is no session.
+fn load(
+    records: &impl ReadableTable<Bytes, Bytes>,
+    touches: &impl ReadableTable<Bytes, Bytes>,
+    keyring: &Keyring,
+    rules: &SessionRules,
+    place: &Digest,
+) -> Result<Option<SessionView>, StoreError> {
+    let key = place.as_bytes().as_slice();
+    let Some(sealed) = records.get(key)? else { return Ok(None) };
+    let text = unseal(keyring, Purpose::SessionRecord, key, sealed.value()).map_err(StoreError::Unseal)?;
+    let record: Record = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
+    let touch = touches.get(key)?.ok_or(StoreError::Malformed)?;
+    let touched_at = read_touch(keyring, place, touch.value()).ok_or(StoreError::Malformed)?;
+    Ok(Some(record.view(touched_at, rules)))
+}
+
+fn read_touch(keyring: &Keyring, place: &Digest, value: &[u8]) -> Option<UnixMillis> {
+    let (at, mac) = value.split_first_chunk()?;
+    let at = UnixMillis(u64::from_be_bytes(*at));
+    let mac = Digest::from_bytes(mac)?;
+    keyring.verify(Purpose::SessionTouch, &touch_text(place, at), &mac).then_some(at)
+}
+
+/// Bound to the session, so that one session's last use cannot be copied to another.
+fn touch_text(place: &Digest, at: UnixMillis) -> Vec<u8> {
+    let mut text = Vec::with_capacity(DIGEST_BYTES + 8);
+    text.extend_from_slice(place.as_bytes());
+    text.extend_from_slice(&at.0.to_be_bytes());
+    text
+}
