@@ -2,7 +2,17 @@
 //!
 //! A refusal is a value, not an error: nothing broke. What broke is mapped to a refusal explicitly.
 
+mod answer;
+mod malformed;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+pub use answer::{HASHING_RETRY_S, UNAVAILABLE_RETRY_S};
+pub use table::table;
 
 /// Every way in which a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +63,7 @@ pub enum Refusal {
 pub struct Malformed {
     /// Stable name, for example `path.dot_segment`.
     pub reason: &'static str,
-    /// The status that fits best: 400, 414, 421, 431, 501 or 505.
+    /// The status that fits best: 400, 414, 417, 421, 431, 501 or 505.
     pub status: u16,
 }
 
