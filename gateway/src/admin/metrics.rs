@@ -1,0 +1,301 @@
+//! What is counted. Labels are our own words or configured names, never anything that a client sends.
+
+use engine::audit::Outcome;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
+const DURATION_BOUNDS_S: [f64; 12] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// How a sign-in ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// With a session.
+    Succeeded,
+    /// With a wrong login or password.
+    Failed,
+    /// Not tried: too many failures before.
+    Held,
+    /// Not tried: the queue of password hashes is full.
+    Busy,
+}
+
+/// Every metric of the gateway.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    duration: Histogram,
+    in_flight: IntGauge,
+    upload_bytes: IntCounter,
+    download_bytes: IntCounter,
+    dropped_headers: IntCounter,
+    dropped_bearers: IntCounter,
+    empty_connections: IntCounter,
+    protocol_errors: IntCounter,
+    panics: IntCounter,
+    logins: IntCounterVec,
+    sessions: IntGauge,
+    audit_up: IntGauge,
+    audit_summarised: IntCounter,
+    bundle_reloads: IntCounterVec,
+    upstream_up: IntGaugeVec,
+}
+
+/// A request that is under way, counted until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, in a registry of their own.
+    ///
+    /// # Errors
+    /// Two metrics have one name: a fault of ours that shows on the first start.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str| IntCounter::new(name, help);
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let duration =
+            HistogramOpts::new("cedargate_request_duration_seconds", "From the request line to the end.")
+                .buckets(DURATION_BOUNDS_S.to_vec());
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: counters(
+                "cedargate_requests_total",
+                "Requests that ended.",
+                &["outcome", "status_class"],
+            )?,
+            refusals: counters("cedargate_refusals_total", "Refused requests by code.", &["code"])?,
+            duration: Histogram::with_opts(duration)?,
+            in_flight: IntGauge::new("cedargate_in_flight_requests", "Requests that are under way.")?,
+            upload_bytes: counter("cedargate_upload_bytes_total", "Body bytes received from clients.")?,
+            download_bytes: counter("cedargate_download_bytes_total", "Body bytes sent to clients.")?,
+            dropped_headers: counter(
+                "cedargate_dropped_headers_total",
+                "Request headers that were dropped.",
+            )?,
+            dropped_bearers: counter(
+                "cedargate_dropped_bearers_total",
+                "BotServer bearers beside a session.",
+            )?,
+            empty_connections: counter(
+                "cedargate_empty_connections_total",
+                "Connections without a request.",
+            )?,
+            protocol_errors: counter(
+                "cedargate_protocol_errors_total",
+                "Requests that the HTTP parser refused.",
+            )?,
+            panics: counter("cedargate_panics_total", "Stages that panicked: each is a fault of ours.")?,
+            logins: counters("cedargate_logins_total", "Sign-ins by their end.", &["result"])?,
+            sessions: IntGauge::new("cedargate_sessions", "Live sessions.")?,
+            audit_up: IntGauge::new("cedargate_audit_log_up", "1 while the audit log can be written.")?,
+            audit_summarised: counter(
+                "cedargate_audit_summarised_total",
+                "Early refusals recorded by count only.",
+            )?,
+            bundle_reloads: counters(
+                "cedargate_bundle_reloads_total",
+                "Bundle reloads by their end.",
+                &["result"],
+            )?,
+            upstream_up: IntGaugeVec::new(
+                Opts::new("cedargate_upstream_up", "1 while an address of the upstream is healthy."),
+                &["upstream"],
+            )?,
+        };
+        metrics.register()?;
+        Ok(metrics)
+    }
+
+    fn register(&self) -> Result<(), prometheus::Error> {
+        let build = IntGaugeVec::new(Opts::new("cedargate_build_info", "Always 1."), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.registry.register(Box::new(build))?;
+        self.registry.register(Box::new(self.duration.clone()))?;
+        self.registry.register(Box::new(self.upstream_up.clone()))?;
+        for counters in [&self.requests, &self.refusals, &self.logins, &self.bundle_reloads] {
+            self.registry.register(Box::new(counters.clone()))?;
+        }
+        for gauge in [&self.in_flight, &self.sessions, &self.audit_up] {
+            self.registry.register(Box::new(gauge.clone()))?;
+        }
+        for counter in [
+            &self.upload_bytes,
+            &self.download_bytes,
+            &self.dropped_headers,
+            &self.dropped_bearers,
+            &self.empty_connections,
+            &self.protocol_errors,
+            &self.panics,
+            &self.audit_summarised,
+        ] {
+            self.registry.register(Box::new(counter.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// A request has begun; it counts as under way while the guard lives.
+    #[must_use]
+    pub fn request_begins(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A request has ended: what was decided, the status that was sent (0: none), and how long it took.
+    pub fn request_ended(&self, outcome: Outcome, status: u16, total_us: u64) {
+        let outcome = match outcome {
+            Outcome::Permit => "permit",
+            Outcome::Deny => "deny",
+            Outcome::Error => "error",
+            Outcome::None => "none",
+        };
+        self.requests.with_label_values(&[outcome, status_class(status)]).inc();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a histogram of seconds needs no more than 52 bits of microseconds"
+        )]
+        self.duration.observe(total_us as f64 / 1_000_000.0);
+    }
+
+    /// A request was refused with this code: one of our own, so their number is bounded.
+    pub fn refused(&self, code: &'static str) {
+        self.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// Body bytes that went either way.
+    pub fn transferred(&self, upload_bytes: u64, download_bytes: u64) {
+        self.upload_bytes.inc_by(upload_bytes);
+        self.download_bytes.inc_by(download_bytes);
+    }
+
+    /// Request headers were dropped.
+    pub fn headers_dropped(&self, count: u64) {
+        self.dropped_headers.inc_by(count);
+    }
+
+    /// A BotServer bearer beside a valid session was dropped.
+    pub fn bearer_dropped(&self) {
+        self.dropped_bearers.inc();
+    }
+
+    /// A connection ended before the first byte of a request.
+    pub fn connection_was_empty(&self) {
+        self.empty_connections.inc();
+    }
+
+    /// The HTTP parser refused a request.
+    pub fn protocol_error(&self) {
+        self.protocol_errors.inc();
+    }
+
+    /// A stage panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// A sign-in ended.
+    pub fn login_ended(&self, login: Login) {
+        let result = match login {
+            Login::Succeeded => "succeeded",
+            Login::Failed => "failed",
+            Login::Held => "held",
+            Login::Busy => "busy",
+        };
+        self.logins.with_label_values(&[result]).inc();
+    }
+
+    /// How many sessions live.
+    pub fn sessions_live(&self, count: u64) {
+        self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the audit log can be written.
+    pub fn audit_log_up(&self, up: bool) {
+        self.audit_up.set(i64::from(up));
+    }
+
+    /// Early refusals were recorded by their count only.
+    pub fn audit_summarised(&self, count: u64) {
+        self.audit_summarised.inc_by(count);
+    }
+
+    /// A bundle was taken, or refused while the last good one serves.
+    pub fn bundle_reloaded(&self, taken: bool) {
+        self.bundle_reloads.with_label_values(&[if taken { "taken" } else { "refused" }]).inc();
+    }
+
+    /// Whether an address of an upstream is healthy; the name is a configured one.
+    pub fn upstream_up(&self, upstream: &str, up: bool) {
+        self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric does not encode: a fault of ours.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+const fn status_class(status: u16) -> &'static str {
+    match status {
+        0 => "none",
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let metrics = Metrics::new().unwrap();
+        let first = metrics.request_begins();
+        drop(metrics.request_begins());
+        metrics.request_ended(Outcome::Permit, 200, 1_500);
+        metrics.request_ended(Outcome::None, 0, 20);
+        metrics.refused("unrouted");
+        metrics.transferred(10, 20);
+        metrics.login_ended(Login::Held);
+        metrics.upstream_up("botserver", true);
+        metrics.bundle_reloaded(false);
+        let text = metrics.text().unwrap();
+        for line in [
+            "cedargate_in_flight_requests 1",
+            "cedargate_requests_total{outcome=\"permit\",status_class=\"2xx\"} 1",
+            "cedargate_requests_total{outcome=\"none\",status_class=\"none\"} 1",
+            "cedargate_refusals_total{code=\"unrouted\"} 1",
+            "cedargate_upload_bytes_total 10",
+            "cedargate_download_bytes_total 20",
+            "cedargate_logins_total{result=\"held\"} 1",
+            "cedargate_upstream_up{upstream=\"botserver\"} 1",
+            "cedargate_bundle_reloads_total{result=\"refused\"} 1",
+            "cedargate_request_duration_seconds_bucket{le=\"0.0025\"} 2",
+            "cedargate_empty_connections_total 0",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} in {text}");
+        }
+        drop(first);
+        assert!(metrics.text().unwrap().contains("cedargate_in_flight_requests 0"));
+    }
+}
