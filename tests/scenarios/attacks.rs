@@ -98,7 +98,7 @@ impl Range {
     fn records_since(&self, seen: usize, number: usize) -> Vec<Value> {
         let mut browser = Browser::new(self.gateway.address());
         let barrier = browser.get(&format!("/barrier/{number}")).request_id();
-        let _ = self.gateway.audit().of(&barrier);
+        self.gateway.audit().of(&barrier);
         let records = self.gateway.audit().records().into_iter().skip(seen);
         let path = |record: &Value| record["request"]["path"].as_str().unwrap_or_default().to_owned();
         records

@@ -4,4 +4,9 @@
 
 #[cfg(feature = "security_tests")]
 mod attacks;
+#[cfg(feature = "security_tests")]
+mod identity;
+#[cfg(feature = "security_tests")]
+mod pipeline;
+mod refusals;
 mod tidy;

@@ -55,7 +55,6 @@ impl AuditLog {
     }
 
     /// The one record of a request; waits for it, and fails when there are two.
-    #[must_use]
     pub fn of(&self, request_id: &str) -> Value {
         let what = format!("the record of request {request_id}");
         let found = wait::until(&what, LATENCY, || {
@@ -67,7 +66,6 @@ impl AuditLog {
     }
 
     /// Waits for a record that `wanted` recognises among those after the first `seen`.
-    #[must_use]
     pub fn wait_after(&self, seen: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         wait::until(what, LATENCY, || self.records().into_iter().skip(seen).find(&wanted))
     }

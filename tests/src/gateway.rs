@@ -254,6 +254,16 @@ impl Gateway {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).add(name, value);
     }
 
+    /// The most memory that it has held at once so far, in bytes, as the kernel counts it.
+    #[must_use]
+    pub fn memory_peak_bytes(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
+        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<usize>().ok());
+        kibibytes.expect("a number") * 1024
+    }
+
     /// Asks it to end as an init system does.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

@@ -4,6 +4,8 @@ pub mod attack;
 pub mod audit;
 pub mod client;
 pub mod gateway;
+pub mod golden;
+pub mod jwt;
 pub mod ports;
 pub mod repository;
 pub mod secrets;
