@@ -11,7 +11,7 @@ use crate::refusal::Deciding;
 /// What happened to one request. Serialised as one line of JSON.
 ///
 /// There is no field for query values, cookies, tokens or bodies, so they cannot get here by accident.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditEvent {
     /// When the request line arrived, RFC 3339 in UTC with milliseconds.
     pub time: String,
@@ -64,7 +64,7 @@ pub enum EventKind {
 }
 
 /// The client's side of the connection.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClientFacts {
     /// The client's address: the peer, or what a trusted proxy says. Absent on the control socket.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ pub struct ClientFacts {
 }
 
 /// The verified principal.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrincipalFacts {
     /// What kind it is.
     pub kind: PrincipalKind,
@@ -96,7 +96,7 @@ pub struct PrincipalFacts {
 }
 
 /// The request line, without query values.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AskedFacts {
     /// The method, cut at 32 bytes.
     pub method: String,
@@ -109,7 +109,7 @@ pub struct AskedFacts {
 }
 
 /// The matched route.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteFacts {
     /// The route as its file spells it: `GET /api/docs/:id`.
     pub name: String,
@@ -124,7 +124,7 @@ pub struct RouteFacts {
 }
 
 /// What was decided and by what.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DecisionFacts {
     /// `permit`, `deny`, `error`, or `none` when no policy was asked.
     pub outcome: Outcome,
@@ -158,7 +158,7 @@ pub enum Outcome {
 }
 
 /// What went back.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnswerFacts {
     /// The status that the client was sent; 0 when it received none.
     pub status: u16,

@@ -18,3 +18,12 @@ pub fn now() -> UnixMillis {
 pub fn instant() -> Instant {
     Instant::now()
 }
+
+/// RFC 3339 in UTC with milliseconds, the form of every record.
+#[must_use]
+pub fn rfc3339(at: UnixMillis) -> String {
+    i64::try_from(at.0)
+        .ok()
+        .and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok())
+        .map_or_else(String::new, |timestamp| timestamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+}

@@ -10,11 +10,16 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+#[cfg(any())]
 pub mod edge;
+pub mod identity;
 pub mod logging;
 pub mod pages;
 pub mod pipeline;
+#[cfg(any())]
 pub mod proxy;
+pub mod random;
 pub mod shutdown;
+#[cfg(any())]
 pub mod snapshot;
 pub mod tls;

@@ -1,1 +1,163 @@
-//! snapshot
+//! The policy world: built aside, swapped whole, the last good one kept.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use engine::bundle::{Bundle, BundleFault, BundleId};
+
+use crate::bundle_dir;
+
+/// One policy world. A request is decided by one of them from beginning to end.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The bundle.
+    pub bundle: Bundle,
+}
+
+/// Holds the current snapshot, and the one before it for a roll-back.
+#[derive(Debug)]
+pub struct SnapshotCell {
+    current: ArcSwap<Snapshot>,
+    previous: ArcSwap<Option<Arc<Snapshot>>>,
+}
+
+impl SnapshotCell {
+    /// Begins with a bundle.
+    #[must_use]
+    pub fn new(bundle: Bundle) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot { bundle }),
+            previous: ArcSwap::from_pointee(None),
+        }
+    }
+
+    /// The snapshot that decides now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a bundle in place; requests under way end with the one that they began with.
+    pub fn swap(&self, bundle: Bundle) {
+        let replaced = self.current.swap(Arc::new(Snapshot { bundle }));
+        self.previous.store(Arc::new(Some(replaced)));
+    }
+
+    /// Puts the previous snapshot back in place; `None` when there is none.
+    pub fn roll_back(&self) -> Option<Arc<Snapshot>> {
+        let previous = self.previous.load_full().as_ref().clone()?;
+        let replaced = self.current.swap(previous.clone());
+        self.previous.store(Arc::new(Some(replaced)));
+        Some(previous)
+    }
+}
+
+/// Why a bundle is read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its files changed, or a signal said so. Never loosens what holds.
+    Change,
+    /// An operator asked for it; `accept` names the bundle whose loosenings are accepted.
+    Operator {
+        /// The digest that the operator has seen.
+        accept: Option<String>,
+    },
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The files hold what already decides.
+    Unchanged(BundleId),
+    /// A new bundle decides.
+    Swapped {
+        /// What decided before.
+        from: BundleId,
+        /// What decides now.
+        to: BundleId,
+    },
+}
+
+/// A bundle was not taken; the last good one serves on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The files cannot be read safely, or what they say does not hold together.
+    #[error("the bundle in the policies directory is not well")]
+    Faults(Vec<BundleFault>),
+    /// It would loosen what holds now.
+    #[error("bundle {id} loosens what holds now: it needs `cedargate bundle reload --accept {id}`")]
+    Loosens {
+        /// Its digest.
+        id: BundleId,
+        /// What it loosens, in sentences.
+        loosens: Vec<String>,
+    },
+    /// There is no earlier bundle to go back to.
+    #[error("there is no earlier bundle in this process to go back to")]
+    NoPrevious,
+}
+
+/// Reads the bundle again and swaps it, or keeps the last good one and says why.
+#[derive(Debug)]
+pub struct Reloader {
+    cell: Arc<SnapshotCell>,
+    directory: PathBuf,
+    /// One reload at a time: two that cross could put the older one in place.
+    turn: Mutex<()>,
+}
+
+impl Reloader {
+    /// Reloads `cell` from `directory`.
+    #[must_use]
+    pub fn new(cell: Arc<SnapshotCell>, directory: PathBuf) -> Self {
+        Self { cell, directory, turn: Mutex::new(()) }
+    }
+
+    /// The cell that it swaps.
+    #[must_use]
+    pub fn cell(&self) -> &Arc<SnapshotCell> {
+        &self.cell
+    }
+
+    /// Reads, checks and swaps. Blocks for as long as parsing takes: off the request path only.
+    ///
+    /// # Errors
+    /// When the files are not well, or loosen what holds and nobody accepted exactly that.
+    pub fn reload(&self, cause: &Cause) -> Result<Reloaded, ReloadError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let bundle = load(&self.directory).map_err(ReloadError::Faults)?;
+        let current = self.cell.current();
+        let (from, to) = (current.bundle.id().clone(), bundle.id().clone());
+        if from == to {
+            return Ok(Reloaded::Unchanged(to));
+        }
+        let loosens = bundle.loosens(&current.bundle);
+        let accepted = matches!(cause, Cause::Operator { accept: Some(id) } if *id == to.to_string());
+        if !loosens.is_empty() && !accepted {
+            return Err(ReloadError::Loosens { id: to, loosens });
+        }
+        self.cell.swap(bundle);
+        Ok(Reloaded::Swapped { from, to })
+    }
+
+    /// Puts the previous bundle back in place, whatever the files say.
+    ///
+    /// # Errors
+    /// When there is none in this process.
+    pub fn roll_back(&self) -> Result<Reloaded, ReloadError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = self.cell.current().bundle.id().clone();
+        let restored = self.cell.roll_back().ok_or(ReloadError::NoPrevious)?;
+        Ok(Reloaded::Swapped { from, to: restored.bundle.id().clone() })
+    }
+}
+
+/// Reads a directory safely and checks what it says.
+///
+/// # Errors
+/// Every fault, with file, line and remedy.
+pub fn load(directory: &Path) -> Result<Bundle, Vec<BundleFault>> {
+    let sources = bundle_dir::read(directory)?;
+    Bundle::load(&sources)
+}

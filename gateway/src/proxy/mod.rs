@@ -1,1 +1,278 @@
-//! proxy
+//! The proxy library's phases, each handed to its stage. No decision is made here.
+
+pub mod answer;
+pub mod request;
+pub mod upstreams;
+pub mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use engine::audit::End;
+use engine::refusal::{Refusal, UpstreamFault};
+use engine::route::Target;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::admin::health::Health;
+use crate::admin::metrics::Metrics;
+use crate::config::Config;
+use crate::edge::Connection;
+use crate::identity;
+use crate::pages::Pages;
+use crate::pipeline::receive::ReceiveRules;
+use crate::pipeline::record::{Recorder, Trail, Unparsed};
+use crate::pipeline::{Pipeline, Stage, respond, shape};
+use crate::clock;
+use request::RequestContext;
+use upstreams::Upstreams;
+
+/// Bytes a second that a reader must take, so that one that never reads does not hold an answer for ever.
+const SEND_RATE_MIN: usize = 1024;
+/// For the next byte of a request's body.
+const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the client to take a write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For reading away the body of a refused request before its connection is used again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything that requests are served with.
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The deciding stages.
+    pub pipeline: Pipeline,
+    /// What a head must obey.
+    pub rules: ReceiveRules,
+    /// Where events go.
+    pub recorder: Recorder,
+    /// Our own pages.
+    pub pages: Arc<Pages>,
+    /// Where permitted requests go.
+    pub upstreams: Arc<Upstreams>,
+    /// Signs identities for BotServer.
+    pub botserver: identity::botserver::Signer,
+    /// Signs identities for every other upstream.
+    pub ed25519: identity::ed25519::Signer,
+    /// What is well.
+    pub health: Arc<Health>,
+}
+
+/// The gateway, as the proxy library drives it. Clones share everything.
+#[derive(Clone)]
+pub struct Gateway(Arc<Parts>);
+
+impl Gateway {
+    /// A gateway of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.recorder.metrics
+    }
+
+    /// Records a request that the HTTP parser refused by itself.
+    pub fn record_unparsed(&self, unparsed: &Unparsed<'_>) {
+        let snapshot = self.0.pipeline.snapshot.current();
+        self.0.recorder.unparsed(unparsed, snapshot.bundle.id());
+    }
+
+    /// The answer that replaces what the HTTP parser would say.
+    #[must_use]
+    pub fn refuse_unparsed(&self, connection: &Connection, status: u16) -> Bytes {
+        tracing::debug!(status, peer = %connection.peer, "the HTTP parser refused a request");
+        answer::unparsed(connection, &self.0)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::begin(self.0.recorder.clone(), Connection::current())
+    }
+
+    /// No module: the gateway compresses nothing, and a module would run before the first stage.
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+        ctx.admitted();
+        session.set_keepalive(session.get_keepalive().map(|_unbounded| crate::edge::KEEPALIVE_S));
+        session.set_read_timeout(Some(BODY_READ_TIMEOUT));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        session.set_min_send_rate(Some(SEND_RATE_MIN));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
+        match request::guarded(&self.0, session, ctx).await {
+            Ok(Target::Upstream(_)) => Ok(false),
+            Ok(Target::Page(page)) => {
+                answer::page(&self.0, session, ctx, page).await?;
+                Ok(true)
+            }
+            Err(refusal) => {
+                answer::refusal(&self.0, session, ctx, &refusal).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(chunk) = body.as_ref() {
+            ctx.trail.bytes_in(chunk.len() as u64);
+        }
+        if ctx.trail.bytes_in_so_far() > ctx.body_bytes_max {
+            ctx.refusal = Some(Refusal::TooLarge { bytes_max: ctx.body_bytes_max });
+            return Error::e_explain(ErrorType::HTTPStatus(413), "request body over its bound");
+        }
+        // An empty last chunk would be written as a second terminator of a chunked body, and what follows on
+        // a pooled connection would be read as another request.
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        let chosen = ctx.upstream.as_ref().and_then(|upstream| upstream.choose().map(|backend| (upstream, backend)));
+        let Some((upstream, backend)) = chosen else {
+            ctx.refusal = Some(Refusal::NoUpstream(UpstreamFault::NoneHealthy));
+            return Error::e_explain(ErrorType::HTTPStatus(502), "no address of the upstream is well");
+        };
+        ctx.tried += 1;
+        ctx.trail.upstream(format!("{} {}", upstream.name, backend.address));
+        ctx.backend = Some(backend.address);
+        Ok(Box::new(backend.peer()))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        ctx.refusal = Some(Refusal::NoUpstream(match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => UpstreamFault::Timeout,
+            _ => UpstreamFault::Connect,
+        }));
+        let Some(upstream) = &ctx.upstream else { return error };
+        if let Some(backend) = upstream.backends().iter().find(|backend| Some(backend.address) == ctx.backend)
+            && upstream.backends().len() > 1
+            && backend.set_well(false)
+        {
+            tracing::warn!(upstream = %upstream.name, address = %backend.address, %error, "an upstream's address is not well");
+        }
+        // Nothing of the request has been sent, so another address may be tried whatever the method.
+        error.set_retry(ctx.tried < upstream.backends().len());
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.refusal = None;
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.trail.enter(Stage::Shape);
+        let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
+            // Only a passage leads here; without one nothing leaves.
+            ctx.refusal = Some(Refusal::Faulted);
+            return Error::e_explain(ErrorType::InternalError, "a request without a passage reached the upstream");
+        };
+        let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
+        let shaped = shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
+        let uri = shaped.target.parse::<http::Uri>();
+        request.set_uri(uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?);
+        request::apply(request, shaped.edits)?;
+        ctx.trail.enter(Stage::Forward);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.trail.enter(Stage::Respond);
+        ctx.trail.status(response.status.as_u16());
+        let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
+        answer::apply(response, edits)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        ctx.trail.bytes_out(body.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+        answer::failed(&self.0, session, ctx, error).await
+    }
+
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+        let end = error.map_or(End::Complete, ended_by);
+        ctx.trail.finish(end);
+    }
+
+    fn request_summary(&self, _session: &Session, ctx: &RequestContext) -> String {
+        // Never the target: queries hold tokens.
+        format!("request {}", ctx.trail.request_id)
+    }
+}
+
+/// Who ended a request that did not end well.
+fn ended_by(error: &Error) -> End {
+    match error.esource() {
+        ErrorSource::Upstream => End::UpstreamDied,
+        ErrorSource::Downstream => End::ClientGone,
+        ErrorSource::Internal | ErrorSource::Unset => End::Complete,
+    }
+}
+
+/// The trail of a connection's request.
+fn trail(recorder: Recorder, connection: Option<&Connection>) -> Trail {
+    let peer = connection.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |it| it.peer.ip());
+    Trail::begin(recorder, peer, clock::now())
+}

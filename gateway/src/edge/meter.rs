@@ -1,0 +1,320 @@
+//! What passes over one connection, seen from under the HTTP parser.
+//!
+//! The parser answers malformed requests itself, without asking anybody: such a request would leave no
+//! record, and its answer would name the parser and carry no security header. So the parser reads and
+//! writes through a [`Metered`] stream. It keeps the head of the current request for the record, and until
+//! `receive` has admitted the request it replaces whatever the parser writes by our own refusal.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Bytes of a request's head that are kept for its record and for the check of its request line.
+/// Past the largest head that is accepted (8 KiB of target, 32 KiB of headers) by a margin.
+pub const HEAD_BYTES_MAX: usize = 48 * 1024;
+
+/// What is known of the current request on a connection before the parser has handed it over.
+#[derive(Debug, Default)]
+pub struct Meter {
+    head: Mutex<Vec<u8>>,
+    begun: AtomicBool,
+    begin: Notify,
+    admitted: AtomicBool,
+    refused_status: AtomicU16,
+    bytes_written: AtomicU64,
+    request_id: Mutex<Option<Uuid>>,
+}
+
+impl Meter {
+    /// A new request may begin on this connection.
+    pub fn reset(&self) {
+        self.lock().clear();
+        self.begun.store(false, Ordering::Release);
+        self.admitted.store(false, Ordering::Release);
+        self.refused_status.store(0, Ordering::Release);
+        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Keeps the id that a refusal told the client, so that its record has the same.
+    pub fn name(&self, request_id: Uuid) {
+        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(request_id);
+    }
+
+    /// The id that the client was told.
+    pub fn request_id(&self) -> Option<Uuid> {
+        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a byte of the current request has arrived.
+    pub fn begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the first byte of the current request arrives.
+    pub async fn first_byte(&self) {
+        loop {
+            let waiting = self.begin.notified();
+            if self.begun() {
+                return;
+            }
+            waiting.await;
+        }
+    }
+
+    /// The request has reached `receive`: from here on the answers are ours.
+    pub fn admit(&self) {
+        self.admitted.store(true, Ordering::Release);
+    }
+
+    /// Whether the request has reached `receive`.
+    pub fn admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
+    /// The status with which the parser refused the request; `None` when it did not answer.
+    pub fn refused_status(&self) -> Option<u16> {
+        match self.refused_status.load(Ordering::Acquire) {
+            0 => None,
+            status => Some(status),
+        }
+    }
+
+    /// A copy of the head's first bytes, as they came.
+    pub fn head(&self) -> Vec<u8> {
+        self.lock().clone()
+    }
+
+    /// Looks at the head's first bytes without copying them.
+    pub fn with_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Bytes written to the client since the connection was opened, heads included.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written.load(Ordering::Relaxed)
+    }
+
+    fn arrived(&self, bytes: &[u8]) {
+        if bytes.is_empty() || self.admitted() {
+            return;
+        }
+        let mut head = self.lock();
+        let room = HEAD_BYTES_MAX.saturating_sub(head.len());
+        head.extend(bytes.iter().take(room));
+        drop(head);
+        if !self.begun.swap(true, Ordering::AcqRel) {
+            self.begin.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the refusal that replaces what the parser would answer with this status.
+pub type Refuse = dyn Fn(u16) -> Bytes + Send + Sync;
+
+/// A connection whose bytes are counted and whose parser is kept from answering by itself.
+pub struct Metered {
+    inner: Stream,
+    meter: Arc<Meter>,
+    refuse: Arc<Refuse>,
+    instead: Option<Bytes>,
+}
+
+impl Metered {
+    /// Puts a meter on a connection. `refuse` makes our own answer where the parser refuses.
+    pub fn new(inner: Stream, meter: Arc<Meter>, refuse: Arc<Refuse>) -> Self {
+        Self { inner, meter, refuse, instead: None }
+    }
+
+    /// Writes our refusal in place of what the parser wants to write; `Ready` once it is out.
+    fn poll_instead(&mut self, parser_writes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.instead.is_none() {
+            let status = status_of(parser_writes);
+            self.meter.refused_status.store(status, Ordering::Release);
+            self.instead = Some((self.refuse)(status));
+        }
+        while let Some(rest) = self.instead.as_mut().filter(|rest| rest.has_remaining()) {
+            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    rest.advance(written);
+                    self.meter.bytes_written.fetch_add(written as u64, Ordering::Relaxed);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The status of an answer as the parser writes it; 400 when it cannot be read.
+fn status_of(answer: &[u8]) -> u16 {
+    answer
+        .get(9..12)
+        .and_then(|digits| std::str::from_utf8(digits).ok())
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(400)
+}
+
+impl std::fmt::Debug for Metered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metered").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.meter.arrived(buf.filled().get(before..).unwrap_or_default());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.meter.admitted() {
+            return self.poll_instead(buf, cx).map_ok(|()| buf.len());
+        }
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.meter.bytes_written.fetch_add(*written as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Metered {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Metered {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Metered {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Metered {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Metered {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Metered {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+impl Peek for Metered {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn metered() -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
+        let (client, server) = tokio::io::duplex(4096);
+        let meter = Arc::new(Meter::default());
+        let refuse: Arc<Refuse> = Arc::new(|status| Bytes::from(format!("ours {status}")));
+        (Metered::new(Box::new(server), meter.clone(), refuse), meter, client)
+    }
+
+    #[tokio::test]
+    async fn the_parsers_own_answer_never_leaves() {
+        let (mut server, meter, mut client) = metered();
+        server.write_all(b"HTTP/1.1 405 Method Not Allowed\r\nServer: Parser\r\n").await.unwrap();
+        server.write_all(b"\r\n").await.unwrap();
+        drop(server);
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "ours 405");
+        assert_eq!(meter.refused_status(), Some(405));
+    }
+
+    #[tokio::test]
+    async fn an_admitted_request_is_answered_as_written() {
+        let (mut server, meter, mut client) = metered();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let mut buf = [0; 64];
+        let read = server.read(&mut buf).await.unwrap();
+        assert_eq!(read, 16);
+        assert!(meter.begun());
+        assert_eq!(meter.head(), b"GET / HTTP/1.1\r\n");
+        meter.admit();
+        server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        drop(server);
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(meter.bytes_written(), 19);
+    }
+
+    #[tokio::test]
+    async fn the_head_is_bounded_and_starts_anew() {
+        let (mut server, meter, mut client) = metered();
+        tokio::spawn(async move { client.write_all(&vec![b'a'; HEAD_BYTES_MAX + 500]).await });
+        let mut all = Vec::new();
+        server.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all.len(), HEAD_BYTES_MAX + 500);
+        assert_eq!(meter.head().len(), HEAD_BYTES_MAX);
+        meter.reset();
+        assert!(!meter.begun());
+        assert!(meter.head().is_empty());
+    }
+}

@@ -1,0 +1,246 @@
+//! The edge: accepts connections, hands requests to the proxy, and sees to it that each of them ends in
+//! exactly one record, also when the proxy never asks anybody.
+//!
+//! The accept loop is ours and not the proxy library's server: that one binds with SO_REUSEPORT (a second
+//! gateway would silently take half of the traffic), sleeps for a fixed time at shutdown whatever is still
+//! in flight, and panics where a port is taken.
+
+pub mod meter;
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::audit::End;
+use futures_util::FutureExt;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::pipeline::record::Unparsed;
+use crate::proxy::Gateway;
+use meter::{Meter, Metered};
+
+/// Seconds that an idle connection is kept for its next request.
+pub const KEEPALIVE_S: u64 = 60;
+/// Requests that one connection may carry before it is closed, so that per-connection memory is returned.
+const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
+/// From the first byte of a request to the end of its head. A client that takes longer is a slow loris.
+const HEADER_DEADLINE: Duration = Duration::from_secs(15);
+/// For the whole TLS handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// The connection that the current request came over.
+    static CONNECTION: Arc<Connection>;
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Whether it is encrypted.
+    pub tls: bool,
+    /// What passes over it.
+    pub meter: Arc<Meter>,
+}
+
+impl Connection {
+    /// The connection of the request that this task is working on.
+    pub fn current() -> Option<Arc<Self>> {
+        CONNECTION.try_with(Arc::clone).ok()
+    }
+}
+
+/// The data listener.
+pub struct Edge {
+    proxy: Arc<HttpProxy<Gateway>>,
+    gateway: Gateway,
+    acceptor: Option<Arc<Acceptor>>,
+}
+
+impl Edge {
+    /// An edge before this proxy; encrypted when there is an acceptor.
+    pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway, acceptor: Option<Acceptor>) -> Self {
+        Self { proxy: Arc::new(proxy), gateway, acceptor: acceptor.map(Arc::new) }
+    }
+
+    /// Accepts until `stop` says true, then drains: what is in the backlog is still served, idle connections
+    /// are closed, requests in flight have `drain` to end. Past that they are cut, and recorded as cut.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>, drain: Duration) {
+        let mut connections = JoinSet::new();
+        let mut stopping = stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                changed = stopping.wait_for(|stop| *stop) => {
+                    if changed.is_err() {
+                        tracing::warn!("the stop signal is gone; stopping");
+                    }
+                    break;
+                }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.clone().spawn(&mut connections, stream, peer, &stop),
+                    Err(error) => accept_failed(&error).await,
+                },
+                Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        self.serve_backlog(&listener, &mut connections, &stop);
+        drop(listener);
+        self.proxy.http_cleanup().await;
+        let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!(connections = connections.len(), "drain time is over; cutting what is left");
+            connections.shutdown().await;
+        }
+    }
+
+    /// Connections whose handshake the kernel has finished were accepted in the client's eyes.
+    fn serve_backlog(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+        connections: &mut JoinSet<()>,
+        stop: &watch::Receiver<bool>,
+    ) {
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.clone().spawn(connections, stream, peer, stop);
+        }
+    }
+
+    fn spawn(
+        self: Arc<Self>,
+        connections: &mut JoinSet<()>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stop: &watch::Receiver<bool>,
+    ) {
+        let stop = stop.clone();
+        connections.spawn(async move { self.connection(stream, peer, stop).await });
+    }
+
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, stop: ShutdownWatch) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended before it began");
+            return;
+        }
+        let Some(inner) = self.handshake(stream.into(), peer).await else { return };
+        let meter = Arc::new(Meter::default());
+        let connection =
+            Arc::new(Connection { peer, tls: self.acceptor.is_some(), meter: meter.clone() });
+        let refuse = {
+            let gateway = self.gateway.clone();
+            let connection = connection.clone();
+            Arc::new(move |status| gateway.refuse_unparsed(&connection, status))
+        };
+        let stream: Stream = Box::new(Metered::new(inner, meter, refuse));
+        self.requests(stream, connection, stop).await;
+    }
+
+    async fn handshake(&self, stream: L4Stream, peer: SocketAddr) -> Option<Stream> {
+        let Some(acceptor) = &self.acceptor else { return Some(Box::new(stream)) };
+        match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(error)) => {
+                self.gateway.metrics().handshake_failed();
+                tracing::info!(%peer, %error, "TLS handshake failed");
+                None
+            }
+            Err(_elapsed) => {
+                self.gateway.metrics().handshake_failed();
+                tracing::info!(%peer, "TLS handshake took too long");
+                None
+            }
+        }
+    }
+
+    /// Serves one request after the other on a connection.
+    async fn requests(&self, stream: Stream, connection: Arc<Connection>, stop: ShutdownWatch) {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(if *stop.borrow() { None } else { Some(KEEPALIVE_S) });
+        session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
+        loop {
+            connection.meter.reset();
+            let served = CONNECTION.scope(connection.clone(), self.request(session, &connection, &stop));
+            let Some(reused) = served.await else { return };
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+
+    /// Serves one request. What the proxy did not bring to a record is recorded here.
+    async fn request(
+        &self,
+        session: ServerSession,
+        connection: &Arc<Connection>,
+        stop: &ShutdownWatch,
+    ) -> Option<pingora_core::apps::ReusedHttpStream> {
+        let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
+        let (outcome, end) = tokio::select! {
+            outcome = served => match outcome {
+                Ok(reused) => (reused, End::Protocol),
+                Err(_panic) => (None, End::Panic),
+            },
+            () = header_deadline(&connection.meter) => (None, End::Deadline),
+        };
+        if connection.meter.admitted() {
+            // The request's own context has recorded it, or does so as it is dropped.
+            return outcome;
+        }
+        if connection.meter.begun() {
+            self.gateway.record_unparsed(Unparsed { connection, end });
+        } else {
+            self.gateway.metrics().connection_without_request();
+        }
+        None
+    }
+}
+
+/// Resolves when a request has begun and its head is not whole in time.
+async fn header_deadline(meter: &Meter) {
+    meter.first_byte().await;
+    tokio::time::sleep(HEADER_DEADLINE).await;
+    if meter.admitted() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Out of descriptors, `accept` fails at once and for ever: give the others a moment to end.
+async fn accept_failed(error: &io::Error) {
+    tracing::error!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Binds the listener without sharing its port.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// An HTTP/1.1 answer as bytes, for where no session is left to write it.
+#[must_use]
+pub fn raw_answer(status: u16, reason: &str, headers: &[(&str, &str)], body: &[u8]) -> Bytes {
+    let mut answer = format!("HTTP/1.1 {status} {reason}\r\n").into_bytes();
+    for (name, value) in headers {
+        answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    answer.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    answer.extend_from_slice(body);
+    Bytes::from(answer)
+}

@@ -1,0 +1,53 @@
+//! Stage 3, admit: the address may ask at all. Local and cheap, before any credential is looked at.
+
+use std::net::IpAddr;
+
+use engine::limit::Rate;
+use engine::refusal::Refusal;
+use engine::route::RouteMatch;
+use engine::time::UnixMillis;
+use storage::counters::{Counters, LimitKey, Outcome};
+
+use crate::config::settings::Limits;
+
+/// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
+/// or unrouted requests spends it like any other.
+///
+/// # Errors
+/// `Throttled` with the exact time of the next admission.
+pub async fn address(counters: &Counters, limits: &Limits, now: UnixMillis, client: IpAddr) -> Result<(), Refusal> {
+    take(counters, LimitKey::address(client), limits.per_address, now).await
+}
+
+/// The half that knows the route: where nobody need be known, a class with a limit counts by address.
+///
+/// # Errors
+/// `Throttled` with the exact time of the next admission.
+pub async fn admit(
+    counters: &Counters,
+    limits: &Limits,
+    now: UnixMillis,
+    matched: &RouteMatch,
+    client: IpAddr,
+) -> Result<(), Refusal> {
+    if !matched.route.accept.anonymous {
+        return Ok(());
+    }
+    let Some(rate) = limits.classes.get(&matched.route.class) else { return Ok(()) };
+    take(counters, LimitKey::class_address(&matched.route.class, client), *rate, now).await
+}
+
+async fn take(counters: &Counters, key: LimitKey, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
+    match counters.take(&[(key, rate, 1)], now).await {
+        Outcome::Admit => Ok(()),
+        Outcome::Refuse { retry_after_ms, .. } => {
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
+        }
+    }
+}
+
+/// Rounds up, so that whoever waits that long is admitted.
+#[must_use]
+pub fn whole_seconds(milliseconds: u64) -> u32 {
+    u32::try_from(milliseconds.div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,78 @@
+//! Stage 5, authorize: policy decides.
+
+use engine::authz::{AuthzRequest, Decision, Permit};
+use engine::facts::RequestFacts;
+use engine::identity::Identity;
+use engine::limit::Rate;
+use engine::refusal::Refusal;
+use engine::route::RouteMatch;
+use engine::time::UnixMillis;
+use storage::counters::{Counters, LimitKey, Outcome};
+
+use crate::pipeline::admit::whole_seconds;
+use crate::pipeline::record::Trail;
+use crate::snapshot::Snapshot;
+
+/// Refusals that one principal is given before it is throttled: a bucket of its own, so that whoever holds a
+/// stolen credential can neither probe routes freely nor drain its owner's quota.
+const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };
+
+/// Asks the bundle.
+///
+/// # Errors
+/// `Unauthenticated` when nobody is known and a known caller might be permitted, `Forbidden` when policy says
+/// no, `Undecidable` when a policy could not be evaluated.
+pub fn authorize(
+    snapshot: &Snapshot,
+    now: UnixMillis,
+    matched: &RouteMatch,
+    identity: &Identity,
+    facts: &RequestFacts<'_>,
+    trail: &mut Trail,
+) -> Result<Permit, Refusal> {
+    let route = &matched.route;
+    let decision = snapshot.bundle.decide(&AuthzRequest {
+        identity,
+        action: &route.action,
+        module: &route.module,
+        parameters: &matched.parameters,
+        class: &route.class,
+        method: facts.method.as_str(),
+        client: facts.client,
+        tls: facts.tls,
+        now,
+    });
+    trail.decided(&decision);
+    match decision {
+        Decision::Permit(permit) => Ok(permit),
+        Decision::Deny(denial) if denial.forbidding.is_empty() && may_sign_in(identity, matched) => {
+            Err(Refusal::Unauthenticated)
+        }
+        Decision::Deny(denial) => Err(Refusal::Forbidden(denial)),
+        Decision::Undecidable { .. } => Err(Refusal::Undecidable),
+    }
+}
+
+fn may_sign_in(identity: &Identity, matched: &RouteMatch) -> bool {
+    let accept = matched.route.accept;
+    matches!(identity, Identity::Anonymous) && (accept.session || accept.api_key)
+}
+
+/// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty.
+///
+/// # Errors
+/// The refusal as it was, or `Throttled`.
+pub async fn answered(
+    counters: &Counters,
+    now: UnixMillis,
+    identity: &Identity,
+    decided: Result<Permit, Refusal>,
+) -> Result<Permit, Refusal> {
+    let (Err(_), Identity::Known(principal)) = (&decided, identity) else { return decided };
+    match counters.take(&[(LimitKey::refusals(principal.id), REFUSALS, 1)], now).await {
+        Outcome::Admit => decided,
+        Outcome::Refuse { retry_after_ms, .. } => {
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Stage 8, forward: whoever holds a passage reaches its target.
+
+use engine::identity::{Identity, Principal};
+use engine::query::CanonicalQuery;
+use engine::refusal::{Malformed, Refusal};
+use engine::route::{RouteMatch, Target};
+
+use crate::pipeline::Passage;
+use crate::pipeline::receive::Received;
+
+/// Where a passage leads, after the last conditions that the route sets.
+///
+/// # Errors
+/// `Malformed` for an upgrade (no bridge carries it), a service worker's script that the route does not
+/// serve, or a click link whose destination is not on the route's list.
+pub fn forward<'a>(passage: &'a Passage, received: &Received) -> Result<&'a Target, Refusal> {
+    let route = &passage.matched().route;
+    let refuse = |reason, status| Err(Refusal::Malformed(Malformed { reason, status }));
+    if received.upgrade || route.websocket {
+        return refuse("upgrade.unsupported", 501);
+    }
+    if received.service_worker && !route.service_worker {
+        return refuse("service_worker.not_allowed", 400);
+    }
+    if let Some(destination) = destination(passage.matched(), &received.query)
+        && !is_listed(&destination, &route.destinations)
+    {
+        return refuse("redirect.destination", 400);
+    }
+    Ok(&route.target)
+}
+
+/// The address that a click link leads to.
+fn destination(matched: &RouteMatch, query: &CanonicalQuery) -> Option<String> {
+    let in_path = matched.parameters.iter().find(|(name, _)| &**name == "destination");
+    match in_path {
+        Some((_, value)) => Some(value.clone()),
+        None if matched.route.destinations.is_empty() => None,
+        None => {
+            let names = ["destination", "url", "redirect"];
+            names.iter().find_map(|name| query.value(name)).map(std::borrow::Cow::into_owned)
+        }
+    }
+}
+
+/// A destination is listed when it begins with a listed origin and that origin ends there: a listed
+/// `https://example.com` must not let `https://example.com.evil` through.
+fn is_listed(destination: &str, listed: &[String]) -> bool {
+    listed.iter().any(|origin| {
+        destination.strip_prefix(origin.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+    })
+}
+
+/// Who a passage speaks for, when somebody is known.
+#[must_use]
+pub fn speaks_for(passage: &Passage) -> Option<&Principal> {
+    match passage.permit().identity() {
+        Identity::Anonymous => None,
+        Identity::Known(principal) => Some(principal),
+    }
+}

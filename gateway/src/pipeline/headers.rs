@@ -1,0 +1,42 @@
+//! Changes to a message's headers, as data: stages say what, the proxy does it.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Changes to headers: removals first, then what is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Names to remove, every value.
+    pub remove: Vec<HeaderName>,
+    /// Values that replace whatever stands under their name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Values that stand beside what is there.
+    pub append: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderEdits {
+    /// Removes every value of a name.
+    pub fn remove(&mut self, name: HeaderName) {
+        self.remove.push(name);
+    }
+
+    /// Sets one value. A value that is no header value is left out: it could only be ours, never a client's.
+    pub fn set(&mut self, name: HeaderName, value: impl TryInto<HeaderValue>) {
+        self.remove(name.clone());
+        if let Ok(value) = value.try_into() {
+            self.set.push((name, value));
+        }
+    }
+
+    /// Applies the changes to a map: for tests and for answers that we make ourselves.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for name in self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in self.set {
+            headers.insert(name, value);
+        }
+        for (name, value) in self.append {
+            headers.append(name, value);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Stage 4, identify: the credentials that the route accepts become an identity.
+
+use engine::facts::RequestFacts;
+use engine::refusal::Refusal;
+use engine::route::RouteMatch;
+use engine::time::UnixMillis;
+
+use crate::authn::{Authn, Identified};
+use crate::pipeline::record::Trail;
+
+/// Asks the schemes that the route names, and only those.
+///
+/// # Errors
+/// `Unauthenticated`, `CredentialRejected` or `CrossSite`, or `Unavailable` when a store that must be asked
+/// cannot answer.
+pub async fn identify(
+    authn: &Authn,
+    now: UnixMillis,
+    matched: &RouteMatch,
+    facts: &RequestFacts<'_>,
+    trail: &mut Trail,
+) -> Result<Identified, Refusal> {
+    let identified = authn.identify(now, matched, facts).await?;
+    trail.identified(&identified);
+    Ok(identified)
+}

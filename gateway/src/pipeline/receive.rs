@@ -1,0 +1,209 @@
+//! Stage 1, receive: bytes become the one spelling of a request that is routed, decided and forwarded.
+
+use std::net::IpAddr;
+
+use engine::audit::AskedFacts;
+use engine::facts::RequestFacts;
+use engine::headers::{self, HeaderRules};
+use engine::path::CanonicalPath;
+use engine::query::CanonicalQuery;
+use engine::refusal::Malformed;
+use engine::time::UnixMillis;
+use http::{HeaderMap, Method, Version};
+use ipnet::IpNet;
+use uuid::Uuid;
+
+/// What a request must obey to be looked at.
+#[derive(Clone, Debug)]
+pub struct ReceiveRules {
+    /// Bounds and the allow-list of hosts.
+    pub headers: HeaderRules,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// A request's head as it came.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The version.
+    pub version: Version,
+    /// The parsed headers.
+    pub headers: &'a HeaderMap,
+    /// The head's bytes from the wire: the HTTP parser repairs some request lines, and what it repaired is
+    /// not what the client sent.
+    pub wire: &'a [u8],
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// A head that was taken in.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The method.
+    pub method: Method,
+    /// The host asked for, on the allow-list.
+    pub host: String,
+    /// The canonical path.
+    pub path: CanonicalPath,
+    /// The canonical query.
+    pub query: CanonicalQuery,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the client's connection is encrypted.
+    pub tls: bool,
+    /// The announced length of the body.
+    pub content_length: Option<u64>,
+    /// Whether a body of unknown length follows.
+    pub chunked: bool,
+    /// Whether the client asks for another protocol.
+    pub upgrade: bool,
+    /// Whether a browser fetches a service worker's script.
+    pub service_worker: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// What is worth an analyst's look.
+    pub notes: Vec<String>,
+}
+
+impl Received {
+    /// What the later stages may know.
+    #[must_use]
+    pub fn facts<'a>(&'a self, headers: &'a HeaderMap, received_at: UnixMillis, request_id: Uuid) -> RequestFacts<'a> {
+        RequestFacts {
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: &self.query,
+            headers,
+            client: self.client,
+            tls: self.tls,
+            received_at,
+            request_id,
+            content_length: self.content_length,
+            upgrade: self.upgrade,
+        }
+    }
+
+    /// Whether the request has a body, as its head says.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        self.chunked || matches!(self.content_length, Some(1..))
+    }
+}
+
+/// Takes a head in.
+///
+/// # Errors
+/// The named reason for which it is refused.
+pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malformed> {
+    let target = wire_target(head.wire)?;
+    let findings = headers::inspect(head.method, head.version, head.headers, &rules.headers)?;
+    let mut halves = target.splitn(2, |byte| *byte == b'?');
+    let path = CanonicalPath::parse(halves.next().unwrap_or_default())?;
+    let query = CanonicalQuery::parse(halves.next())?;
+    let client = headers::client_address(head.peer, head.headers, &rules.trusted_proxies);
+    let notes = findings.dropped.iter().map(|name| format!("dropped header {name}")).collect();
+    Ok(Received {
+        method: head.method.clone(),
+        host: findings.host,
+        path,
+        query,
+        client: client.client,
+        tls: head.tls || client.tls_claimed,
+        content_length: findings.content_length,
+        chunked: findings.chunked,
+        upgrade: findings.upgrade,
+        service_worker: findings.service_worker,
+        expects_continue: head.headers.contains_key(http::header::EXPECT),
+        notes,
+    })
+}
+
+/// The request target as the client wrote it, when the head's framing is strict: one space between the parts
+/// of the request line, every line ended by CR LF, no line folded.
+fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
+    let refuse = |reason| Malformed { reason, status: 400 };
+    let head = head_of(wire);
+    let bare_lf = head.iter().enumerate().any(|(at, byte)| {
+        *byte == b'\n' && at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r')
+    });
+    if bare_lf {
+        return Err(refuse("framing.bare_lf"));
+    }
+    if head.windows(3).any(|bytes| matches!(bytes, [b'\r', b'\n', b' ' | b'\t'])) {
+        return Err(refuse("framing.folded_header"));
+    }
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(method), Some(target), Some(b"HTTP/1.1"), None) if !method.is_empty() => Ok(target),
+        (Some(_), Some(_), Some(version), None) if version.starts_with(b"HTTP/") => {
+            Err(Malformed { reason: "framing.version", status: 505 })
+        }
+        _ => Err(refuse("framing.request_line")),
+    }
+}
+
+/// The head without what follows it.
+fn head_of(wire: &[u8]) -> &[u8] {
+    let end = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(wire.len(), |at| at.saturating_add(2));
+    wire.get(..end).unwrap_or(wire)
+}
+
+/// What can be read of a request line that was refused, for its record: unprintable bytes escaped, the query
+/// left out.
+#[must_use]
+pub fn asked_by_wire(wire: &[u8]) -> Option<AskedFacts> {
+    let line = wire.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let mut parts = line.splitn(3, |byte| *byte == b' ');
+    let method = parts.next().unwrap_or_default();
+    let target = parts.next().unwrap_or_default();
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    (!method.is_empty()).then(|| AskedFacts {
+        method: escaped(method, 32),
+        host: String::new(),
+        path: escaped(path, 2048),
+        query_names: Vec::new(),
+    })
+}
+
+fn escaped(bytes: &[u8], bytes_max: usize) -> String {
+    bytes.iter().take(bytes_max).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wire: &[u8], expected: Result<&str, &str>) {
+        let found = wire_target(wire);
+        let found = found.as_ref().map(|target| std::str::from_utf8(target).unwrap()).map_err(|fault| fault.reason);
+        assert_eq!(found, expected, "{}", wire.escape_ascii());
+    }
+
+    #[test]
+    fn the_request_line_is_taken_from_the_wire_and_strictly() {
+        check(b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nbody\nwith lf", Ok("/a?b"));
+        check(b"GET /a HTTP/1.1\nHost: x\n\n", Err("framing.bare_lf"));
+        check(b"GET /a HTTP/1.1\r\nHost: x\n\r\n", Err("framing.bare_lf"));
+        check(b"GET /a HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", Err("framing.folded_header"));
+        check(b"GET /a b HTTP/1.1\r\n\r\n", Err("framing.request_line"));
+        check(b"GET  /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
+        check(b"GET\t/a\tHTTP/1.1\r\n\r\n", Err("framing.request_line"));
+        check(b" GET /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
+        check(b"GET /a HTTP/1.0\r\n\r\n", Err("framing.version"));
+        check(b"GET /a\r\n\r\n", Err("framing.request_line"));
+        check(b"\r\nGET /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
+    }
+
+    #[test]
+    fn what_is_recorded_of_a_refused_line_has_no_query_and_no_raw_bytes() {
+        let asked = asked_by_wire(b"GET /a\x01\xff?token=secret HTTP/1.1\r\n").unwrap();
+        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/a\\x01\\xff"));
+        assert_eq!(asked_by_wire(b"\r\n"), None);
+    }
+}

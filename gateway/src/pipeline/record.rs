@@ -1,0 +1,363 @@
+//! Stage 10, record: one event for each request, exactly once, whatever becomes of it.
+//!
+//! A [`Trail`] follows its request and collects what is known. It is written when the request ends, and at
+//! the latest when it is dropped: a panic in a stage unwinds through it, a cut connection drops it, so
+//! neither can lose the record. A request that the HTTP parser refuses by itself never has a trail; the edge
+//! records it by [`Recorder::unparsed`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::audit::{
+    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, DecisionFacts, End, EventKind, Outcome, PrincipalFacts,
+    RouteFacts,
+};
+use engine::authz::Decision;
+use engine::bundle::BundleId;
+use engine::identity::Identity;
+use engine::refusal::{Deciding, Refusal};
+use engine::route::RouteMatch;
+use engine::time::UnixMillis;
+use storage::audit_log::AuditLog;
+use uuid::Uuid;
+
+use crate::admin::metrics::Metrics;
+use crate::authn::Identified;
+use crate::clock;
+use crate::pipeline::Stage;
+use crate::pipeline::receive::Received;
+use crate::pipeline::trace::TraceContext;
+
+/// Bytes of `User-Agent` that are kept.
+const USER_AGENT_BYTES_MAX: usize = 256;
+/// Bytes of a path that are kept.
+const PATH_BYTES_MAX: usize = 2048;
+/// Query names that are kept.
+const QUERY_NAMES_MAX: usize = 32;
+/// Notes that are kept.
+const NOTES_MAX: usize = 16;
+
+/// Where events go.
+#[derive(Clone)]
+pub struct Recorder {
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// The counters that the same events feed.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A request that the HTTP parser refused by itself, or that never became whole.
+pub struct Unparsed<'a> {
+    /// The connection it came over.
+    pub connection: &'a crate::edge::Connection,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Recorder {
+    /// Records a request that no stage has seen.
+    pub fn unparsed(&self, unparsed: &Unparsed<'_>, bundle: &BundleId) {
+        let connection = unparsed.connection;
+        let status = connection.meter.refused_status();
+        let mut trail = Trail::begin(self.clone(), connection.peer.ip(), clock::now());
+        if let Some(told) = connection.meter.request_id() {
+            trail.request_id = told;
+        }
+        trail.bundle(bundle);
+        trail.asked = connection.meter.with_head(crate::pipeline::receive::asked_by_wire);
+        trail.status = status.unwrap_or(0);
+        let refused = engine::refusal::Malformed { reason: "framing.unparsable", status: 400 };
+        trail.refused(&Refusal::Malformed(refused));
+        let end = match (unparsed.end, status) {
+            (End::Protocol, None) => End::ClientGone,
+            (end, _) => end,
+        };
+        trail.finish(end);
+    }
+}
+
+/// What is known of one request so far. Writes its event exactly once.
+pub struct Trail {
+    recorder: Recorder,
+    /// Our id of the request.
+    pub request_id: Uuid,
+    /// Its trace.
+    pub trace: TraceContext,
+    /// When it arrived.
+    pub received_at: UnixMillis,
+    /// The client's address.
+    pub client: IpAddr,
+    peer: IpAddr,
+    user_agent: Option<String>,
+    principal: Option<PrincipalFacts>,
+    asked: Option<AskedFacts>,
+    route: Option<RouteFacts>,
+    decision: DecisionFacts,
+    status: u16,
+    bytes_in: u64,
+    bytes_out: u64,
+    upstream: Option<String>,
+    notes: Vec<String>,
+    stages_us: Vec<(&'static str, u64)>,
+    stage: Stage,
+    stage_began: Instant,
+    began: Instant,
+    early: bool,
+    conceal: bool,
+    end: Option<End>,
+    written: bool,
+}
+
+impl Trail {
+    /// Follows a request from its first byte.
+    #[must_use]
+    pub fn begin(recorder: Recorder, peer: IpAddr, now: UnixMillis) -> Self {
+        let began = clock::instant();
+        Self {
+            recorder,
+            request_id: crate::random::request_id(now),
+            trace: TraceContext::begin(crate::random::bytes()),
+            received_at: now,
+            client: peer,
+            peer,
+            user_agent: None,
+            principal: None,
+            asked: None,
+            route: None,
+            decision: DecisionFacts {
+                outcome: Outcome::None,
+                deciding: Vec::new(),
+                erring: Vec::new(),
+                bundle: String::new(),
+                refusal: None,
+                detail: None,
+            },
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+            notes: Vec::new(),
+            stages_us: Vec::with_capacity(Stage::ALL.len()),
+            stage: Stage::Receive,
+            stage_began: began,
+            began,
+            early: true,
+            conceal: false,
+            end: None,
+            written: false,
+        }
+    }
+
+    /// A stage begins; the one before it has ended.
+    pub fn enter(&mut self, stage: Stage) {
+        let now = clock::instant();
+        let spent = u64::try_from((now - self.stage_began).as_micros()).unwrap_or(u64::MAX);
+        match self.stages_us.iter_mut().find(|(name, _)| *name == self.stage.name()) {
+            Some((_, so_far)) => *so_far = so_far.saturating_add(spent),
+            None => self.stages_us.push((self.stage.name(), spent)),
+        }
+        self.stage = stage;
+        self.stage_began = now;
+    }
+
+    /// The head was taken in.
+    pub fn received(&mut self, received: &Received) {
+        self.client = received.client;
+        self.asked = Some(AskedFacts {
+            method: cut(received.method.as_str(), 32),
+            host: received.host.clone(),
+            path: cut(received.path.as_str(), PATH_BYTES_MAX),
+            query_names: received.query.names().take(QUERY_NAMES_MAX).map(str::to_owned).collect(),
+        });
+        for note in &received.notes {
+            self.note(note.clone());
+        }
+    }
+
+    /// What could be read of a request line that was refused.
+    pub fn asked(&mut self, asked: Option<AskedFacts>) {
+        self.asked = asked;
+    }
+
+    /// The client's `User-Agent`.
+    pub fn user_agent(&mut self, headers: &http::HeaderMap) {
+        let value = headers.get(http::header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        self.user_agent = value.map(|value| cut(&value, USER_AGENT_BYTES_MAX));
+    }
+
+    /// The bundle that decides.
+    pub fn bundle(&mut self, id: &BundleId) {
+        self.decision.bundle = id.to_string();
+    }
+
+    /// The route that was found.
+    pub fn matched(&mut self, matched: &RouteMatch) {
+        let route = &matched.route;
+        self.conceal = route.conceal;
+        self.route = Some(RouteFacts {
+            name: route.name.clone(),
+            action: route.action.to_string(),
+            resource: format!("Module::\"{}\"", route.module),
+            parameters: matched
+                .parameters
+                .iter()
+                .map(|(name, value)| (name.to_string(), cut(value, USER_AGENT_BYTES_MAX)))
+                .collect(),
+            class: route.class.to_string(),
+        });
+    }
+
+    /// The schemes have answered.
+    pub fn identified(&mut self, identified: &Identified) {
+        self.early = false;
+        if let Identity::Known(principal) = &identified.identity {
+            self.principal = Some(PrincipalFacts {
+                kind: principal.kind,
+                id: principal.id,
+                name: principal.name.clone(),
+                scheme: principal.scheme,
+                assurance: principal.assurance,
+                credential_id: principal.credential_id,
+            });
+        }
+        for note in &identified.notes {
+            self.note(note.clone());
+        }
+    }
+
+    /// Policy has answered.
+    pub fn decided(&mut self, decision: &Decision) {
+        let (outcome, deciding, erring): (_, &[Deciding], Vec<String>) = match decision {
+            Decision::Permit(permit) => (Outcome::Permit, permit.deciding(), Vec::new()),
+            Decision::Deny(denial) => (Outcome::Deny, &denial.forbidding, Vec::new()),
+            Decision::Undecidable { erring } => (Outcome::Error, &[], erring.clone()),
+        };
+        self.decision.outcome = outcome;
+        self.decision.deciding = deciding.to_vec();
+        self.decision.erring = erring;
+    }
+
+    /// The request is refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.decision.refusal = Some(refusal.code());
+        if self.decision.detail.is_none() {
+            self.decision.detail = refusal.detail_for_record();
+        }
+    }
+
+    /// The precise reason of a refusal, for the record only.
+    pub fn detail(&mut self, detail: String) {
+        self.decision.detail = Some(cut(&detail, PATH_BYTES_MAX));
+    }
+
+    /// Something worth an analyst's look.
+    pub fn note(&mut self, note: String) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(cut(&note, PATH_BYTES_MAX));
+        }
+    }
+
+    /// The upstream that was chosen.
+    pub fn upstream(&mut self, name: String) {
+        self.upstream = Some(name);
+    }
+
+    /// The status that the client is sent.
+    pub fn status(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Body bytes from the client.
+    pub fn bytes_in(&mut self, bytes: u64) {
+        self.bytes_in = self.bytes_in.saturating_add(bytes);
+    }
+
+    /// Body bytes to the client.
+    pub fn bytes_out(&mut self, bytes: u64) {
+        self.bytes_out = self.bytes_out.saturating_add(bytes);
+    }
+
+    /// Body bytes received so far.
+    #[must_use]
+    pub fn bytes_in_so_far(&self) -> u64 {
+        self.bytes_in
+    }
+
+    /// Whether the route's refusals look like an unrouted path.
+    #[must_use]
+    pub fn conceals(&self) -> bool {
+        self.conceal
+    }
+
+    /// How it will have ended, where that is known before it ends.
+    pub fn ends(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// The event of an audited request that is about to be forwarded.
+    #[must_use]
+    pub fn opening(&self) -> AuditEvent {
+        self.event(EventKind::Opening, End::Complete)
+    }
+
+    /// Ends the trail and hands its event to the log.
+    pub fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        self.enter(Stage::Record);
+        let event = self.event(EventKind::Request, self.end.unwrap_or(end));
+        self.recorder.metrics.request(&event);
+        if self.early {
+            self.recorder.audit.append_early(event);
+        } else {
+            self.recorder.audit.append(event);
+        }
+    }
+
+    fn event(&self, kind: EventKind, end: End) -> AuditEvent {
+        let total = clock::instant() - self.began;
+        AuditEvent {
+            time: clock::rfc3339(self.received_at),
+            kind,
+            request_id: self.request_id,
+            trace_id: self.trace.trace_id.clone(),
+            client: ClientFacts {
+                address: Some(self.client),
+                peer: (self.peer != self.client).then_some(self.peer),
+                user_agent: self.user_agent.clone(),
+            },
+            principal: self.principal.clone(),
+            request: self.asked.clone(),
+            route: self.route.clone(),
+            decision: self.decision.clone(),
+            answer: AnswerFacts {
+                status: self.status,
+                bytes_in: self.bytes_in,
+                bytes_out: self.bytes_out,
+                total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
+                end,
+            },
+            upstream: self.upstream.clone(),
+            stages_us: self.stages_us.clone(),
+            notes: self.notes.clone(),
+        }
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let end = if std::thread::panicking() { End::Panic } else { End::ClientGone };
+        self.finish(end);
+    }
+}
+
+/// The text, or as much of it as fits, cut at a character.
+fn cut(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,130 @@
+//! Stage 9, respond: every answer gets what every answer has, refusals included.
+
+use engine::route::Route;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use uuid::Uuid;
+
+use crate::pipeline::headers::HeaderEdits;
+
+/// One year, the least that browsers' preload lists ask for.
+const HSTS: &str = "max-age=31536000; includeSubDomains";
+/// What a document of an upstream may do where the upstream says nothing itself.
+const DOCUMENT_CSP: &str = "object-src 'none'; base-uri 'self'; frame-ancestors 'self'";
+/// User-made content: scripts run, but in an origin of their own, so that they are not same-origin with the
+/// gateway's pages and cannot register a service worker over them.
+const SANDBOX_CSP: &str = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
+/// Our own pages: nothing but their own style sheet and form, in nobody's frame.
+const PAGE_CSP: &str = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
+/// the whole origin that our own pages share.
+const REMOVED: [&str; 12] = [
+    "server",
+    "x-powered-by",
+    "x-aspnet-version",
+    "via",
+    "service-worker-allowed",
+    "clear-site-data",
+    "x-request-id",
+    "x-correlation-id",
+    "alt-svc",
+    "strict-transport-security",
+    "public-key-pins",
+    "refresh",
+];
+
+/// What is known of an answer's place.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Our id of the request.
+    pub request_id: Uuid,
+    /// Whether the host's public address is `https`.
+    pub https: bool,
+    /// Whether the answer belongs to somebody known.
+    pub known: bool,
+    /// The route, where one was found.
+    pub route: Option<&'a Route>,
+}
+
+/// What an upstream's answer loses and gains.
+#[must_use]
+pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    for name in answer.keys() {
+        let text = name.as_str();
+        if REMOVED.contains(&text) || text.starts_with("access-control-") {
+            edits.remove(name.clone());
+        }
+    }
+    set_cookies(&mut edits, place, answer);
+    everywhere(&mut edits, place);
+    let mut unless_said = |name: HeaderName, value: &'static str| {
+        if !answer.contains_key(&name) {
+            edits.set(name, HeaderValue::from_static(value));
+        }
+    };
+    unless_said(header::CONTENT_SECURITY_POLICY, DOCUMENT_CSP);
+    unless_said(header::REFERRER_POLICY, "strict-origin-when-cross-origin");
+    unless_said(header::X_FRAME_OPTIONS, "SAMEORIGIN");
+    unless_said(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    unless_said(HeaderName::from_static("permissions-policy"), "interest-cohort=()");
+    if place.known {
+        unless_said(header::CACHE_CONTROL, "private, no-store");
+    }
+    if place.route.is_some_and(|route| route.sandbox) {
+        // Beside the upstream's own policy: browsers enforce every one of them.
+        edits.append.push((header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX_CSP)));
+    }
+    edits
+}
+
+/// What an answer that we make ourselves carries besides `said`, which it brings along.
+#[must_use]
+pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    everywhere(&mut edits, place);
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, PAGE_CSP),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("permissions-policy"), "interest-cohort=()"),
+    ] {
+        if !said.iter().any(|(said, _)| *said == name) {
+            edits.set(name, HeaderValue::from_static(value));
+        }
+    }
+    edits.append.extend(said.iter().cloned());
+    edits
+}
+
+fn everywhere(edits: &mut HeaderEdits, place: &Place<'_>) {
+    edits.set(HeaderName::from_static("x-request-id"), place.request_id.to_string());
+    edits.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if place.https {
+        edits.set(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
+}
+
+/// Lets through the cookies that the route lists, never one of our names.
+fn set_cookies(edits: &mut HeaderEdits, place: &Place<'_>, answer: &HeaderMap) {
+    if !answer.contains_key(header::SET_COOKIE) {
+        return;
+    }
+    edits.remove(header::SET_COOKIE);
+    let Some(route) = place.route else { return };
+    for value in answer.get_all(header::SET_COOKIE) {
+        let name = cookie_name(value);
+        if route.cookies_down.iter().any(|allowed| Some(allowed.as_str()) == name)
+            && !name.is_some_and(crate::authn::cookies::is_ours)
+        {
+            edits.append.push((header::SET_COOKIE, value.clone()));
+        }
+    }
+}
+
+fn cookie_name(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()?.split('=').next().map(str::trim)
+}

@@ -1,0 +1,112 @@
+//! Stage 7, shape: the request's headers become what the upstream may see.
+//!
+//! Nothing by which the client names itself goes through: its credentials, its cookies, every identity and
+//! forwarding header. What goes instead is ours: the signed identity, the request id, honest forwarding.
+
+use engine::headers;
+use engine::route::Route;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::pipeline::Passage;
+use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::receive::Received;
+use crate::pipeline::record::Trail;
+
+/// Credentials and headers that only concern the hop between client and gateway.
+const HOP: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("x-api-key"),
+];
+
+/// What the upstream is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shaped {
+    /// The target, serialised from the canonical form and never copied from the wire.
+    pub target: String,
+    /// The changes to the headers.
+    pub edits: HeaderEdits,
+}
+
+/// Shapes a request. `identity` is the signed identity, when there is one to tell.
+#[must_use]
+pub fn shape(
+    passage: &Passage,
+    received: &Received,
+    headers: &HeaderMap,
+    identity: Option<&str>,
+    trail: &Trail,
+) -> Shaped {
+    let route = &passage.matched().route;
+    let mut edits = HeaderEdits::default();
+    for name in headers.keys() {
+        if headers::is_dropped(name.as_str()) && !route.headers_allowed.iter().any(|allowed| allowed == name.as_str())
+        {
+            edits.remove(name.clone());
+        }
+    }
+    for name in HOP {
+        edits.remove(name);
+    }
+    if let Some(cookies) = cookies(headers, route) {
+        edits.set(header::COOKIE, cookies);
+    }
+    if let Some(identity) = identity.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
+        let mut identity = identity;
+        identity.set_sensitive(true);
+        edits.set(header::AUTHORIZATION, identity);
+    }
+    forwarding(&mut edits, received, trail);
+    Shaped { target: target(received), edits }
+}
+
+fn target(received: &Received) -> String {
+    let query = received.query.as_str();
+    if query.is_empty() {
+        received.path.as_str().to_owned()
+    } else {
+        format!("{}?{query}", received.path.as_str())
+    }
+}
+
+fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {
+    let set = [
+        ("x-request-id", trail.request_id.to_string()),
+        ("traceparent", trail.trace.traceparent()),
+        ("x-forwarded-for", received.client.to_string()),
+        ("x-real-ip", received.client.to_string()),
+        ("x-forwarded-proto", if received.tls { "https" } else { "http" }.to_owned()),
+        ("x-forwarded-host", received.host.clone()),
+    ];
+    for (name, value) in set {
+        edits.set(HeaderName::from_static(name), value);
+    }
+    if !trail.trace.continued {
+        edits.remove(HeaderName::from_static("tracestate"));
+    }
+}
+
+/// The cookies that the route lets through. Ours is never among them, whatever a route file says: it would
+/// hand the session to the upstream.
+fn cookies(headers: &HeaderMap, route: &Route) -> Option<String> {
+    if route.cookies_up.is_empty() {
+        return None;
+    }
+    let kept: Vec<&str> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .map(str::trim)
+        .filter(|pair| {
+            let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+            route.cookies_up.iter().any(|allowed| allowed == name) && !crate::authn::cookies::is_ours(name)
+        })
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("; "))
+}

@@ -1,0 +1,248 @@
+//! Answers that the gateway gives itself: its pages, its refusals, and what becomes of a failed upstream.
+
+use bytes::Bytes;
+use engine::audit::End;
+use engine::headers::{Audience, audience};
+use engine::refusal::{Answer, Malformed, Refusal, UpstreamFault};
+use engine::route::Page;
+use http::{HeaderName, HeaderValue, Method, header};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::{FailToProxy, Session};
+
+use super::Parts;
+use super::request::RequestContext;
+use crate::clock;
+use crate::edge::{Connection, raw_answer};
+use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
+use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::respond::{Place, own};
+use crate::pipeline::{Stage, respond};
+
+/// Bytes of a body that one of our own pages reads: far past a login and a password of 1 KiB each, escaped.
+const PAGE_BODY_BYTES_MAX: u64 = 16 * 1024;
+/// Bytes of a refused request's body that are read away so that its connection can be used again.
+const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+
+/// What is known of an answer's place.
+pub fn place<'a>(parts: &Parts, ctx: &'a RequestContext) -> Place<'a> {
+    let host = ctx.received.as_ref().map(|received| received.host.as_str());
+    Place {
+        request_id: ctx.trail.request_id,
+        https: is_https(parts, host),
+        known: ctx.passage.as_ref().is_some_and(|it| crate::pipeline::forward::speaks_for(it).is_some()),
+        route: ctx.passage.as_ref().map(|passage| &*passage.matched().route),
+    }
+}
+
+fn is_https(parts: &Parts, host: Option<&str>) -> bool {
+    let hosts = &parts.config.hosts;
+    let named = hosts.iter().find(|candidate| Some(candidate.name.as_str()) == host);
+    named.or_else(|| hosts.first()).is_some_and(|host| host.public_url.is_https())
+}
+
+/// Applies a stage's changes to an answer.
+pub fn apply(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
+    for name in edits.remove {
+        response.remove_header(&name);
+    }
+    for (name, value) in edits.set {
+        response.insert_header(name, value)?;
+    }
+    for (name, value) in edits.append {
+        response.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// Answers with one of our own pages.
+pub async fn page(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, page: Page) -> Result<()> {
+    let body = match body(session, ctx).await? {
+        Ok(body) => body,
+        Err(refused) => return refusal(parts, session, ctx, &refused).await,
+    };
+    let (Some(passage), Some(received)) = (ctx.passage.clone(), ctx.received.clone()) else {
+        return refusal(parts, session, ctx, &Refusal::Faulted).await;
+    };
+    let request = PageRequest {
+        page,
+        method: received.method.clone(),
+        host: received.host.clone(),
+        client: received.client,
+        headers: session.req_header().headers.clone(),
+        query: received.query.clone(),
+        body,
+        request_id: ctx.trail.request_id,
+        audience: audience(&received.method, &session.req_header().headers),
+    };
+    let answered = parts.pages.answer(clock::now(), &passage, request).await;
+    for note in answered.notes {
+        ctx.trail.note(note);
+    }
+    if let Some(refused) = &answered.refusal {
+        ctx.trail.refused(refused);
+    }
+    if let Some(refused) = answered.refusal.filter(|_| answered.body.is_empty()) {
+        return refusal(parts, session, ctx, &refused).await;
+    }
+    let rendered = Rendered { headers: answered.headers, body: answered.body };
+    write(parts, session, ctx, answered.status, rendered).await
+}
+
+/// Reads the body of a request for a page. The outer error is the connection's, the inner one a refusal.
+async fn body(session: &mut Session, ctx: &mut RequestContext) -> Result<Result<Bytes, Refusal>> {
+    if !ctx.received.as_ref().is_some_and(|received| received.has_body()) {
+        return Ok(Ok(Bytes::new()));
+    }
+    if ctx.received.as_ref().is_some_and(|received| received.expects_continue) {
+        session.write_continue_response().await?;
+    }
+    let mut whole = Vec::new();
+    while let Some(chunk) = session.read_request_body().await? {
+        ctx.trail.bytes_in(chunk.len() as u64);
+        if ctx.trail.bytes_in_so_far() > PAGE_BODY_BYTES_MAX {
+            return Ok(Err(Refusal::TooLarge { bytes_max: PAGE_BODY_BYTES_MAX }));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(Ok(Bytes::from(whole)))
+}
+
+/// Answers with a refusal: RFC 9457 for programs, a page for people.
+pub async fn refusal(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, refusal: &Refusal) -> Result<()> {
+    ctx.trail.refused(refusal);
+    let told = if ctx.conceal { refusal.clone().concealed() } else { refusal.clone() };
+    let answer = told.answer();
+    if answer.close || !drains(session, ctx) {
+        session.set_keepalive(None);
+    }
+    let header = session.req_header();
+    let mut rendered = match audience(&header.method, &header.headers) {
+        Audience::Person => {
+            let frame = Frame { notice: parts.pages.notice(), request_id: Some(ctx.trail.request_id) };
+            refusal_page(&answer, frame, asked(ctx).as_deref())
+        }
+        Audience::Program => problem(&answer, ctx.trail.request_id),
+    };
+    rendered.headers.extend(refusal_headers(&answer, session));
+    write(parts, session, ctx, answer.status, rendered).await
+}
+
+/// The address to come back to after signing in.
+fn asked(ctx: &RequestContext) -> Option<String> {
+    let received = ctx.received.as_ref()?;
+    let query = received.query.as_str();
+    let path = received.path.as_str();
+    (received.method == Method::GET)
+        .then(|| if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
+}
+
+fn refusal_headers(answer: &Answer, session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    if let Some(seconds) = answer.retry_after_s {
+        headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    if answer.challenge {
+        headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cedargate\"")));
+        if session.req_header().headers.contains_key("hx-request") {
+            // htmx follows this one; a redirect would be followed by the fetch underneath, out of sight.
+            let to = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);
+            headers.push((HeaderName::from_static("hx-redirect"), to));
+        }
+    }
+    headers
+}
+
+/// Whether what is left of the request can be read away, so that its connection stays in step.
+fn drains(session: &Session, ctx: &RequestContext) -> bool {
+    let headers = &session.req_header().headers;
+    if headers.contains_key(header::UPGRADE) {
+        return false;
+    }
+    let length = headers.get(header::CONTENT_LENGTH).map(|value| {
+        value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX)
+    });
+    let bodyless = length.unwrap_or(0) == 0 && !headers.contains_key(header::TRANSFER_ENCODING);
+    // Who waits for `100 Continue` may or may not send the body after a refusal.
+    let waits = headers.contains_key(header::EXPECT);
+    bodyless || (!waits && length.is_some_and(|length| length <= DRAIN_BYTES_MAX.saturating_sub(ctx.trail.bytes_in_so_far())))
+}
+
+/// Writes an answer of our own.
+async fn write(
+    parts: &Parts,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    status: u16,
+    rendered: Rendered,
+) -> Result<()> {
+    ctx.trail.enter(Stage::Respond);
+    ctx.trail.status(status);
+    let head_only = session.req_header().method == Method::HEAD;
+    let mut response = ResponseHeader::build(status, Some(16))?;
+    apply(&mut response, own(&place(parts, ctx), &rendered.headers))?;
+    response.insert_header(header::CONTENT_LENGTH, rendered.body.len())?;
+    let bodyless = head_only || rendered.body.is_empty();
+    session.write_response_header(Box::new(response), bodyless).await?;
+    if !bodyless {
+        let length = rendered.body.len() as u64;
+        session.write_response_body(Some(rendered.body), true).await?;
+        ctx.trail.bytes_out(length);
+    }
+    Ok(())
+}
+
+/// What becomes of a request whose upstream, client or body failed on the way.
+pub async fn failed(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
+    let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
+    ctx.trail.detail(format!("{}", error.etype().as_str()));
+    let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
+    let Some(refused) = refusal_of.filter(|_| !begun) else {
+        // The answer has begun or nobody is left to read one: closing is all that is honest.
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    session.set_keepalive(None);
+    ctx.trail.ends(ended(error));
+    let code = refused.answer().status;
+    if let Err(error) = refusal(parts, session, ctx, &refused).await {
+        tracing::debug!(%error, "a refusal could not be delivered");
+    }
+    FailToProxy { error_code: code, can_reuse_downstream: false }
+}
+
+fn by_source(error: &Error) -> Option<Refusal> {
+    match error.esource() {
+        ErrorSource::Upstream => Some(Refusal::NoUpstream(match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout => UpstreamFault::Timeout,
+            _ => UpstreamFault::Broken,
+        })),
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
+            ErrorType::ReadTimedout => Some(Refusal::Malformed(Malformed { reason: "body.too_slow", status: 408 })),
+            _ => Some(Refusal::Malformed(Malformed { reason: "body.framing", status: 400 })),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Faulted),
+    }
+}
+
+fn ended(error: &Error) -> End {
+    match error.esource() {
+        ErrorSource::Upstream => End::UpstreamDied,
+        ErrorSource::Downstream | ErrorSource::Internal | ErrorSource::Unset => End::Complete,
+    }
+}
+
+/// The refusal of a request that the HTTP parser could not read, as bytes: no session is left to write it.
+pub fn unparsed(connection: &Connection, parts: &Parts) -> Bytes {
+    let refused = Refusal::Malformed(Malformed { reason: "framing.unparsable", status: 400 });
+    let answer = refused.answer();
+    let request_id = crate::random::request_id(clock::now());
+    connection.meter.name(request_id);
+    let rendered = problem(&answer, request_id);
+    let place = Place { request_id, https: is_https(parts, None), known: false, route: None };
+    let mut headers = http::HeaderMap::new();
+    respond::own(&place, &rendered.headers).apply(&mut headers);
+    let headers: Vec<(&str, &str)> =
+        headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
+    raw_answer(answer.status, "Bad Request", &headers, &rendered.body)
+}

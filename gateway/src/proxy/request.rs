@@ -1,0 +1,191 @@
+//! From a parsed head to a passage and its target, or to the refusal of the stage that said no.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use engine::refusal::{Dependency, Malformed, Refusal, UpstreamFault};
+use engine::route::Target;
+use engine::time::UnixMillis;
+use futures_util::FutureExt;
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::Parts;
+use super::upstreams::Upstream;
+use crate::config::settings::{UpstreamIdentity, WhenFull};
+use crate::edge::Connection;
+use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
+use crate::pipeline::record::{Recorder, Trail};
+use crate::pipeline::trace::TraceContext;
+use crate::pipeline::{Passage, Stage, admit, forward};
+
+/// What one request carries from phase to phase.
+pub struct RequestContext {
+    /// Its record.
+    pub trail: Trail,
+    /// Its connection.
+    pub connection: Option<Arc<Connection>>,
+    /// Its head, once it was taken in.
+    pub received: Option<Received>,
+    /// The witness that it passed every stage.
+    pub passage: Option<Passage>,
+    /// The upstream that it goes to.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The address that was tried last.
+    pub backend: Option<SocketAddr>,
+    /// How many addresses were tried.
+    pub tried: usize,
+    /// The bound of its body in bytes.
+    pub body_bytes_max: u64,
+    /// Why it will be refused, where a later phase answers.
+    pub refusal: Option<Refusal>,
+    /// Whether its refusals look like an unrouted path.
+    pub conceal: bool,
+}
+
+impl RequestContext {
+    /// A request on this connection begins.
+    #[must_use]
+    pub fn begin(recorder: Recorder, connection: Option<Arc<Connection>>) -> Self {
+        Self {
+            trail: super::trail(recorder, connection.as_deref()),
+            connection,
+            received: None,
+            passage: None,
+            upstream: None,
+            backend: None,
+            tried: 0,
+            body_bytes_max: 0,
+            refusal: None,
+            conceal: false,
+        }
+    }
+
+    /// From here on the answers are ours.
+    pub fn admitted(&self) {
+        if let Some(connection) = &self.connection {
+            connection.meter.admit();
+        }
+    }
+}
+
+/// Runs the stages; a panic in one of them is a refusal like others, and recorded as a panic.
+///
+/// # Errors
+/// The refusal.
+pub async fn guarded(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
+    match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(_panic) => {
+            ctx.trail.ends(engine::audit::End::Panic);
+            ctx.trail.note("a stage panicked".to_owned());
+            Err(Refusal::Faulted)
+        }
+    }
+}
+
+async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
+    let now = ctx.trail.received_at;
+    let header = session.req_header();
+    ctx.trail.user_agent(&header.headers);
+    ctx.trail.trace = TraceContext::from_headers(&header.headers, crate::random::bytes());
+    let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
+    let client = engine::headers::client_address(peer, &header.headers, &parts.rules.trusted_proxies).client;
+    ctx.trail.client = client;
+    admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(|_| {
+        ctx.trail.asked(ctx.connection.as_deref().and_then(|it| it.meter.with_head(asked_by_wire)));
+    })?;
+    let received = take_in(parts, header, ctx, peer)?;
+    ctx.trail.received(&received);
+    let received = ctx.received.insert(received).clone();
+    let facts = received.facts(&header.headers, now, ctx.trail.request_id);
+    let decided = parts.pipeline.decide(now, &facts, &mut ctx.trail).await;
+    ctx.conceal = ctx.trail.conceals();
+    let passage = decided?;
+    ctx.trail.enter(Stage::Forward);
+    let target = forward::forward(&passage, &received)?.clone();
+    let route = passage.matched().route.clone();
+    ctx.body_bytes_max = route.body_bytes_max.unwrap_or(parts.config.upload_bytes_max);
+    if received.content_length.is_some_and(|length| length > ctx.body_bytes_max) {
+        return Err(Refusal::TooLarge { bytes_max: ctx.body_bytes_max });
+    }
+    if let Target::Upstream(name) = &target {
+        let upstream = parts.upstreams.named(name).ok_or(Refusal::NoUpstream(UpstreamFault::NoneHealthy))?;
+        ctx.upstream = Some(upstream.clone());
+    }
+    audit_first(parts, ctx, &route).await?;
+    ctx.passage = Some(passage);
+    Ok(target)
+}
+
+fn take_in(parts: &Parts, header: &RequestHeader, ctx: &mut RequestContext, peer: std::net::IpAddr) -> Result<Received, Refusal> {
+    let Some(connection) = ctx.connection.clone() else { return Err(Refusal::Faulted) };
+    let outcome = connection.meter.with_head(|wire| {
+        let head = Head {
+            method: &header.method,
+            version: header.version,
+            headers: &header.headers,
+            wire,
+            peer,
+            tls: connection.tls,
+        };
+        receive(&head, &parts.rules).map_err(|fault| (fault, asked_by_wire(wire)))
+    });
+    outcome.map_err(|(fault, asked): (Malformed, _)| {
+        ctx.trail.asked(asked);
+        ctx.trail.bundle(parts.pipeline.snapshot.current().bundle.id());
+        Refusal::Malformed(fault)
+    })
+}
+
+/// On an audited route the write would have happened upstream when its record fails: so an opening entry is
+/// on disk before anything is forwarded. Other routes ask only whether the log is well, where their class
+/// says that it must be.
+async fn audit_first(parts: &Parts, ctx: &RequestContext, route: &engine::route::Route) -> Result<(), Refusal> {
+    let audit = &parts.recorder.audit;
+    if route.audited {
+        let written = audit.append_durable(ctx.trail.opening()).await;
+        return written.map_err(|_| Refusal::Unavailable(Dependency::AuditLog));
+    }
+    let refuses = parts.config.audit.when_full(&route.class) == WhenFull::Refuse;
+    if refuses && !audit.health().is_well() {
+        return Err(Refusal::Unavailable(Dependency::AuditLog));
+    }
+    Ok(())
+}
+
+/// The identity that the upstream is told, signed now.
+#[must_use]
+pub fn signed_identity(parts: &Parts, passage: &Passage, upstream: Option<&Upstream>, now: UnixMillis) -> Option<String> {
+    let principal = forward::speaks_for(passage)?;
+    match upstream?.identity() {
+        UpstreamIdentity::BotServer => {
+            let snapshot = parts.pipeline.snapshot.current();
+            let roles = snapshot.bundle.botserver_roles(principal);
+            Some(parts.botserver.mint(principal, &roles, now))
+        }
+        UpstreamIdentity::Ed25519 { audience } => Some(parts.ed25519.mint(principal, audience, now)),
+        UpstreamIdentity::None => None,
+    }
+}
+
+/// Applies a stage's changes to a request.
+///
+/// # Errors
+/// When a value is no header value.
+pub fn apply(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
+    for name in edits.remove {
+        request.remove_header(&name);
+    }
+    for (name, value) in edits.set {
+        request.insert_header(name, value)?;
+    }
+    for (name, value) in edits.append {
+        request.append_header(name, value)?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,211 @@
+//! The upstreams: their addresses, which of them are well, and how each is reached.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora_core::protocols::ALPN;
+use pingora_core::protocols::TcpKeepalive;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::HttpUpstreamRequestPolicy;
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::config::settings::{Upstream as Settings, UpstreamIdentity};
+
+/// All upstreams, by the name that route files use.
+pub struct Upstreams {
+    by_name: BTreeMap<Arc<str>, Arc<Upstream>>,
+}
+
+/// One upstream.
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it was configured.
+    pub settings: Settings,
+    backends: Vec<Backend>,
+    next: AtomicUsize,
+}
+
+/// One address of an upstream.
+pub struct Backend {
+    /// The address.
+    pub address: SocketAddr,
+    peer: HttpPeer,
+    well: AtomicBool,
+}
+
+/// An upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Its authorities' file cannot be read.
+    #[error("upstream `{upstream}`: the authorities in `{path}` cannot be read")]
+    Authorities {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The PEM file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its authorities' file holds no certificate.
+    #[error("upstream `{upstream}`: `{path}` holds no PEM certificate")]
+    NoAuthority {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The PEM file.
+        path: String,
+    },
+}
+
+impl Upstreams {
+    /// Sets the configured upstreams up; nothing is connected to yet.
+    ///
+    /// # Errors
+    /// When the authorities of one cannot be read.
+    pub fn new(configured: &BTreeMap<Arc<str>, Settings>) -> Result<Self, SetupError> {
+        let by_name = configured
+            .iter()
+            .map(|(name, settings)| Ok((name.clone(), Arc::new(Upstream::new(name, settings)?))))
+            .collect::<Result<_, SetupError>>()?;
+        Ok(Self { by_name })
+    }
+
+    /// The upstream of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.by_name.get(name)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.by_name.values()
+    }
+}
+
+impl Upstream {
+    fn new(name: &Arc<str>, settings: &Settings) -> Result<Self, SetupError> {
+        let authorities = authorities(name, settings)?;
+        let backends = settings
+            .addresses
+            .iter()
+            .map(|address| Backend {
+                address: *address,
+                peer: peer(name, settings, *address, authorities.clone()),
+                well: AtomicBool::new(true),
+            })
+            .collect();
+        Ok(Self { name: name.clone(), settings: settings.clone(), backends, next: AtomicUsize::new(0) })
+    }
+
+    /// The next well address, in turn; `None` when none is well.
+    #[must_use]
+    pub fn choose(&self) -> Option<&Backend> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.backends.len();
+        (0..count)
+            .filter_map(|offset| self.backends.get(first.wrapping_add(offset) % count))
+            .find(|backend| backend.is_well())
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// The address that a peer stands for.
+    #[must_use]
+    pub fn backend_at(&self, address: &str) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.address.to_string() == address)
+    }
+
+    /// Whether it is told who asks, and how.
+    #[must_use]
+    pub fn identity(&self) -> &UpstreamIdentity {
+        &self.settings.identity
+    }
+}
+
+impl Backend {
+    /// How it is reached.
+    #[must_use]
+    pub fn peer(&self) -> HttpPeer {
+        self.peer.clone()
+    }
+
+    /// Whether it answered when it was last tried.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it answers; says whether that is news.
+    pub fn set_well(&self, well: bool) -> bool {
+        self.well.swap(well, Ordering::Relaxed) != well
+    }
+}
+
+type Authorities = Option<Arc<Box<[WrappedX509]>>>;
+
+fn authorities(name: &Arc<str>, settings: &Settings) -> Result<Authorities, SetupError> {
+    let Some(path) = settings.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else { return Ok(None) };
+    let shown = path.display().to_string();
+    let pem = std::fs::read(path).map_err(|source| SetupError::Authorities {
+        upstream: name.clone(),
+        path: shown.clone(),
+        source,
+    })?;
+    // Only what the verifier takes as an authority: the parser below panics on anything else.
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .filter_map(Result::ok)
+        .filter(|der| RootCertStore::empty().add(der.clone()).is_ok())
+        .map(|der| WrappedX509::new(der.to_vec(), parse_x509))
+        .collect();
+    if certificates.is_empty() {
+        return Err(SetupError::NoAuthority { upstream: name.clone(), path: shown });
+    }
+    Ok(Some(Arc::new(certificates.into_boxed_slice())))
+}
+
+fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Authorities) -> HttpPeer {
+    // An empty SNI makes the connector skip all verification, so a name is passed even where the
+    // configuration says in so many words that nothing is verified.
+    let sni = settings.tls.as_ref().map_or_else(String::new, |tls| {
+        tls.name.clone().unwrap_or_else(|| address.ip().to_string())
+    });
+    let mut peer = HttpPeer::new(address, settings.tls.is_some(), sni);
+    let verify = settings.tls.as_ref().is_none_or(|tls| tls.name.is_some());
+    let options = &mut peer.options;
+    options.verify_cert = verify;
+    options.verify_hostname = verify;
+    options.ca = authorities;
+    options.alpn = ALPN::H1;
+    let timeouts = settings.timeouts;
+    options.connection_timeout = Some(timeouts.connect);
+    options.total_connection_timeout = Some(timeouts.connect);
+    options.read_timeout = Some(timeouts.read);
+    options.write_timeout = Some(timeouts.write);
+    options.idle_timeout = Some(timeouts.idle);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::ZERO,
+    });
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    // The pool tells connections apart by address and name but not by authorities: two upstreams at one
+    // address that trust different ones must not share a connection.
+    let mut hasher = DefaultHasher::new();
+    (name, settings.tls.as_ref().map(|tls| (&tls.name, &tls.ca))).hash(&mut hasher);
+    peer.group_key = hasher.finish();
+    peer
+}

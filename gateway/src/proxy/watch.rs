@@ -1,0 +1,145 @@
+//! Watches the upstreams: whether they answer, and whether BotServer reads the identity that we sign.
+//!
+//! BotServer falls back to "any string is a user" where a token fails, so a wrong secret would look well
+//! from outside. The probe signs an identity with a random subject and must read exactly that back; one that
+//! is signed with the secret that BotServer's source publishes must not come back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, StatusCode};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use super::upstreams::{Backend, Upstream, Upstreams};
+use crate::admin::health::{Health, IdentityState};
+use crate::clock;
+use crate::config::keys::BOTSERVER_DEV_SECRET;
+use crate::config::secret::Secret;
+use crate::config::settings::UpstreamIdentity;
+use crate::identity::botserver::Signer;
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_secs(5);
+/// For one question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of an answer to the identity probe that are read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The path at which BotServer says who it takes the caller for.
+const WHO_AM_I: &str = "/api/auth/me";
+
+/// Asks every upstream again and again until `stop` says true.
+pub async fn watch(
+    upstreams: Arc<Upstreams>,
+    health: Arc<Health>,
+    jwt_secret: Secret<String>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let ours = Signer::new(&jwt_secret);
+    let published = Signer::new(&Secret::new(BOTSERVER_DEV_SECRET.to_owned()));
+    loop {
+        let next = Instant::now() + ROUND;
+        for upstream in upstreams.iter() {
+            let well = round(upstream, &ours, &published, &health).await;
+            health.upstream(&upstream.name, well, upstream.backends().len());
+        }
+        if timeout_at(next, stop.wait_for(|stop| *stop)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Asks one upstream's addresses; the number that are well.
+async fn round(upstream: &Upstream, ours: &Signer, published: &Signer, health: &Health) -> usize {
+    let mut well = 0;
+    for backend in upstream.backends() {
+        let client = client(upstream, backend.address);
+        let answers = match (&upstream.settings.health_path, &client) {
+            (Some(path), Some((client, base))) => answers_well(client, &format!("{base}{path}")).await,
+            (Some(_), None) => false,
+            (None, _) => connects(backend.address).await,
+        };
+        note(upstream, backend, answers);
+        well += usize::from(answers);
+        if let (true, UpstreamIdentity::BotServer, Some((client, base))) = (answers, upstream.identity(), &client) {
+            let state = identity(client, &format!("{base}{WHO_AM_I}"), ours, published).await;
+            if health.identity(&upstream.name, state) && state != IdentityState::Verified {
+                tracing::error!(upstream = %upstream.name, address = %backend.address, state = state.name(),
+                    "the upstream does not read the identity that we sign");
+            }
+        }
+    }
+    well
+}
+
+fn note(upstream: &Upstream, backend: &Backend, answers: bool) {
+    if !backend.set_well(answers) {
+        return;
+    }
+    if answers {
+        tracing::info!(upstream = %upstream.name, address = %backend.address, "an upstream's address is well again");
+    } else {
+        tracing::warn!(upstream = %upstream.name, address = %backend.address, "an upstream's address does not answer");
+    }
+}
+
+async fn connects(address: SocketAddr) -> bool {
+    matches!(timeout(ANSWER_TIMEOUT, tokio::net::TcpStream::connect(address)).await, Ok(Ok(_)))
+}
+
+async fn answers_well(client: &Client, url: &str) -> bool {
+    client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Whether the upstream reads our identities, and only ours.
+async fn identity(client: &Client, url: &str, ours: &Signer, published: &Signer) -> IdentityState {
+    let subject = Uuid::new_v4();
+    match reads_back(client, url, &ours.probe(subject, clock::now()), subject).await {
+        None => return IdentityState::NoAnswer,
+        Some(false) => return IdentityState::NotRead,
+        Some(true) => {}
+    }
+    let stranger = Uuid::new_v4();
+    match reads_back(client, url, &published.probe(stranger, clock::now()), stranger).await {
+        Some(true) => IdentityState::PublishedSecretAccepted,
+        Some(false) | None => IdentityState::Verified,
+    }
+}
+
+/// Whether the answer names the subject; `None` when there is no answer to read.
+async fn reads_back(client: &Client, url: &str, token: &str, subject: Uuid) -> Option<bool> {
+    let answer = client.get(url).bearer_auth(token).send().await.ok()?;
+    if !matches!(answer.status(), StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return None;
+    }
+    let bytes = answer.bytes().await.ok().filter(|bytes| bytes.len() <= ANSWER_BYTES_MAX)?;
+    let Ok(body) = serde_json::from_slice::<Value>(&bytes) else { return Some(false) };
+    Some(names(&body, &subject.to_string()))
+}
+
+/// Whether a JSON value holds this text as an id, at its top or one level below.
+fn names(body: &Value, subject: &str) -> bool {
+    let is_id = |value: &Value| ["id", "user_id", "sub"].iter().any(|key| value.get(key).and_then(Value::as_str) == Some(subject));
+    is_id(body) || body.as_object().is_some_and(|fields| fields.values().any(is_id))
+}
+
+/// A client that reaches one address under the upstream's name, and the base of its URLs.
+fn client(upstream: &Upstream, address: SocketAddr) -> Option<(Client, String)> {
+    let builder = Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let Some(tls) = &upstream.settings.tls else {
+        return Some((builder.build().ok()?, format!("http://{address}")));
+    };
+    let mut builder = match &tls.name {
+        Some(name) => builder.resolve(name, address),
+        None => builder.tls_danger_accept_invalid_certs(true),
+    };
+    if let Some(path) = &tls.ca {
+        let pem = std::fs::read(path).ok()?;
+        builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem).ok()?);
+    }
+    let host = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
+    Some((builder.build().ok()?, format!("https://{host}:{}", address.port())))
+}
