@@ -5,7 +5,13 @@
 #[cfg(feature = "security_tests")]
 mod attacks;
 #[cfg(feature = "security_tests")]
+mod browser;
+#[cfg(feature = "security_tests")]
+mod failures;
+#[cfg(feature = "security_tests")]
 mod identity;
+#[cfg(feature = "security_tests")]
+mod operations;
 #[cfg(feature = "security_tests")]
 mod pipeline;
 mod refusals;

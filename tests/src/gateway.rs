@@ -65,6 +65,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     directory: Option<TempDir>,
+    listen: Option<SocketAddr>,
 }
 
 /// A running gateway; killed when dropped.
@@ -113,6 +114,13 @@ impl Setup {
         self
     }
 
+    /// On this address instead of a free one of the harness's choice.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
     /// In a data directory that an earlier gateway has left.
     #[must_use]
     pub fn directory(mut self, directory: TempDir) -> Self {
@@ -130,9 +138,10 @@ impl Setup {
     pub fn try_start(self) -> Result<Gateway, String> {
         let directory = self.directory.unwrap_or_else(|| TempDir::new().expect("a data directory"));
         let ports = [Port::take(), Port::take()];
+        let address = self.listen.unwrap_or_else(|| ports[0].address());
         let mut command = command(&self.environment);
         command.arg("demo").arg("--data-dir").arg(directory.path());
-        command.arg("--listen").arg(ports[0].address().to_string());
+        command.arg("--listen").arg(address.to_string());
         command.arg("--admin-listen").arg(ports[1].address().to_string());
         if let Some(upstream) = &self.upstream {
             command.arg("--upstream").arg(upstream);
@@ -155,7 +164,7 @@ impl Setup {
         for service in &demo.services {
             secrets.add(&format!("key of {}", service.name), &service.api_key);
         }
-        let (address, admin) = (ports[0].address(), ports[1].address());
+        let admin = ports[1].address();
         let secrets = Mutex::new(secrets);
         Ok(Gateway {
             child,

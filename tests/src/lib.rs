@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod audit;
+pub mod chromium;
 pub mod client;
 pub mod gateway;
 pub mod golden;

@@ -1,0 +1,53 @@
+//! As a new user tries it: with a browser, from the login page to being signed out.
+
+use std::fs;
+
+use tests::chromium::Chromium;
+use tests::gateway::Setup;
+use tests::repository;
+use tests::session::{LOGIN, WHOAMI};
+
+#[test]
+fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal() {
+    let gateway = Setup::demo().start();
+    let account = gateway.account("standard_user").clone();
+    let pictures = repository::root().join("target/screenshots");
+    fs::create_dir_all(&pictures).expect("a folder for pictures");
+    let browser = Chromium::start();
+    let url = |path: &str| format!("{}{path}", gateway.demo().gateway);
+
+    browser.open(&url(LOGIN));
+    browser.screenshot(&pictures.join("1-login.png"));
+    browser.type_into("input[name=login]", &account.login);
+    browser.type_into("input[name=password]", "not the password");
+    browser.click("button[type=submit]");
+    browser.screenshot(&pictures.join("2-wrong-password.png"));
+    assert!(browser.url().contains(LOGIN), "{}", browser.url());
+
+    browser.open(&url(LOGIN));
+    browser.type_into("input[name=login]", &account.login);
+    browser.type_into("input[name=password]", &account.password);
+    browser.click("button[type=submit]");
+    browser.open(&url(WHOAMI));
+    browser.screenshot(&pictures.join("3-whoami.png"));
+    assert!(browser.text().contains(&account.login), "{}", browser.text());
+
+    browser.open(&url("/api/docs/list"));
+    assert!(browser.text().contains("\"path\""), "{}", browser.text());
+    browser.open(&url("/api/rbac/roles"));
+    browser.screenshot(&pictures.join("4-refused.png"));
+    assert!(browser.text().to_lowercase().contains("not allowed"), "{}", browser.text());
+
+    // BotServer's own pages write with fetch and know no token of ours.
+    let written = browser.run("return fetch('/api/docs/save', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'}).then(answer => answer.status)");
+    assert_eq!(written, 200);
+
+    // From a second terminal: every session of that account ends.
+    let (status, said) = gateway.cli(&["session", "end", "--account", &account.login]);
+    assert!(status.success(), "{said}");
+    browser.open(&url(WHOAMI));
+    browser.screenshot(&pictures.join("5-signed-out.png"));
+    assert!(!browser.text().contains(&account.login) || browser.url().contains(LOGIN), "{}", browser.text());
+    let again = browser.run("return fetch('/api/docs/list', {headers: {Accept: 'application/json'}}).then(answer => answer.status)");
+    assert_eq!(again, 401);
+}
