@@ -72,6 +72,10 @@ pub struct Principal {
     pub credential_id: Option<Uuid>,
     /// When the credential ends for good.
     pub expires_at: Option<UnixMillis>,
+    /// Whether the account is suspended. `identify` refuses it already; a guardrail refuses it again, also where
+    /// a connection outlives the moment of suspension.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// The stable id of a principal.

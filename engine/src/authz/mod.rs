@@ -1,10 +1,18 @@
 //! The policy decision point.
 
+mod evaluate;
+mod request;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use scope::SCOPE;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::bundle::{Bundle, BundleId};
-use crate::identity::Identity;
+use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
 
@@ -73,11 +81,62 @@ impl Permit {
     }
 }
 
+/// Recorded as erring when the request itself does not fit the schema: a fault of the caller, not of a policy.
+pub const REQUEST_FAULT: &str = "cedargate.request";
+
 impl Bundle {
-    /// Decides one request.
+    /// Decides one request. Asking again with the same arguments gives the same answer, so re-authorisation of
+    /// a long-lived connection is another call.
     #[must_use]
     pub fn decide(&self, request: &AuthzRequest<'_>) -> Decision {
-        drop(request.clone());
-        Decision::Undecidable { erring: Vec::new() }
+        if let Some(denial) = scope::denial(request) {
+            return Decision::Deny(denial);
+        }
+        let Ok(prepared) = self.prepare(request) else {
+            return Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
+        };
+        let verdict = evaluate::evaluate(self.cedar(), &prepared);
+        // Cedar skips a policy that fails: a forbid that fails would no longer forbid. So any failure decides.
+        if !verdict.erring.is_empty() {
+            return Decision::Undecidable { erring: verdict.erring };
+        }
+        let deciding = verdict.determining.iter().map(|id| self.deciding(id)).collect();
+        if verdict.permits {
+            let identity = request.identity.clone();
+            Decision::Permit(Permit { identity, deciding, bundle: self.id().clone() })
+        } else {
+            Decision::Deny(Denial { forbidding: deciding })
+        }
+    }
+
+    /// Whether a request fits the schema.
+    ///
+    /// # Errors
+    /// What does not fit, for people.
+    pub fn check_request(&self, request: &AuthzRequest<'_>) -> Result<(), String> {
+        self.prepare(request).map(drop)
+    }
+
+    /// Roles and groups of a principal that the bundle does not know, sorted: they take no part in decisions
+    /// and belong in the record. `role:` or `group:` stands before each.
+    #[must_use]
+    pub fn unknown_memberships(&self, principal: &Principal) -> Vec<String> {
+        let roles = self.roles();
+        let groups = self.groups();
+        let unknown_roles = principal.roles.difference(&roles).map(|name| format!("role:{name}"));
+        // A service is in no group, so every group it claims is unknown.
+        let is_user = principal.kind == PrincipalKind::User;
+        let unknown_groups = principal.groups.iter().filter(|name| !is_user || !groups.contains(*name));
+        let mut unknown: Vec<String> = unknown_groups.map(|name| format!("group:{name}")).collect();
+        unknown.extend(unknown_roles);
+        unknown.sort();
+        unknown
+    }
+
+    fn deciding(&self, id: &str) -> Deciding {
+        match self.policy(id) {
+            Some(facts) => Deciding { id: Arc::clone(&facts.id), reason: Arc::clone(&facts.reason) },
+            None => Deciding { id: Arc::from(id), reason: Arc::from("") },
+        }
     }
 }

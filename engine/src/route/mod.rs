@@ -1,10 +1,31 @@
 //! Routes: method and path to target, action and the credentials that are accepted.
 
+mod file;
+mod param;
+mod pattern;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use http::Method;
 
-use crate::path::{CanonicalPath, Leniencies};
+use crate::path::Leniencies;
+
+pub(crate) use file::{Declared, read_file};
+pub use table::RouteTable;
+
+/// The limit classes that a route may name. A class that the configuration does not know would have no limit,
+/// so the list is closed.
+pub const CLASSES: [&str; 7] = ["admin", "auth", "chat", "files", "llm", "public", "standard"];
+
+/// Routes in one bundle, at most: four times what BotServer mounts.
+pub const ROUTES_MAX: usize = 8192;
+
+/// Parameters in one pattern, at most. The deepest pattern of BotServer has four.
+pub const PARAMETERS_MAX: usize = 8;
 
 /// One route, as its file declares it.
 #[derive(Clone, Debug)]
@@ -15,6 +36,8 @@ pub struct Route {
     pub method: Method,
     /// The path pattern.
     pub pattern: String,
+    /// Path parameters in pattern order, with their types; a tail comes last.
+    pub parameters: Vec<(Arc<str>, ParamType)>,
     /// The Cedar resource: `Module::"…"`.
     pub module: Arc<str>,
     /// Where a permitted request goes.
@@ -118,24 +141,4 @@ pub struct RouteMatch {
     pub route: Arc<Route>,
     /// Path parameters by name, decoded.
     pub parameters: Vec<(Arc<str>, String)>,
-}
-
-/// All routes of a bundle, compiled.
-#[derive(Clone, Debug, Default)]
-pub struct RouteTable {
-    routes: Vec<Arc<Route>>,
-}
-
-impl RouteTable {
-    /// The route that names this method and path, if there is one.
-    #[must_use]
-    pub fn find(&self, _method: &Method, _path: &CanonicalPath) -> Option<RouteMatch> {
-        None
-    }
-
-    /// Every route, in file order.
-    #[must_use]
-    pub fn routes(&self) -> &[Arc<Route>] {
-        &self.routes
-    }
 }

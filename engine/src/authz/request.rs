@@ -1,0 +1,174 @@
+//! From the gateway's terms to Cedar's: principal, action, resource, typed context, and the slice of entities.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
+
+use super::AuthzRequest;
+use crate::bundle::{Bundle, uid};
+use crate::identity::{Identity, Principal, PrincipalKind};
+use crate::time::UnixMillis;
+
+/// A request with the entities that policies may look at.
+pub(super) struct Prepared {
+    pub(super) request: Request,
+    pub(super) entities: Entities,
+}
+
+impl Bundle {
+    /// Translates a request and holds it against the schema.
+    pub(super) fn prepare(&self, asked: &AuthzRequest<'_>) -> Result<Prepared, String> {
+        let vocabulary = self.vocabulary();
+        let action = vocabulary
+            .actions
+            .get(asked.action)
+            .ok_or_else(|| format!("action `{}` is not in the schema", asked.action))?;
+        let resource = uid(&vocabulary.types.module, asked.module);
+        let context = self.context(asked)?;
+        let principal = self.principal(asked.identity)?;
+        let schema = Some(&vocabulary.schema);
+        let request = Request::new(principal.uid(), action.uid.clone(), resource.clone(), context, schema)
+            .map_err(|error| error.to_string())?;
+        let resource = match self.hierarchy().entity(&resource) {
+            Some(declared) => declared.clone(),
+            None => Entity::with_uid(resource),
+        };
+        // Three entities, each with all its ancestors: policies follow attributes no further (the validator's
+        // level), so nothing else can be looked at.
+        let slice = [principal, resource, action.entity.clone()];
+        let entities = Entities::from_entities(slice, None).map_err(|error| error.to_string())?;
+        Ok(Prepared { request, entities })
+    }
+
+    /// The principal with its roles, its groups and the roles of its groups, by the bundle's own hierarchy: a
+    /// group that loses a role in a new bundle loses it at the next request (threat 15).
+    fn principal(&self, identity: &Identity) -> Result<Entity, String> {
+        let types = &self.vocabulary().types;
+        let Identity::Known(principal) = identity else {
+            return Ok(Entity::with_uid(uid(&types.anonymous, "anonymous")));
+        };
+        let type_name = self.vocabulary().type_of(identity);
+        let own = uid(type_name, &self.principal_id(principal));
+        let mut attributes = HashMap::new();
+        for name in self.vocabulary().attributes(type_name) {
+            if let Some(value) = attribute(principal, name) {
+                attributes.insert(name.to_owned(), value);
+            }
+        }
+        Entity::new(own, attributes, self.memberships(principal)).map_err(|error| error.to_string())
+    }
+
+    fn principal_id(&self, principal: &Principal) -> String {
+        match principal.kind {
+            PrincipalKind::User | PrincipalKind::Service => principal.id.to_string(),
+            // Policies name operators by the user id that the kernel tells.
+            PrincipalKind::Operator => principal.name.clone(),
+        }
+    }
+
+    fn memberships(&self, principal: &Principal) -> HashSet<EntityUid> {
+        let types = &self.vocabulary().types;
+        let roles = principal.roles.iter().map(|name| uid(&types.role, name));
+        let groups = principal.groups.iter().map(|name| uid(&types.group, name));
+        let direct: Vec<EntityUid> = match principal.kind {
+            PrincipalKind::User => roles.chain(groups).collect(),
+            PrincipalKind::Service => roles.collect(),
+            PrincipalKind::Operator => Vec::new(),
+        };
+        let mut memberships = HashSet::new();
+        for membership in direct {
+            // A role that the bundle does not declare is no role: nothing is inherited from a name alone.
+            let Some(ancestors) = self.hierarchy().ancestors(&membership) else { continue };
+            memberships.extend(ancestors.cloned());
+            memberships.insert(membership);
+        }
+        memberships
+    }
+
+    fn context(&self, asked: &AuthzRequest<'_>) -> Result<Context, String> {
+        let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
+        let mut parameters = Vec::with_capacity(asked.parameters.len());
+        for (name, value) in asked.parameters {
+            let value = if self.is_number(asked.action, name) {
+                let number = value.parse().map_err(|_| format!("parameter `{name}` is not a number"))?;
+                RestrictedExpression::new_long(number)
+            } else {
+                text(value)
+            };
+            parameters.push((name.to_string(), value));
+        }
+        let (assurance, scopes) = match asked.identity {
+            Identity::Anonymous => (0, Vec::new()),
+            Identity::Known(principal) => {
+                (i64::from(principal.assurance), principal.scopes.iter().map(|scope| text(scope)).collect())
+            }
+        };
+        let parameters = RestrictedExpression::new_record(parameters).map_err(|error| error.to_string())?;
+        let pairs = [
+            ("method", text(asked.method)),
+            ("client", RestrictedExpression::new_ip(asked.client.to_string())),
+            ("time", datetime(asked.now)),
+            ("assurance", RestrictedExpression::new_long(assurance)),
+            ("tls", RestrictedExpression::new_bool(asked.tls)),
+            ("class", text(asked.class)),
+            ("parameters", parameters),
+            ("scopes", RestrictedExpression::new_set(scopes)),
+        ];
+        let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+        Context::from_pairs(pairs).map_err(|error| error.to_string())
+    }
+}
+
+fn attribute(principal: &Principal, name: &str) -> Option<RestrictedExpression> {
+    match name {
+        "suspended" => Some(RestrictedExpression::new_bool(principal.suspended)),
+        "name" => Some(RestrictedExpression::new_string(principal.name.clone())),
+        "authenticated_at" => Some(datetime(principal.authenticated_at)),
+        _ => None,
+    }
+}
+
+/// The last moment that Cedar's four-digit years can spell: 9999-12-31T23:59:59.999Z.
+const LAST_MOMENT: u64 = 253_402_300_799_999;
+
+const DAY_MS: u64 = 86_400_000;
+
+fn datetime(moment: UnixMillis) -> RestrictedExpression {
+    RestrictedExpression::new_datetime(rfc3339(moment))
+}
+
+/// RFC 3339 in UTC with milliseconds; later moments than year 9999 stand at its end.
+fn rfc3339(moment: UnixMillis) -> String {
+    let ms = moment.0.min(LAST_MOMENT);
+    let (days, in_day) = (ms / DAY_MS, ms % DAY_MS);
+    // Years counted from March, so that the leap day is the last of its year and months have a linear rule;
+    // 719,468 days lie between 0000-03-01 and 1970-01-01, 146,097 in a Gregorian cycle of 400 years.
+    let shifted = days + 719_468;
+    let (era, in_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
+    let (second, milli) = (in_day / 1_000 % 60, in_day % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_spelt_as_cedar_reads_them() {
+        let check = |ms: u64, spelt: &str| assert_eq!(rfc3339(UnixMillis(ms)), spelt);
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(951_782_399_999, "2000-02-28T23:59:59.999Z");
+        check(951_782_400_000, "2000-02-29T00:00:00.000Z");
+        check(1_767_787_200_000, "2026-01-07T12:00:00.000Z");
+        check(4_107_542_400_000, "2100-03-01T00:00:00.000Z");
+        check(LAST_MOMENT, "9999-12-31T23:59:59.999Z");
+        check(u64::MAX, "9999-12-31T23:59:59.999Z");
+    }
+}

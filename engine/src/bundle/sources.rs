@@ -1,0 +1,99 @@
+//! Which files make a bundle, and their digest.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{BundleFault, BundleId, BundleSources};
+
+/// The file that declares principals, resources, actions and context.
+pub(super) const SCHEMA: &str = "schema.cedarschema";
+
+/// What a file in a bundle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Schema,
+    Guardrails,
+    Grants,
+    Entities,
+    Routes,
+}
+
+impl BundleSources {
+    /// Whether a file of the policy folder is part of the bundle. Documentation, goldens, test cases and
+    /// invariants stand beside the bundle and decide nothing; everything else counts, and is refused at load
+    /// if nobody knows what it is.
+    #[must_use]
+    pub fn belongs(path: &str) -> bool {
+        let beside = ["README.md", "matrix.txt"].contains(&path)
+            || ["tests/", "invariants/"].iter().any(|folder| path.starts_with(folder));
+        !beside
+    }
+
+    /// The digest of what belongs.
+    #[must_use]
+    pub fn digest(&self) -> BundleId {
+        let mut hash = Sha256::new();
+        for (path, text) in self.files.iter().filter(|(path, _)| Self::belongs(path)) {
+            // Length-prefixed, so that no text can pretend to be the next file.
+            for part in [path, text] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part.as_bytes());
+            }
+        }
+        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        BundleId(Arc::from(hex))
+    }
+
+    /// Files of one part, in path order.
+    pub(super) fn part(&self, part: Part) -> impl Iterator<Item = (&str, &str)> {
+        let of_part = move |path: &String| part_of(path) == Some(part);
+        let files = self.files.iter().filter(move |(path, _)| of_part(path));
+        files.map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    /// A file nobody reads is a fault: a typo in a folder's name must not silently drop a guardrail.
+    pub(super) fn unknown(&self, faults: &mut Vec<BundleFault>) {
+        for path in self.files.keys() {
+            if Self::belongs(path) && part_of(path).is_none() {
+                let message = "no part of a bundle has this name";
+                let remedy = "use schema.cedarschema, guardrails/*.cedar, grants/*.cedar, entities/*.json or \
+                              routes/*.toml, or move the file elsewhere";
+                faults.push(BundleFault::new(path, None, message, remedy));
+            }
+        }
+    }
+}
+
+impl BundleId {
+    /// The 64 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BundleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn part_of(path: &str) -> Option<Part> {
+    if path == SCHEMA {
+        return Some(Part::Schema);
+    }
+    let (folder, name) = path.split_once('/')?;
+    let (stem, extension) = name.rsplit_once('.')?;
+    if stem.is_empty() || stem.starts_with('.') || name.contains('/') {
+        return None;
+    }
+    match (folder, extension) {
+        ("guardrails", "cedar") => Some(Part::Guardrails),
+        ("grants", "cedar") => Some(Part::Grants),
+        ("entities", "json") => Some(Part::Entities),
+        ("routes", "toml") => Some(Part::Routes),
+        _ => None,
+    }
+}

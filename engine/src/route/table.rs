@@ -1,0 +1,279 @@
+//! The compiled table: one trie over shapes, static before parameter before tail, with backtracking.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::file::Declared;
+use super::pattern::{Pattern, Piece};
+use super::{Route, RouteMatch};
+use crate::path::CanonicalPath;
+
+/// All routes of a bundle, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    root: Node,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    statics: BTreeMap<String, Node>,
+    parameter: Option<Box<Node>>,
+    /// Rows that end here.
+    rows: Vec<Arc<Route>>,
+    /// Rows whose tail begins here.
+    tails: Vec<Arc<Route>>,
+}
+
+/// Two rows that answer the same requests, by their index.
+pub(crate) type Ambiguity = (usize, usize);
+
+impl RouteTable {
+    /// Compiles the rows, or names every pair that would answer the same requests.
+    pub(crate) fn compile(declared: &[Declared]) -> Result<Self, Vec<Ambiguity>> {
+        let ambiguities = ambiguities(declared);
+        if !ambiguities.is_empty() {
+            return Err(ambiguities);
+        }
+        let mut table = Self::default();
+        for row in declared {
+            let route = Arc::new(row.route.clone());
+            table.root.insert(&row.pattern, Arc::clone(&route));
+            table.routes.push(route);
+        }
+        Ok(table)
+    }
+
+    /// The route that names this method and path, if there is one.
+    #[must_use]
+    pub fn find(&self, method: &Method, path: &CanonicalPath) -> Option<RouteMatch> {
+        self.find_text(method, path.as_str())
+    }
+
+    /// [`Self::find`] on a path that is canonical by construction.
+    pub(crate) fn find_text(&self, method: &Method, path: &str) -> Option<RouteMatch> {
+        let segments = segments(path);
+        let mut walk = Walk { method, values: Vec::new() };
+        walk.node(&self.root, &segments)
+    }
+
+    /// Every route, in file order.
+    #[must_use]
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The route of this name (`GET /api/docs/:id`), if there is one.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.name == name)
+    }
+
+    /// Why a request matches as it does, for records and people. Slow: walks every route.
+    #[must_use]
+    pub fn explain(&self, method: &Method, path: &CanonicalPath) -> String {
+        if let Some(found) = self.find(method, path) {
+            return format!("matches `{}`", found.route.name);
+        }
+        let segments = segments(path.as_str());
+        let mut others: Vec<&str> = Vec::new();
+        let mut near: Vec<String> = Vec::new();
+        for route in &self.routes {
+            let Ok(pattern) = Pattern::parse(&route.pattern) else { continue };
+            let Some(values) = captures(&pattern, &segments) else { continue };
+            match mistyped(route, &values) {
+                None => others.push(route.method.as_str()),
+                Some(why) if answers(route, method) => near.push(format!("`{}`: {why}", route.name)),
+                Some(_) => {}
+            }
+        }
+        others.sort_unstable();
+        others.dedup();
+        if !others.is_empty() {
+            near.insert(0, format!("path exists for {} only", others.join(", ")));
+        }
+        if near.is_empty() { "no route has this path".to_owned() } else { near.join("; ") }
+    }
+}
+
+impl Route {
+    /// A path that this row matches, in canonical spelling.
+    pub(crate) fn example_path(&self) -> String {
+        let Ok(pattern) = Pattern::parse(&self.pattern) else { return self.pattern.clone() };
+        let mut kinds = self.parameters.iter().map(|(_, kind)| kind.example().replace(' ', "%20"));
+        let mut path = String::new();
+        for piece in &pattern.pieces {
+            path.push('/');
+            match piece {
+                Piece::Static(text) => path.push_str(text),
+                Piece::Parameter(_) | Piece::Tail(_) => path.push_str(&kinds.next().unwrap_or_default()),
+            }
+        }
+        path
+    }
+}
+
+impl Node {
+    fn insert(&mut self, pattern: &Pattern, route: Arc<Route>) {
+        let mut node = self;
+        for piece in &pattern.pieces {
+            node = match piece {
+                Piece::Static(text) => node.statics.entry(text.clone()).or_default(),
+                Piece::Parameter(_) => node.parameter.get_or_insert_default(),
+                Piece::Tail(_) => {
+                    node.tails.push(route);
+                    return;
+                }
+            };
+        }
+        node.rows.push(route);
+    }
+}
+
+/// One search. A node is reached by one sequence of choices and at one depth, so that a search visits each
+/// node at most once: a hostile path costs no more than the size of the table.
+struct Walk<'p> {
+    method: &'p Method,
+    values: Vec<&'p str>,
+}
+
+impl<'p> Walk<'p> {
+    fn node(&mut self, node: &Node, rest: &[&'p str]) -> Option<RouteMatch> {
+        let Some((segment, below)) = rest.split_first() else {
+            return self.row(&node.rows, None);
+        };
+        if let Some(child) = node.statics.get(*segment)
+            && let Some(found) = self.node(child, below)
+        {
+            return Some(found);
+        }
+        if let Some(child) = &node.parameter {
+            self.values.push(segment);
+            let found = self.node(child, below);
+            self.values.pop();
+            if found.is_some() {
+                return found;
+            }
+        }
+        self.row(&node.tails, Some(rest))
+    }
+
+    /// At most one row passes: rows of one method and shape have types that no value shares.
+    fn row(&self, rows: &[Arc<Route>], tail: Option<&[&'p str]>) -> Option<RouteMatch> {
+        let row = |route: &Arc<Route>| {
+            if !answers(route, self.method) {
+                return None;
+            }
+            let mut values: Vec<String> = self.values.iter().map(|raw| decode(raw)).collect::<Option<_>>()?;
+            if let Some(tail) = tail {
+                values.push(decode_tail(tail)?);
+            }
+            if mistyped(route, &values).is_some() {
+                return None;
+            }
+            let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
+            Some(RouteMatch { route: Arc::clone(route), parameters: names.zip(values).collect() })
+        };
+        rows.iter().find_map(row)
+    }
+}
+
+/// `GET` rows answer `HEAD`, as RFC 9110 section 9.3.2 has it.
+fn answers(route: &Route, method: &Method) -> bool {
+    route.method == *method || (*method == Method::HEAD && route.method == Method::GET)
+}
+
+fn segments(text: &str) -> Vec<&str> {
+    text.strip_prefix('/').unwrap_or(text).split('/').collect()
+}
+
+fn mistyped(route: &Route, values: &[String]) -> Option<String> {
+    let tail = route.pattern.contains("/*");
+    let last = route.parameters.len().saturating_sub(1);
+    let pairs = route.parameters.iter().zip(values).enumerate();
+    for (at, ((name, kind), value)) in pairs {
+        let accepted = if tail && at == last {
+            value.split('/').all(|segment| kind.accepts(segment))
+        } else {
+            kind.accepts(value)
+        };
+        if !accepted {
+            return Some(format!("parameter `{name}` is not {kind}"));
+        }
+    }
+    None
+}
+
+/// The decoded values, where the pattern has the shape of the path.
+fn captures(pattern: &Pattern, segments: &[&str]) -> Option<Vec<String>> {
+    let mut values = Vec::new();
+    let mut rest = segments;
+    for piece in &pattern.pieces {
+        let (segment, below) = rest.split_first()?;
+        match piece {
+            Piece::Static(text) if text == segment => {}
+            Piece::Static(_) => return None,
+            Piece::Parameter(_) => values.push(decode(segment)?),
+            Piece::Tail(_) => {
+                values.push(decode_tail(rest)?);
+                return Some(values);
+            }
+        }
+        rest = below;
+    }
+    rest.is_empty().then_some(values)
+}
+
+/// The segments of a tail, decoded and joined. A segment that holds a slash of its own is no value:
+/// it would spell the same text as two segments.
+fn decode_tail(segments: &[&str]) -> Option<String> {
+    let decoded: Vec<String> = segments.iter().map(|raw| decode(raw)).collect::<Option<_>>()?;
+    let one_spelling = decoded.iter().all(|segment| !segment.contains('/'));
+    one_spelling.then(|| decoded.join("/"))
+}
+
+/// Percent-decodes one segment of a canonical path.
+fn decode(segment: &str) -> Option<String> {
+    if !segment.contains('%') {
+        return Some(segment.to_owned());
+    }
+    let mut bytes = segment.bytes();
+    let mut decoded = Vec::with_capacity(segment.len());
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            decoded.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn ambiguities(declared: &[Declared]) -> Vec<Ambiguity> {
+    let mut groups: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+    for (at, row) in declared.iter().enumerate() {
+        let key = (row.route.method.to_string(), row.pattern.shape());
+        groups.entry(key).or_default().push(at);
+    }
+    let mut found = Vec::new();
+    for rows in groups.values() {
+        for (nth, one) in rows.iter().enumerate() {
+            for other in rows.iter().skip(nth + 1) {
+                if let (Some(a), Some(b)) = (declared.get(*one), declared.get(*other))
+                    && overlap(&a.route, &b.route)
+                {
+                    found.push((*one, *other));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn overlap(a: &Route, b: &Route) -> bool {
+    a.parameters.iter().zip(&b.parameters).all(|((_, a), (_, b))| a.overlaps(b))
+}
