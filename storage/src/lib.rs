@@ -1,6 +1,7 @@
 //! Remembers: sessions, credentials, counters and the audit log.
 
 pub mod keyring;
+pub mod audit_log;
 mod files;
 mod random;
 pub mod seal;

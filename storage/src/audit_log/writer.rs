@@ -1,0 +1,261 @@
+//! The log's one writer: order, pace, and what it does when the disk fails.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use engine::audit::AuditEvent;
+use tokio::sync::oneshot;
+
+use super::file::day;
+use super::{AppendError, CloseError, Item, Shared, events, lock};
+
+/// Bytes of lines that are held until they are on disk: past it the disk is waited for.
+const PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Records taken from the queue before they are written.
+const BATCH_MAX: usize = 512;
+
+/// How long a failed write waits for the next try.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Tries that closing allows a failing disk: five seconds.
+const CLOSING_TRIES: u32 = 20;
+
+/// How often early refusals are summed up.
+const SUMMARY_EVERY: Duration = Duration::from_secs(1);
+
+/// Where lines go. A file, and in tests a double that fails when told to.
+pub(super) trait Sink: Send {
+    /// Appends whole lines.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()>;
+    /// Puts on disk what was appended.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Forgets what was appended since the last `sync` that worked.
+    fn rewind(&mut self) -> io::Result<()>;
+    /// Sets the records of the day `finished` aside and begins anew. Can be tried again when it failed.
+    fn rotate(&mut self, finished: &str, begun: &str) -> io::Result<()>;
+}
+
+pub(super) struct Writer {
+    sink: Box<dyn Sink>,
+    day: String,
+    sync_every: Duration,
+    receiver: Receiver<Item>,
+    shared: Arc<Shared>,
+    /// Lines that are not known to be on disk.
+    pending: Vec<u8>,
+    /// How many bytes of them were handed to the sink.
+    written: usize,
+    /// How many records they are.
+    records: u64,
+    waiting: Vec<oneshot::Sender<Result<(), AppendError>>>,
+    pending_since: Option<Instant>,
+    summed_up_at: Instant,
+    /// Lost records that a record tells of.
+    lost_told: u64,
+    last_time: String,
+}
+
+impl Writer {
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        day: String,
+        sync_every: Duration,
+        receiver: Receiver<Item>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            sink,
+            last_time: format!("{day}T00:00:00.000Z"),
+            day,
+            sync_every,
+            receiver,
+            shared,
+            pending: Vec::new(),
+            written: 0,
+            records: 0,
+            waiting: Vec::new(),
+            pending_since: None,
+            summed_up_at: monotonic(),
+            lost_told: 0,
+        }
+    }
+
+    /// Writes until the log is closed or all its handles are dropped.
+    pub(super) fn run(mut self) -> Result<(), CloseError> {
+        loop {
+            let open = self.receive()?;
+            let done = !open || (self.is_closing() && self.shared.queued.load(Ordering::SeqCst) == 0);
+            self.sum_up(done)?;
+            self.persist(|writer| writer.write())?;
+            if done || self.is_sync_due() {
+                self.persist(|writer| writer.sync())?;
+            }
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what is queued, after waiting for it. Whether there can be more.
+    fn receive(&mut self) -> Result<bool, CloseError> {
+        let wait = match self.pending_since {
+            Some(since) => self.sync_every.saturating_sub(monotonic().duration_since(since)),
+            None => SUMMARY_EVERY.saturating_sub(monotonic().duration_since(self.summed_up_at)),
+        };
+        match self.receiver.recv_timeout(wait) {
+            Ok(item) => self.take(item)?,
+            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        }
+        for _ in 1..BATCH_MAX {
+            let Ok(item) = self.receiver.try_recv() else { break };
+            self.take(item)?;
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, item: Item) -> Result<(), CloseError> {
+        match item {
+            Item::Record(event) => self.put(&event)?,
+            Item::Durable(event, confirm) => {
+                self.put(&event)?;
+                self.waiting.push(confirm);
+            }
+            Item::Wake => return Ok(()),
+        }
+        self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Adds a line, in the file of its day. A record that is late by a day stays in the current file: the
+    /// order of the lines is the order of the ends of requests.
+    fn put(&mut self, event: &AuditEvent) -> Result<(), CloseError> {
+        let today = day(&event.time);
+        if today > self.day.as_str() {
+            let today = today.to_owned();
+            self.persist(|writer| writer.sync())?;
+            self.persist(|writer| writer.sink.rotate(&writer.day, &today))?;
+            self.day = today;
+        }
+        let before = self.pending.len();
+        if serde_json::to_writer(&mut self.pending, event).is_err() {
+            self.pending.truncate(before);
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.pending.push(b'\n');
+        self.records += 1;
+        self.last_time.clone_from(&event.time);
+        self.pending_since.get_or_insert_with(monotonic);
+        Ok(())
+    }
+
+    /// Once a second: how many early refusals have no record of their own, and how many records were lost.
+    fn sum_up(&mut self, done: bool) -> Result<(), CloseError> {
+        if !done && monotonic().duration_since(self.summed_up_at) < SUMMARY_EVERY {
+            return Ok(());
+        }
+        self.summed_up_at = monotonic();
+        let counts = lock(&self.shared.early).take();
+        if let Some(counts) = counts {
+            self.put(&events::summary(&counts))?;
+        }
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        if lost > self.lost_told {
+            let event = events::lost(lost - self.lost_told, self.last_time.clone());
+            self.lost_told = lost;
+            self.put(&event)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if let Some(lines) = self.pending.get(self.written..).filter(|lines| !lines.is_empty()) {
+            self.sink.append(lines)?;
+            self.written = self.pending.len();
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.write()?;
+        if !self.pending.is_empty() {
+            self.sink.sync()?;
+            self.pending.clear();
+            self.written = 0;
+            self.records = 0;
+        }
+        self.pending_since = None;
+        for confirm in self.waiting.drain(..) {
+            // Nobody listens any more when the caller gave up; the record stands all the same.
+            confirm.send(Ok(())).ok();
+        }
+        Ok(())
+    }
+
+    /// Does `step` until it works. While it does not, durable records are refused, the queue fills, and what
+    /// is pending stays, in order. Gives up only when the log is closing.
+    fn persist(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<()>) -> Result<(), CloseError> {
+        let Err(mut error) = step(self) else { return Ok(()) };
+        tracing::error!(%error, "the audit log cannot be written; records wait in memory");
+        let mut tries_left = CLOSING_TRIES;
+        loop {
+            *lock(&self.shared.failure) = Some(error.to_string());
+            for confirm in self.waiting.drain(..) {
+                confirm.send(Err(AppendError::Failing)).ok();
+            }
+            if self.is_closing() {
+                tries_left -= 1;
+                if tries_left == 0 {
+                    return Err(self.give_up());
+                }
+            }
+            std::thread::park_timeout(RETRY);
+            // After a failed `fdatasync` the system may have dropped the pages, so all of it is written anew.
+            self.written = 0;
+            match self.sink.rewind().and_then(|()| self.sync()).and_then(|()| step(self)) {
+                Ok(()) => break,
+                Err(again) => error = again,
+            }
+        }
+        *lock(&self.shared.failure) = None;
+        tracing::info!("the audit log is written again");
+        Ok(())
+    }
+
+    fn give_up(&self) -> CloseError {
+        CloseError { lost: self.records + self.shared.queued.load(Ordering::SeqCst) as u64 }
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let due =
+            self.pending_since.is_some_and(|since| monotonic().duration_since(since) >= self.sync_every);
+        due || !self.waiting.is_empty() || self.pending.len() >= PENDING_BYTES_MAX
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Writer {
+    /// A writer that ends while the log is open has panicked: that must show.
+    fn drop(&mut self) {
+        if !self.is_closing() {
+            *lock(&self.shared.failure) = Some("the writer has ended".to_owned());
+        }
+    }
+}
+
+/// The writer paces itself by it. No record carries this time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a duration on the writer's own thread; records are told the time"
+)]
+fn monotonic() -> Instant {
+    Instant::now()
+}
