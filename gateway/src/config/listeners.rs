@@ -1,6 +1,7 @@
 //! Where the gateway listens, and the names and neighbours that it believes.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -43,42 +44,39 @@ impl Reader<'_> {
         (listen, admin)
     }
 
-    /// The TLS listener: both files or neither.
-    pub(super) fn tls(&mut self, root: &mut Section<'_>) -> Option<Tls> {
+    /// The TLS listener, both files or neither, and the oldest version, which concerns upstreams too.
+    pub(super) fn tls(&mut self, root: &mut Section<'_>) -> (Option<Tls>, TlsVersion) {
         let mut section = self.section(root, "tls");
         let cert = self.pick(&mut section, "cert", Some("BOTSERVER_TLS_CERT"));
-        let cert_place = cert.as_ref().map(|written| written.place.clone());
         let key = self.pick(&mut section, "key", Some("BOTSERVER_TLS_KEY"));
-        let key_place = key.as_ref().map(|written| written.place.clone());
         let version = self.pick(&mut section, "min_version", Some("BOTSERVER_TLS_MIN_VERSION"));
         let version = self.choice(version, &[("1.3", TlsVersion::V1_3), ("1.2", TlsVersion::V1_2)]);
         self.finish(&section);
-        let (cert, key) = (self.path(cert), self.path(key));
-        match (cert_place, key_place) {
-            (Some(cert_place), Some(key_place)) => {
-                let tls = Tls { cert: cert?, key: key?, min_version: version.unwrap_or(TlsVersion::V1_3) };
-                let checked = tls_files::check(&tls);
-                if let Some(notice) = checked.notice {
-                    self.notices.push(notice);
-                }
-                for fault in checked.faults {
-                    let place = if fault.of_key { key_place.clone() } else { cert_place.clone() };
-                    self.fault(place, fault.message, fault.remedy);
-                }
-                Some(tls)
-            }
-            (Some(place), None) => {
-                let remedy = "set BOTSERVER_TLS_KEY or `tls.key` too";
-                self.fault(place, "a certificate without its key", remedy);
-                None
-            }
-            (None, Some(place)) => {
-                let remedy = "set BOTSERVER_TLS_CERT or `tls.cert` too";
-                self.fault(place, "a key without its certificate", remedy);
-                None
-            }
-            (None, None) => None,
+        let min_version = version.unwrap_or(TlsVersion::V1_3);
+        let (cert_place, cert) = self.placed_path(cert);
+        let (key_place, key) = self.placed_path(key);
+        if let (Some(place), None) = (&cert_place, &key_place) {
+            let remedy = "set BOTSERVER_TLS_KEY or `tls.key` too";
+            self.fault(place.clone(), "a certificate without its key", remedy);
         }
+        if let (None, Some(place)) = (&cert_place, &key_place) {
+            let remedy = "set BOTSERVER_TLS_CERT or `tls.cert` too";
+            self.fault(place.clone(), "a key without its certificate", remedy);
+        }
+        let (Some(cert), Some(key)) = (cert, key) else { return (None, min_version) };
+        let tls = Tls { cert, key, min_version };
+        let checked = tls_files::check(&tls);
+        self.notices.extend(checked.notice);
+        for fault in checked.faults {
+            let place = if fault.of_key { &key_place } else { &cert_place };
+            let place = place.clone().unwrap_or_else(|| self.in_file(None));
+            self.fault(place, fault.message, fault.remedy);
+        }
+        (Some(tls), min_version)
+    }
+
+    fn placed_path(&mut self, written: Option<Written<'_>>) -> (Option<Place>, Option<PathBuf>) {
+        (written.as_ref().map(|written| written.place.clone()), self.path(written))
     }
 
     /// The hosts: their `public_url` decides what is secure, so `http` is for loopback alone (threat 12).

@@ -14,7 +14,7 @@ mod records;
 pub mod secret;
 mod secret_file;
 pub mod settings;
-mod tls_files;
+pub mod tls_files;
 mod upstreams;
 mod value;
 mod variables;
@@ -35,7 +35,9 @@ use environment::Environment;
 use fault::{Fault, Faults, Place};
 use origin::Origin;
 use reader::Reader;
-use settings::{Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, Upstream};
+use settings::{
+    Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion, Upstream,
+};
 
 /// Everything that can be configured, checked.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The TLS listener; `None` is plain HTTP.
     pub tls: Option<Tls>,
+    /// The oldest TLS version that is spoken, by the listener and towards upstreams.
+    pub tls_min_version: TlsVersion,
     /// The keys.
     pub keys: Keys,
     /// When sessions end.
@@ -148,7 +152,7 @@ impl Reader<'_> {
         let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file("policies"));
         let policies_watch = self.pick(&mut root, "policies_watch", None);
         let policies_watch = self.boolean(policies_watch).unwrap_or(false);
-        let tls = self.tls(&mut root);
+        let (tls, tls_min_version) = self.tls(&mut root);
         let hosts = self.hosts(&mut root, deployment, listen, tls.is_some());
         let allowed_origins = self.allowed_origins(&mut root);
         let trusted_proxies = self.trusted_proxies(&mut root);
@@ -174,6 +178,7 @@ impl Reader<'_> {
             allowed_origins,
             trusted_proxies,
             tls,
+            tls_min_version,
             keys: keys?,
             session,
             login,

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::sign::CertifiedKey;
@@ -20,21 +19,33 @@ pub(super) struct TlsCheck {
 
 /// What is wrong with one of the files.
 #[derive(Debug)]
-pub(super) struct TlsFileFault {
+pub struct TlsFileFault {
     /// Of the key's file; otherwise of the certificate's.
-    pub(super) of_key: bool,
-    pub(super) message: String,
-    pub(super) remedy: &'static str,
+    pub of_key: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
 }
 
-/// Reads both files as the listener will.
+/// Whether both files can be served, and who else can read the key.
 pub(super) fn check(tls: &Tls) -> TlsCheck {
-    let mut found = TlsCheck::default();
+    let exposed = std::fs::metadata(&tls.key).is_ok_and(|metadata| metadata.mode() & 0o077 != 0);
+    let notice = format!("{} can be opened by others than its owner; chmod 600 it", tls.key.display());
+    TlsCheck { faults: served(tls).err().unwrap_or_default(), notice: exposed.then_some(notice) }
+}
+
+/// The chain and its key, as the listener serves them.
+///
+/// # Errors
+/// What is wrong with either file, or with both together.
+pub fn served(tls: &Tls) -> Result<CertifiedKey, Vec<TlsFileFault>> {
+    let mut faults = Vec::new();
     let chain = match certificates(&tls.cert) {
         Ok(chain) => Some(chain),
         Err(message) => {
             let remedy = "name a PEM file with the certificate first and the intermediate ones after it";
-            found.faults.push(TlsFileFault { of_key: false, message, remedy });
+            faults.push(TlsFileFault { of_key: false, message, remedy });
             None
         }
     };
@@ -44,22 +55,17 @@ pub(super) fn check(tls: &Tls) -> TlsCheck {
             // The error names the position or the kind, never the content.
             let message = format!("no private key is read from `{}`: {error}", tls.key.display());
             let remedy = "name a PEM file with a private key (PKCS#8, PKCS#1 or SEC1)";
-            found.faults.push(TlsFileFault { of_key: true, message, remedy });
+            faults.push(TlsFileFault { of_key: true, message, remedy });
             None
         }
     };
-    if std::fs::metadata(&tls.key).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        found.notice =
-            Some(format!("{} can be opened by others than its owner; chmod 600 it", tls.key.display()));
-    }
-    if let (Some(chain), Some(key)) = (chain, key)
-        && let Err(error) = CertifiedKey::from_der(chain, key, &Arc::new(ring::default_provider()))
-    {
+    let (Some(chain), Some(key)) = (chain, key) else { return Err(faults) };
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| {
         let message = format!("the key and the certificate do not serve together: {error}");
-        let remedy = "name the key that this certificate was made for (RSA of 2048 bits or more, P-256, P-384 or Ed25519)";
-        found.faults.push(TlsFileFault { of_key: true, message, remedy });
-    }
-    found
+        let remedy =
+            "name the key that this certificate was made for (RSA of 2048 bits or more, P-256, P-384 or Ed25519)";
+        vec![TlsFileFault { of_key: true, message, remedy }]
+    })
 }
 
 /// The certificates of a PEM file; at least one.
