@@ -17,6 +17,34 @@ pub enum Part {
     Bundle,
     /// An upstream, by its configured name.
     Upstream(Arc<str>),
+    /// That an upstream reads the identity that we sign, by the upstream's name (threat 7).
+    Identity(Arc<str>),
+}
+
+/// What the identity probe of an upstream has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityState {
+    /// It reads the subject that we signed, and no subject that was signed with BotServer's published secret.
+    Verified,
+    /// It answers, and does not say whom we signed: it does not read our identities.
+    NotRead,
+    /// It also believes identities signed with the secret that BotServer's source publishes.
+    PublishedSecretAccepted,
+    /// It does not answer the question.
+    NoAnswer,
+}
+
+impl IdentityState {
+    /// Its name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::NotRead => "not_read",
+            Self::PublishedSecretAccepted => "published_secret_accepted",
+            Self::NoAnswer => "no_answer",
+        }
+    }
 }
 
 /// How a part is.
@@ -54,7 +82,7 @@ pub struct Report {
     pub ready: bool,
     /// Whether it is shutting down.
     pub draining: bool,
-    /// Every part by name; upstreams as `upstream:<name>`.
+    /// Every part by name; upstreams as `upstream:<name>` and `identity:<name>`.
     pub parts: BTreeMap<String, Status>,
     /// What whoever operates it should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -72,6 +100,37 @@ impl Health {
     /// Says how a part is.
     pub fn set(&self, part: Part, status: Status) {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, status);
+    }
+
+    /// Says how many of an upstream's addresses are well. An upstream that is away does not make the gateway
+    /// unready: it answers for it, and other routes work. That it was never reached does, through its identity.
+    pub fn upstream(&self, name: &str, well: usize, of: usize) {
+        let status = match well {
+            0 => Status::Degraded(format!("none of {of} addresses answers")),
+            some if some < of => Status::Degraded(format!("{some} of {of} addresses answer")),
+            all => Status::Up(format!("{all} of {of} addresses answer")),
+        };
+        self.set(Part::Upstream(name.into()), status);
+    }
+
+    /// Says what the identity probe of an upstream has shown, and answers whether that is new. Until it was
+    /// verified once the gateway is not ready: an upstream that does not read what we sign may believe anybody.
+    pub fn identity(&self, name: &str, state: IdentityState) -> bool {
+        let part = Part::Identity(name.into());
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = parts.get(&part);
+        let word = state.name().to_owned();
+        let after = match state {
+            IdentityState::Verified => Status::Up(word),
+            // Silence of an upstream that has read them before is an outage, not a reason to distrust it.
+            IdentityState::NoAnswer if before.is_some_and(Status::is_ready) => Status::Degraded(word),
+            IdentityState::NoAnswer | IdentityState::NotRead | IdentityState::PublishedSecretAccepted => {
+                Status::Down(word)
+            }
+        };
+        let is_new = before != Some(&after);
+        parts.insert(part, after);
+        is_new
     }
 
     /// From now on no new requests should be sent here.
@@ -105,6 +164,7 @@ fn name(part: &Part) -> String {
         Part::AuditLog => "audit_log".to_owned(),
         Part::Bundle => "bundle".to_owned(),
         Part::Upstream(name) => format!("upstream:{name}"),
+        Part::Identity(name) => format!("identity:{name}"),
     }
 }
 
@@ -132,6 +192,39 @@ mod tests {
         check(Status::Down("locked".to_owned()), up(), false, false);
         check(up(), Status::Starting, false, false);
         check(up(), up(), true, false);
+    }
+
+    #[test]
+    fn threat_7_an_identity_that_is_not_read_is_not_ready() {
+        use IdentityState::{NoAnswer, NotRead, PublishedSecretAccepted, Verified};
+        let check = |states: &[IdentityState], ready: bool, last_is_new: bool| {
+            let health = Health::new([Part::Identity("botserver".into())], Vec::new());
+            let is_new = states.iter().map(|state| health.identity("botserver", *state)).last();
+            assert_eq!((health.report().ready, is_new), (ready, Some(last_is_new)), "{states:?}");
+        };
+        check(&[Verified], true, true);
+        check(&[Verified, Verified], true, false);
+        check(&[NotRead], false, true);
+        check(&[PublishedSecretAccepted], false, true);
+        check(&[NoAnswer], false, true);
+        check(&[Verified, NoAnswer], true, true);
+        check(&[Verified, NoAnswer, NoAnswer], true, false);
+        check(&[Verified, NotRead], false, true);
+        check(&[Verified, NotRead, NoAnswer], false, true);
+        check(&[NotRead, Verified], true, true);
+    }
+
+    #[test]
+    fn upstreams_that_are_away() {
+        let check = |well, of, expected: Status| {
+            let health = Health::new([], Vec::new());
+            health.upstream("botserver", well, of);
+            assert_eq!(health.report().parts["upstream:botserver"], expected);
+            assert!(health.report().ready);
+        };
+        check(2, 2, Status::Up("2 of 2 addresses answer".to_owned()));
+        check(1, 2, Status::Degraded("1 of 2 addresses answer".to_owned()));
+        check(0, 2, Status::Degraded("none of 2 addresses answers".to_owned()));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
-use engine::audit::Outcome;
+use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
 /// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
 const DURATION_BOUNDS_S: [f64; 12] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Upper bounds of a stage's histogram, in seconds: most stages take microseconds.
+const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.1, 1.0];
 
 /// How a sign-in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +33,14 @@ pub struct Metrics {
     requests: IntCounterVec,
     refusals: IntCounterVec,
     duration: Histogram,
+    stages: HistogramVec,
     in_flight: IntGauge,
     upload_bytes: IntCounter,
     download_bytes: IntCounter,
     dropped_headers: IntCounter,
     dropped_bearers: IntCounter,
     empty_connections: IntCounter,
+    failed_handshakes: IntCounter,
     protocol_errors: IntCounter,
     panics: IntCounter,
     logins: IntCounterVec,
@@ -68,6 +73,8 @@ impl Metrics {
         let duration =
             HistogramOpts::new("cedargate_request_duration_seconds", "From the request line to the end.")
                 .buckets(DURATION_BOUNDS_S.to_vec());
+        let stages = HistogramOpts::new("cedargate_stage_duration_seconds", "Time spent in a stage.")
+            .buckets(STAGE_BOUNDS_S.to_vec());
         let metrics = Self {
             registry: Registry::new(),
             requests: counters(
@@ -77,6 +84,7 @@ impl Metrics {
             )?,
             refusals: counters("cedargate_refusals_total", "Refused requests by code.", &["code"])?,
             duration: Histogram::with_opts(duration)?,
+            stages: HistogramVec::new(stages, &["stage"])?,
             in_flight: IntGauge::new("cedargate_in_flight_requests", "Requests that are under way.")?,
             upload_bytes: counter("cedargate_upload_bytes_total", "Body bytes received from clients.")?,
             download_bytes: counter("cedargate_download_bytes_total", "Body bytes sent to clients.")?,
@@ -92,6 +100,7 @@ impl Metrics {
                 "cedargate_empty_connections_total",
                 "Connections without a request.",
             )?,
+            failed_handshakes: counter("cedargate_failed_handshakes_total", "TLS handshakes that failed.")?,
             protocol_errors: counter(
                 "cedargate_protocol_errors_total",
                 "Requests that the HTTP parser refused.",
@@ -124,6 +133,7 @@ impl Metrics {
         self.registry.register(Box::new(build))?;
         self.registry.register(Box::new(self.duration.clone()))?;
         self.registry.register(Box::new(self.upstream_up.clone()))?;
+        self.registry.register(Box::new(self.stages.clone()))?;
         for counters in [&self.requests, &self.refusals, &self.logins, &self.bundle_reloads] {
             self.registry.register(Box::new(counters.clone()))?;
         }
@@ -136,6 +146,7 @@ impl Metrics {
             &self.dropped_headers,
             &self.dropped_bearers,
             &self.empty_connections,
+            &self.failed_handshakes,
             &self.protocol_errors,
             &self.panics,
             &self.audit_summarised,
@@ -152,31 +163,31 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// A request has ended: what was decided, the status that was sent (0: none), and how long it took.
-    pub fn request_ended(&self, outcome: Outcome, status: u16, total_us: u64) {
-        let outcome = match outcome {
+    /// A request has ended, as its record tells.
+    pub fn request(&self, event: &AuditEvent) {
+        let outcome = match event.decision.outcome {
             Outcome::Permit => "permit",
             Outcome::Deny => "deny",
             Outcome::Error => "error",
             Outcome::None => "none",
         };
-        self.requests.with_label_values(&[outcome, status_class(status)]).inc();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a histogram of seconds needs no more than 52 bits of microseconds"
-        )]
-        self.duration.observe(total_us as f64 / 1_000_000.0);
-    }
-
-    /// A request was refused with this code: one of our own, so their number is bounded.
-    pub fn refused(&self, code: &'static str) {
-        self.refusals.with_label_values(&[code]).inc();
-    }
-
-    /// Body bytes that went either way.
-    pub fn transferred(&self, upload_bytes: u64, download_bytes: u64) {
-        self.upload_bytes.inc_by(upload_bytes);
-        self.download_bytes.inc_by(download_bytes);
+        self.requests.with_label_values(&[outcome, status_class(event.answer.status)]).inc();
+        if let Some(code) = event.decision.refusal {
+            self.refusals.with_label_values(&[code]).inc();
+        }
+        self.upload_bytes.inc_by(event.answer.bytes_in);
+        self.download_bytes.inc_by(event.answer.bytes_out);
+        match event.answer.end {
+            End::Panic => self.panics.inc(),
+            End::Protocol => self.protocol_errors.inc(),
+            End::Complete | End::ClientGone | End::UpstreamDied | End::Deadline => {}
+        }
+        for (stage, spent_us) in &event.stages_us {
+            #[expect(clippy::cast_precision_loss, reason = "a stage of 285 years would lose a microsecond")]
+            self.stages.with_label_values(&[stage]).observe(*spent_us as f64 / 1_000_000.0);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "seconds need no more than 52 bits of microseconds")]
+        self.duration.observe(event.answer.total_us as f64 / 1_000_000.0);
     }
 
     /// Request headers were dropped.
@@ -189,19 +200,14 @@ impl Metrics {
         self.dropped_bearers.inc();
     }
 
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self) {
+        self.failed_handshakes.inc();
+    }
+
     /// A connection ended before the first byte of a request.
-    pub fn connection_was_empty(&self) {
+    pub fn connection_without_request(&self) {
         self.empty_connections.inc();
-    }
-
-    /// The HTTP parser refused a request.
-    pub fn protocol_error(&self) {
-        self.protocol_errors.inc();
-    }
-
-    /// A stage panicked.
-    pub fn panicked(&self) {
-        self.panics.inc();
     }
 
     /// A sign-in ended.
@@ -265,17 +271,43 @@ const fn status_class(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use engine::audit::{AnswerFacts, ClientFacts, DecisionFacts, EventKind};
+    use uuid::Uuid;
+
     use super::*;
+
+    fn event(outcome: Outcome, status: u16, refusal: Option<&'static str>, end: End) -> AuditEvent {
+        AuditEvent {
+            time: String::new(),
+            kind: EventKind::Request,
+            request_id: Uuid::nil(),
+            trace_id: String::new(),
+            client: ClientFacts { address: None, peer: None, user_agent: None },
+            principal: None,
+            request: None,
+            route: None,
+            decision: DecisionFacts {
+                outcome,
+                deciding: Vec::new(),
+                erring: Vec::new(),
+                bundle: String::new(),
+                refusal,
+                detail: None,
+            },
+            answer: AnswerFacts { status, bytes_in: 10, bytes_out: 20, total_us: 1_500, end },
+            upstream: None,
+            stages_us: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 
     #[test]
     fn what_is_counted_is_told() {
         let metrics = Metrics::new().unwrap();
         let first = metrics.request_begins();
         drop(metrics.request_begins());
-        metrics.request_ended(Outcome::Permit, 200, 1_500);
-        metrics.request_ended(Outcome::None, 0, 20);
-        metrics.refused("unrouted");
-        metrics.transferred(10, 20);
+        metrics.request(&event(Outcome::Permit, 200, None, End::Complete));
+        metrics.request(&event(Outcome::None, 0, Some("unrouted"), End::Panic));
         metrics.login_ended(Login::Held);
         metrics.upstream_up("botserver", true);
         metrics.bundle_reloaded(false);
@@ -285,8 +317,10 @@ mod tests {
             "cedargate_requests_total{outcome=\"permit\",status_class=\"2xx\"} 1",
             "cedargate_requests_total{outcome=\"none\",status_class=\"none\"} 1",
             "cedargate_refusals_total{code=\"unrouted\"} 1",
-            "cedargate_upload_bytes_total 10",
-            "cedargate_download_bytes_total 20",
+            "cedargate_upload_bytes_total 20",
+            "cedargate_download_bytes_total 40",
+            "cedargate_panics_total 1",
+            "cedargate_protocol_errors_total 0",
             "cedargate_logins_total{result=\"held\"} 1",
             "cedargate_upstream_up{upstream=\"botserver\"} 1",
             "cedargate_bundle_reloads_total{result=\"refused\"} 1",
