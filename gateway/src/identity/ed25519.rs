@@ -91,6 +91,7 @@ mod tests {
             authenticated_at: UnixMillis(1_000),
             credential_id: None,
             expires_at,
+            suspended: false,
         }
     }
 
