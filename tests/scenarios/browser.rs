@@ -34,7 +34,7 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
 
     browser.open(&url("/api/docs/list"));
     assert!(browser.text().contains("\"path\""), "{}", browser.text());
-    browser.open(&url("/api/rbac/roles"));
+    browser.open(&url("/auth/oauth/google"));
     browser.screenshot(&pictures.join("4-refused.png"));
     assert!(browser.text().to_lowercase().contains("not allowed"), "{}", browser.text());
 

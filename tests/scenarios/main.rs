@@ -14,5 +14,10 @@ mod identity;
 mod operations;
 #[cfg(feature = "security_tests")]
 mod pipeline;
+mod policies;
 mod refusals;
+#[cfg(feature = "security_tests")]
+mod reload;
+#[cfg(feature = "security_tests")]
+mod threats;
 mod tidy;

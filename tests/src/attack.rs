@@ -143,16 +143,13 @@ impl Filling<'_> {
     }
 }
 
-/// Every attack, with the file that it stands in.
+/// The attacks of `tests/attacks/<name>.toml`.
 #[must_use]
-pub fn all() -> Vec<(String, Case)> {
-    let mut cases = Vec::new();
-    for text in repository::texts("tests/attacks", &[".toml"]) {
-        let file: AttackFile =
-            toml::from_str(&text.content).unwrap_or_else(|error| panic!("{}: {error}", text.path));
-        cases.extend(file.case.into_iter().map(|case| (text.path.clone(), case)));
-    }
-    cases
+pub fn file(name: &str) -> Vec<Case> {
+    let path = format!("tests/attacks/{name}.toml");
+    let text = repository::text(&path).unwrap_or_else(|| panic!("no {path}"));
+    let file: AttackFile = toml::from_str(&text.content).unwrap_or_else(|error| panic!("{path}: {error}"));
+    file.case
 }
 
 fn latin(text: &str) -> Vec<u8> {

@@ -363,7 +363,7 @@ fn binary() -> &'static Path {
             return PathBuf::from(named);
         }
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace", "--bin", "cedargate"])
+            .args(["build", "--quiet", "--workspace", "--bin", "cedargate", "--features", "security_tests"])
             .current_dir(crate::repository::root())
             .status()
             .expect("cargo runs");

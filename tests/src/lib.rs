@@ -7,6 +7,7 @@ pub mod client;
 pub mod gateway;
 pub mod golden;
 pub mod jwt;
+pub mod policies;
 pub mod ports;
 pub mod repository;
 pub mod secrets;

@@ -1,0 +1,129 @@
+//! The shipped policies: whole, complete, and as the golden matrix says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::bundle::BundleSources;
+use tests::policies::{self, ROLES};
+use tests::repository;
+
+/// The one declared path that is no route: the fallback that would open everything.
+const FALLBACK: &str = "/*";
+
+#[test]
+fn every_role_of_botserver_is_there() {
+    let roles = policies::shipped().roles();
+    let missing: Vec<_> = ROLES.iter().filter(|role| !roles.contains(**role)).collect();
+    assert!(missing.is_empty(), "no role {missing:?}");
+}
+
+/// A route with its parameters' names left out: what it matches is the same.
+fn shape(method: &str, pattern: &str) -> String {
+    let segment = |segment: &str| match segment.chars().next() {
+        Some(':' | '{') => ":".to_owned(),
+        Some('*') => "*".to_owned(),
+        _ => segment.to_owned(),
+    };
+    let segments: Vec<String> = pattern.split('/').map(segment).collect();
+    format!("{method} {}", segments.join("/"))
+}
+
+#[test]
+fn every_mounted_route_of_botserver_has_a_row() {
+    let Some(table) = repository::shared_data("botserver-routes.tsv") else {
+        println!("the table of BotServer's routes is not beside this checkout, so coverage was not compared");
+        return;
+    };
+    let bundle = policies::shipped();
+    let routed: BTreeSet<String> =
+        bundle.routes().routes().iter().map(|route| shape(route.method.as_str(), &route.pattern)).collect();
+    let mut missing = BTreeSet::new();
+    let mut mounted = 0;
+    for row in table.lines().skip(1) {
+        let columns: Vec<&str> = row.split('\t').collect();
+        let [method, path, _module, _file, _line, _handler, is_mounted, ..] = columns[..] else {
+            panic!("not a row: {row}");
+        };
+        if is_mounted == "yes" && path != FALLBACK {
+            mounted += 1;
+            let method = if method == "ANY" { "GET" } else { method };
+            let found = shape(method, path);
+            if !routed.contains(&found) {
+                missing.insert(found);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{} of {mounted} mounted routes have no row: {missing:#?}", missing.len());
+}
+
+#[test]
+fn the_matrix_is_the_golden_one() {
+    tests::golden::check("policies/matrix.txt", &engine::verify::matrix(&policies::shipped()));
+}
+
+#[test]
+fn every_route_has_a_case() {
+    let bundle = policies::shipped();
+    let cases: String =
+        repository::texts("policies/tests", &[".json"]).into_iter().map(|text| text.content).collect();
+    let uncovered: BTreeSet<&str> = bundle
+        .routes()
+        .routes()
+        .iter()
+        .map(|route| &*route.action)
+        .filter(|action| {
+            !cases.contains(&format!("\\\"{action}\\\"")) && !cases.contains(&format!("\"{action}\""))
+        })
+        .collect();
+    assert!(uncovered.is_empty(), "no case for {uncovered:?}");
+}
+
+#[test]
+fn no_route_upgrades_for_a_caller_without_a_name() {
+    let bundle = policies::shipped();
+    let anonymous = bundle.routes().routes().iter().filter(|route| route.websocket && route.accept.anonymous);
+    let names: Vec<&str> = anonymous.map(|route| route.name.as_str()).collect();
+    assert!(names.is_empty(), "anonymous WebSockets: {names:?}");
+}
+
+#[test]
+fn what_is_public_only_reads() {
+    let bundle = policies::shipped();
+    let allowed: BTreeMap<&str, &str> = BTreeMap::from([
+        ("POST /.cedargate/login", "the login form"),
+        ("POST /api/client-errors", "browsers report their errors before anybody is signed in"),
+        ("POST /api/sessions", "a visitor's chat begins before anybody is signed in"),
+        ("POST /webhook/telegram", "Telegram calls it"),
+        ("POST /webhook/whatsapp/:bot_id", "WhatsApp calls it"),
+    ]);
+    let public = bundle.routes().routes().iter().filter(|route| route.accept.anonymous && !route.read_only);
+    let writes: Vec<&str> =
+        public.map(|route| route.name.as_str()).filter(|name| !allowed.contains_key(name)).collect();
+    assert!(writes.is_empty(), "anonymous writes that nobody explained: {writes:#?}");
+}
+
+/// Changes one file of the shipped bundle and says what the load says.
+fn changed(path: &str, change: impl Fn(&str) -> String) -> Result<(), String> {
+    let BundleSources { mut files } = policies::sources();
+    let text = files.get(path).unwrap_or_else(|| panic!("no {path}"));
+    let text = change(text);
+    files.insert(path.to_owned(), text);
+    policies::load(&BundleSources { files }).map(drop)
+}
+
+#[test]
+fn a_broken_bundle_names_file_line_and_remedy() {
+    let broken: [(&str, &str, fn(&str) -> String); 5] = [
+        ("grants/docs.cedar", "syntax", |text| text.replacen("permit", "prmit", 1)),
+        ("grants/docs.cedar", "no reason", |text| text.replacen("@reason", "@raison", 1)),
+        ("routes/docs.toml", "an unknown key", |text| text.replacen("action =", "acton =", 1)),
+        ("routes/docs.toml", "an undeclared action", |text| text.replacen("docs.read", "docs.raed", 1)),
+        ("guardrails/principals.cedar", "a permit among guardrails", |text| {
+            text.replacen("forbid", "permit", 1)
+        }),
+    ];
+    for (path, what, change) in broken {
+        let said = changed(path, change).expect_err(what);
+        assert!(said.contains(&format!("{path}:")), "{what}: no place in {said}");
+        assert!(said.lines().count() >= 2, "{what}: no remedy in {said}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Changing the rules of a running gateway.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tests::gateway::{Gateway, Setup};
+use tests::session::Browser;
+use tests::wait::{self, PATIENCE};
+
+const READ: &str = "/api/docs/list";
+
+/// The policies that a demo watches: its own copy in its data directory.
+fn policies(gateway: &Gateway) -> PathBuf {
+    gateway.directory().join("policies")
+}
+
+/// Replaces a file as an editor does: written aside, then renamed over.
+fn edit(gateway: &Gateway, path: &str, change: impl Fn(&str) -> String) {
+    let file = policies(gateway).join(path);
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let changed = change(&text);
+    assert_ne!(text, changed, "{path}: nothing to change");
+    let aside = gateway.directory().join("edited");
+    fs::write(&aside, changed).expect("a file aside");
+    fs::rename(&aside, &file).expect("a rename");
+}
+
+fn until_status(browser: &mut Browser, target: &str, status: u16) {
+    wait::until(&format!("{status} of {target}"), PATIENCE, || {
+        (browser.get(target).status == status).then_some(())
+    });
+}
+
+const GUARDRAIL: &str = r#"
+@id("test.no_docs")
+@reason("The documents are closed while this test looks.")
+@owner("tests")
+forbid (principal, action == Action::"docs.read", resource);
+"#;
+
+#[test]
+fn a_changed_policy_changes_the_answer_without_a_restart() {
+    let gateway = Setup::demo().start();
+    let mut browser = gateway.signed_in("standard_user");
+    let before = browser.get(READ);
+    assert_eq!(before.status, 200);
+    let bundle = gateway.audit().of(&before.request_id())["decision"]["bundle"].clone();
+    edit(&gateway, "guardrails/principals.cedar", |text| format!("{text}{GUARDRAIL}"));
+    until_status(&mut browser, READ, 403);
+    let refused = browser.get(READ);
+    let record = gateway.audit().of(&refused.request_id());
+    assert_eq!(record["decision"]["deciding"][0]["id"], "test.no_docs", "{record:#}");
+    assert_eq!(
+        record["decision"]["deciding"][0]["reason"],
+        "The documents are closed while this test looks."
+    );
+    assert_ne!(record["decision"]["bundle"], bundle, "the bundle's digest did not change");
+}
+
+#[test]
+fn threat_17_a_file_event_neither_removes_a_guardrail_nor_serves_a_broken_bundle() {
+    let gateway = Setup::demo().start();
+    let mut browser = gateway.signed_in("standard_user");
+    edit(&gateway, "guardrails/principals.cedar", |text| format!("{text}{GUARDRAIL}"));
+    until_status(&mut browser, READ, 403);
+
+    // The guardrail leaves again, together with a change that may be taken up: neither is.
+    edit(&gateway, "guardrails/principals.cedar", |text| text.replace(GUARDRAIL, ""));
+    wait::until("word of the refused bundle", PATIENCE, || {
+        gateway.output().contains("test.no_docs").then_some(())
+    });
+    assert_eq!(browser.get(READ).status, 403, "a file event removed a guardrail");
+
+    // A person who says so may.
+    let (status, said) = gateway.cli(&["bundle", "reload"]);
+    assert!(!status.success() && said.contains("--accept"), "{said}");
+    let id = said.split(|letter: char| !letter.is_ascii_hexdigit()).find(|word| word.len() == 64);
+    let id = id.unwrap_or_else(|| panic!("no bundle id in {said}")).to_owned();
+    let (status, said) = gateway.cli(&["bundle", "reload", "--accept", &id]);
+    assert!(status.success(), "{said}");
+    until_status(&mut browser, READ, 200);
+
+    // A broken bundle changes nothing, and says where it is broken.
+    edit(&gateway, "grants/docs.cedar", |text| text.replacen("permit", "prmit", 1));
+    wait::until("word of the broken bundle", PATIENCE, || {
+        gateway.output().contains("docs.cedar").then_some(())
+    });
+    assert_eq!(browser.get(READ).status, 200);
+}
+
+#[test]
+fn threat_17_a_file_that_others_could_write_is_not_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let gateway = Setup::demo().start();
+    let mut browser = gateway.signed_in("standard_user");
+    assert_eq!(browser.get(READ).status, 200);
+    let planted = policies(&gateway).join("guardrails/planted.cedar");
+    fs::write(&planted, GUARDRAIL).expect("a planted file");
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).expect("open to all");
+    wait::until("word of the planted file", PATIENCE, || {
+        gateway.output().contains("planted.cedar").then_some(())
+    });
+    assert_eq!(browser.get(READ).status, 200, "a file that anybody can write decides");
+}
