@@ -9,6 +9,7 @@ pub mod keys;
 mod limits;
 mod listeners;
 pub mod origin;
+mod questions;
 mod reader;
 mod records;
 pub mod secret;

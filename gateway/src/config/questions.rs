@@ -1,0 +1,67 @@
+//! What a configuration leaves open: the bundle that it must fit, and what only a person can answer.
+
+use std::collections::BTreeMap;
+
+use engine::bundle::Bundle;
+use engine::route::Target;
+
+use super::Config;
+use super::fault::{Fault, Place};
+
+impl Config {
+    /// Upstreams and limit classes that the bundle's routes name and the configuration does not.
+    #[must_use]
+    pub fn misses(&self, bundle: &Bundle) -> Vec<Fault> {
+        let mut missing: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for route in bundle.routes().routes() {
+            if let Target::Upstream(name) = &route.target
+                && !self.upstreams.contains_key(name)
+            {
+                let message =
+                    format!("route `{}` goes to upstream `{name}`, which is not configured", route.name);
+                let remedy = format!("add [upstreams.{name}] to the configuration");
+                missing.entry(format!("upstream {name}")).or_insert((message, remedy));
+            }
+            if !self.limits.classes.contains_key(&route.class) {
+                let class = &route.class;
+                let message =
+                    format!("route `{}` is of limit class `{class}`, which has no rate", route.name);
+                let remedy = format!("add [limits.class.{class}] with a rate to the configuration");
+                missing.entry(format!("class {class}")).or_insert((message, remedy));
+            }
+        }
+        let place = Place::File { path: self.policies_dir.join("routes"), line: None };
+        let fault = |(message, remedy)| Fault { place: place.clone(), message, remedy };
+        missing.into_values().map(fault).collect()
+    }
+
+    /// What only a person can answer. BotServer believes whoever reaches it, so an upstream off loopback is as safe
+    /// as the network before it (threat 5).
+    #[must_use]
+    pub fn questions(&self) -> Vec<String> {
+        let mut questions = Vec::new();
+        for (name, upstream) in &self.upstreams {
+            let away: Vec<String> = upstream
+                .addresses
+                .iter()
+                .filter(|address| !address.ip().is_loopback())
+                .map(ToString::to_string)
+                .collect();
+            if !away.is_empty() {
+                questions.push(format!(
+                    "upstream `{name}` listens off loopback at {}: what keeps everybody but this gateway from \
+                     connecting to it (a firewall, a network of its own, mutual TLS)?",
+                    away.join(", ")
+                ));
+            }
+        }
+        if self.tls.is_none() && !self.listen.ip().is_loopback() {
+            questions.push(format!(
+                "the gateway listens on {} without TLS: what encrypts the way from the clients, and is its address \
+                 in `trusted_proxies`?",
+                self.listen
+            ));
+        }
+        questions
+    }
+}
