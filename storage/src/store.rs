@@ -151,6 +151,7 @@ impl Store {
     fn checked(database: Database, keyring: &Keyring, mark: Mark) -> Result<Self, OpenError> {
         let transaction = database.begin_write().map_err(|error| OpenError::Database(error.into()))?;
         check(&transaction, keyring, mark)?;
+        prepare(&transaction).map_err(OpenError::Database)?;
         transaction.commit().map_err(|error| OpenError::Database(error.into()))?;
         Ok(Self { inner: Arc::new(Inner { database, keyring: keyring.clone() }) })
     }
@@ -208,6 +209,14 @@ fn opening(error: DatabaseError, path: &Path) -> OpenError {
         }
         other => OpenError::Database(other.into()),
     }
+}
+
+/// Makes the tables that readers expect.
+fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    crate::sessions::prepare(transaction)?;
+    crate::credentials::prepare_accounts(transaction)?;
+    crate::credentials::prepare_api_keys(transaction)?;
+    crate::credentials::prepare_attempts(transaction)
 }
 
 /// Checks layout, mark and keys of a store that has them, and writes them into one that is new.

@@ -1,3 +1,1 @@
 //! What every adapter of sessions must do.
-
-

@@ -227,6 +227,13 @@ impl<'t> Tables<'t> {
     }
 }
 
+/// Makes the tables, so that readers find them.
+pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(RECORDS)?;
+    transaction.open_table(TOUCHES)?;
+    Ok(())
+}
+
 type Bytes = &'static [u8];
 
 /// Opens a record and its last use. A record without an authentic last use is no session.

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::{Keyring, Store, StoreError};
 use embedded::Embedded;
+pub(crate) use embedded::prepare;
 use memory::Memory;
 pub use secret::SessionSecret;
 
