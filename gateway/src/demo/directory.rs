@@ -53,7 +53,8 @@ pub enum DirectoryError {
 }
 
 impl Directory {
-    /// Makes the directory, or takes one that is there, whatever else it holds, and closes it to others.
+    /// Makes the directory (0700), or takes one that is there, whatever else it holds. One that is there keeps its
+    /// mode, less the permission of others to replace what lies in it; what the demo puts there is private by itself.
     ///
     /// # Errors
     /// It cannot be made, or is not ours to close (`/tmp` itself, for one).
@@ -66,8 +67,9 @@ impl Directory {
         if facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o1000 != 0 {
             return Err(DirectoryError::NotOurs { path: root });
         }
-        if facts.mode() & 0o077 != 0 {
-            fs::set_permissions(&root, Permissions::from_mode(0o700)).map_err(failed)?;
+        if facts.mode() & 0o022 != 0 {
+            let closed = Permissions::from_mode(facts.mode() & 0o7755);
+            fs::set_permissions(&root, closed).map_err(failed)?;
         }
         Ok(Self { root })
     }
@@ -222,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_other_files_is_taken_and_closed() {
+    fn a_directory_with_other_files_is_taken_and_closed_to_writers() {
         let parent = tempfile::tempdir().unwrap();
         fs::write(parent.path().join("theirs.txt"), "kept").unwrap();
-        fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(parent.path(), Permissions::from_mode(0o775)).unwrap();
         let directory = Directory::open(parent.path()).unwrap();
-        assert_eq!(mode(directory.path()), 0o700);
+        assert_eq!(mode(directory.path()), 0o755);
         let written = directory.write_private("demo.json", "{}").unwrap();
         directory.write_private("demo.json", "{\"a\":1}").unwrap();
         assert_eq!(fs::read_to_string(&written).unwrap(), "{\"a\":1}");

@@ -1,5 +1,6 @@
 //! The demo: a gateway with keys and accounts of its own before an upstream that tells what it saw.
 
+pub mod announce;
 pub mod caller;
 pub mod credentials;
 pub mod directory;

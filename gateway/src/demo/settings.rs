@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use super::directory::{Directory, DirectoryError};
 use super::upstream::Target;
@@ -151,12 +150,6 @@ pub fn url(scheme: &str, host: &str, port: u16) -> String {
 /// A TOML string. JSON's escapes are TOML's as well.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// Whether a directory already holds a bundle.
-#[must_use]
-pub fn has_bundle(policies: &Path) -> bool {
-    policies.join("schema.cedarschema").exists()
 }
 
 #[cfg(test)]
