@@ -45,7 +45,7 @@ pub fn inspect_block(block: &[u8]) -> Result<(), Malformed> {
 
 /// Three parts with one space between: where there are more, servers disagree about which is the target.
 fn request_line(line: &[u8]) -> Result<(), Malformed> {
-    let parts = line.split(|byte| byte.is_ascii_whitespace());
+    let parts = line.split(u8::is_ascii_whitespace);
     let parts: Vec<&[u8]> = parts.take(4).collect();
     if parts.len() == 3 && parts.iter().all(|part| !part.is_empty()) {
         Ok(())

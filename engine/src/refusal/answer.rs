@@ -128,11 +128,12 @@ impl Refusal {
     /// byte (threat 22).
     ///
     /// Everything that only a matched route can refuse with before a permit is concealed, limits of its class
-    /// and spellings that it does not allow among it. What follows a permit is told as it is, and so is what
-    /// every path answers alike (draining, a fault of ours).
+    /// and its rules for the query among it. What follows a permit is told as it is, and so is what every path
+    /// answers alike (an ambiguous spelling, draining, a fault of ours).
     #[must_use]
     pub fn concealed(self) -> Self {
         match self {
+            Self::Malformed(malformed) if !malformed.tells_of_a_route() => Self::Malformed(malformed),
             Self::Malformed(_)
             | Self::Unrouted
             | Self::Throttled { .. }
@@ -163,6 +164,7 @@ const fn plain(status: u16, code: &'static str, title: &'static str, remedy: &'s
 
 fn from_malformed(malformed: &Malformed) -> Answer {
     let (title, remedy) = match malformed.status {
+        408 => ("The request came too slowly", "Send it again."),
         414 => ("The address is too long", "Send less in the address."),
         417 => ("This expectation cannot be met", "Send the request without `Expect`."),
         421 => ("This host is not served here", "Check the name in the address."),

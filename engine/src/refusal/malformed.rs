@@ -18,7 +18,15 @@ macro_rules! reasons {
 }
 
 reasons! {
+    BODY_FRAMING = 400 "body.framing" "The body is not framed as its head says.";
+    BODY_TOO_SLOW = 408 "body.too_slow" "The body did not come in time.";
     EXPECT_UNSUPPORTED = 417 "expect.unsupported" "`Expect` may only be `100-continue`.";
+    FORM_BAD_ESCAPE = 400 "form.bad_escape" "The form contains `%` without two hexadecimal digits.";
+    FORM_BAD_UTF8 = 400 "form.bad_utf8" "The escapes in the form do not decode to UTF-8.";
+    FORM_CONTENT_TYPE = 400 "form.content_type" "A form has the type `application/x-www-form-urlencoded`.";
+    FORM_MISSING_FIELD = 400 "form.missing_field" "A field of the form is missing.";
+    FORM_REPEATED_FIELD = 400 "form.repeated_field" "A field of the form occurs more than once.";
+    FORM_TOO_MANY_FIELDS = 400 "form.too_many_fields" "The form has too many fields.";
     FRAMING_BOTH_LENGTHS = 400 "framing.both_lengths" "`Content-Length` and `Transfer-Encoding` contradict each other.";
     FRAMING_CONTENT_LENGTH = 400 "framing.content_length" "`Content-Length` is not one plain decimal number.";
     FRAMING_CONTENT_LENGTH_REPEATED = 400 "framing.content_length_repeated" "`Content-Length` occurs more than once.";
@@ -88,6 +96,12 @@ impl Malformed {
     /// Whether the two sides may disagree about where this request ends, so that the connection has to end.
     #[must_use]
     pub fn breaks_framing(&self) -> bool {
-        self.reason.starts_with("framing.")
+        self.reason.starts_with("framing.") || self.reason.starts_with("body.")
+    }
+
+    /// Whether a route is the only thing that refuses with this before a permit. What is ambiguous in itself is
+    /// refused on a path that no route names as well, so telling it tells nothing of the route.
+    pub(super) fn tells_of_a_route(&self) -> bool {
+        *self == Self::QUERY_IDENTITY || *self == Self::QUERY_BAD_VALUE
     }
 }

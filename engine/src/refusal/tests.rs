@@ -9,7 +9,7 @@ fn reasons_are_sorted_unique_and_say_something() {
     assert_eq!(names, sorted.into_iter().collect::<Vec<_>>());
     for (malformed, sentence) in Malformed::ALL {
         assert!(
-            [400, 414, 417, 421, 431, 501, 505].contains(&malformed.status),
+            [400, 408, 414, 417, 421, 431, 501, 505].contains(&malformed.status),
             "{}: {}",
             malformed.reason,
             malformed.status
@@ -46,7 +46,7 @@ fn a_broken_policy_answers_as_a_denying_one_and_the_record_tells_them_apart() {
 #[test]
 fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
     let hidden = [
-        Refusal::Malformed(Malformed::PATH_SEMICOLON),
+        Refusal::Malformed(Malformed::QUERY_IDENTITY),
         Refusal::Throttled { retry_after_s: 3 },
         Refusal::Unauthenticated,
         Refusal::CredentialRejected(CredentialFault::Suspended),
@@ -59,8 +59,17 @@ fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
     for refusal in hidden {
         assert_eq!(refusal.concealed().answer(), Refusal::Unrouted.answer());
     }
-    let told = Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 1 };
-    assert_eq!(told.clone().concealed(), told, "a quota is spent only after a permit");
+    let told = [
+        // A quota is spent, and an upgrade looked at, only after a permit.
+        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 1 },
+        Refusal::Malformed(Malformed::UPGRADE_REFUSED),
+        // An unrouted path answers an ambiguous spelling with its name, so another answer would tell.
+        Refusal::Malformed(Malformed::PATH_SEMICOLON),
+        Refusal::Malformed(Malformed::QUERY_REPEATED),
+    ];
+    for refusal in told {
+        assert_eq!(refusal.clone().concealed(), refusal);
+    }
 }
 
 #[test]
