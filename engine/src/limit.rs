@@ -1,10 +1,198 @@
 //! GCRA arithmetic; the time is an argument.
+//!
+//! "N per P" means the rate N/P with a burst of N: a caller that was silent has N at once, then one each P/N. So
+//! at most 2N in the first P, and at most `N + N·t/P` in any span `t`.
 
-/// "N per P": a rate of N/P with a burst of N.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+use crate::time::UnixMillis;
+
+/// Nanoseconds in a millisecond.
+const NS_PER_MS: u128 = 1_000_000;
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rate {
-    /// N: at least 1.
+    /// How many in a period, and the burst. 0 admits nothing.
     pub count: u32,
-    /// P in milliseconds: at least 1.
+    /// The period in milliseconds. 0 limits nothing.
     pub period_ms: u64,
+}
+
+/// What the limiter answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gcra {
+    /// It may happen.
+    Admit {
+        /// The state to keep under this key: the theoretical arrival time of the next, in nanoseconds since 1970.
+        /// Once it is past, the key may be forgotten.
+        tat: u64,
+    },
+    /// It may not happen yet; the state stays as it is.
+    Refuse {
+        /// Milliseconds after which the same would be admitted, if nothing else is in between. Exact: one
+        /// millisecond earlier it would be refused. `u64::MAX` if it never will.
+        retry_after_ms: u64,
+    },
+}
+
+/// Asks for `cost` at `now`, with the state that the last admission under this key left.
+///
+/// Time is exact up to the year 2554, where nanoseconds since 1970 no longer fit; there it stands still.
+#[must_use]
+pub fn gcra(rate: Rate, tat: Option<u64>, now: UnixMillis, cost: u32) -> Gcra {
+    let interval = rate.interval();
+    let burst = interval.saturating_mul(u128::from(rate.count));
+    let wanted = interval.saturating_mul(u128::from(cost));
+    if cost > rate.count {
+        return Gcra::Refuse { retry_after_ms: u64::MAX };
+    }
+    let now = nanoseconds(now);
+    let next = u128::from(tat.unwrap_or(0)).max(now).saturating_add(wanted);
+    let latest = now.saturating_add(burst);
+    if next <= latest {
+        Gcra::Admit { tat: u64::try_from(next).unwrap_or(u64::MAX) }
+    } else {
+        let wait = (next - latest).div_ceil(NS_PER_MS);
+        Gcra::Refuse { retry_after_ms: u64::try_from(wait).unwrap_or(u64::MAX) }
+    }
+}
+
+/// How many would be admitted at `now`, at once.
+#[must_use]
+pub fn remaining(rate: Rate, tat: Option<u64>, now: UnixMillis) -> u32 {
+    let interval = rate.interval();
+    let burst = interval.saturating_mul(u128::from(rate.count));
+    let spent = u128::from(tat.unwrap_or(0)).saturating_sub(nanoseconds(now));
+    let left = burst.saturating_sub(spent).checked_div(interval);
+    left.map_or(rate.count, |left| u32::try_from(left).unwrap_or(rate.count))
+}
+
+impl Rate {
+    /// Nanoseconds between two admissions. Rounded up, so that rounding never admits more than was asked for;
+    /// the error is below one part in a million for every rate up to 1,000 a second.
+    fn interval(self) -> u128 {
+        let period = u128::from(self.period_ms) * NS_PER_MS;
+        period.div_ceil(u128::from(self.count.max(1)))
+    }
+}
+
+fn nanoseconds(moment: UnixMillis) -> u128 {
+    (u128::from(moment.0) * NS_PER_MS).min(u128::from(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Rate = Rate { count: 3, period_ms: 60_000 };
+    const START: u64 = 1_767_787_200_000;
+
+    /// Sends arrivals (milliseconds after `START`) and says at which of them something was admitted.
+    fn admitted(rate: Rate, arrivals: &[u64]) -> Vec<u64> {
+        let mut tat = None;
+        let mut admitted = Vec::new();
+        for arrival in arrivals {
+            if let Gcra::Admit { tat: next } = gcra(rate, tat, UnixMillis(START + arrival), 1) {
+                tat = Some(next);
+                admitted.push(*arrival);
+            }
+        }
+        admitted
+    }
+
+    #[test]
+    fn a_burst_then_one_each_interval() {
+        let check = |arrivals: &[u64], expected: &[u64]| assert_eq!(admitted(MINUTE, arrivals), expected);
+        check(&[0, 0, 0, 0, 0], &[0, 0, 0]);
+        check(&[0, 0, 0, 19_999, 20_000, 20_001], &[0, 0, 0, 20_000]);
+        check(&[0, 0, 0, 60_000, 60_000, 60_000, 60_000], &[0, 0, 0, 60_000, 60_000, 60_000]);
+        check(&[0, 30_000, 60_000, 60_000, 60_000, 60_000], &[0, 30_000, 60_000, 60_000, 60_000]);
+        // A clock that steps back admits no more than one that stands.
+        check(&[60_000, 0, 0, 0], &[60_000]);
+    }
+
+    #[test]
+    fn the_ends_of_rates_and_of_time() {
+        let check =
+            |rate, tat, now, cost, expected| assert_eq!(gcra(rate, tat, UnixMillis(now), cost), expected);
+        let never = Gcra::Refuse { retry_after_ms: u64::MAX };
+        check(Rate { count: 0, period_ms: 1_000 }, None, START, 1, never);
+        check(MINUTE, None, START, 4, never);
+        check(MINUTE, Some(7), 0, 0, Gcra::Admit { tat: 7 });
+        check(Rate { count: 1, period_ms: 0 }, Some(0), 5, 1, Gcra::Admit { tat: 5_000_000 });
+        check(MINUTE, Some(u64::MAX), u64::MAX, 1, Gcra::Admit { tat: u64::MAX });
+        let widest = Rate { count: u32::MAX, period_ms: u64::MAX };
+        check(widest, None, u64::MAX, u32::MAX, Gcra::Admit { tat: u64::MAX });
+        assert_eq!(remaining(widest, Some(u64::MAX), UnixMillis(0)), u32::MAX - 4_295);
+        assert_eq!(remaining(Rate { count: 0, period_ms: 1 }, None, UnixMillis(0)), 0);
+    }
+
+    fn rates() -> impl Strategy<Value = Rate> {
+        (1_u32..200, 1_u64..100_000).prop_map(|(count, period_ms)| Rate { count, period_ms })
+    }
+
+    fn arrivals() -> impl Strategy<Value = Vec<u64>> {
+        prop::collection::vec(0_u64..200, 1..300).prop_map(|gaps| {
+            let mut at = 0;
+            gaps.into_iter()
+                .map(|gap| {
+                    // Most arrivals stand close together, as in a flood; every tenth gap is long.
+                    at += if gap % 10 == 0 { gap * 100 } else { gap / 40 };
+                    at
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_holds_more_than_its_budget(rate in rates(), arrivals in arrivals()) {
+            let admitted = admitted(rate, &arrivals);
+            for (first, from) in admitted.iter().enumerate() {
+                for (last, to) in admitted.iter().enumerate().skip(first) {
+                    let count = (last - first + 1) as u128;
+                    let (n, p) = (u128::from(rate.count), u128::from(rate.period_ms));
+                    let span = u128::from(to - from);
+                    prop_assert!(count * p <= n * p + n * span, "{count} in {span} ms");
+                }
+            }
+        }
+
+        #[test]
+        fn retry_after_is_exact(rate in rates(), arrivals in arrivals(), cost in 1_u32..200) {
+            let mut tat = None;
+            for arrival in arrivals {
+                let now = UnixMillis(START + arrival);
+                match gcra(rate, tat, now, cost) {
+                    Gcra::Admit { tat: next } => {
+                        prop_assert!(remaining(rate, tat, now) >= cost);
+                        tat = Some(next);
+                    }
+                    Gcra::Refuse { retry_after_ms: u64::MAX } => prop_assert!(cost > rate.count),
+                    Gcra::Refuse { retry_after_ms } => {
+                        prop_assert!(remaining(rate, tat, now) < cost);
+                        let later = |ms| gcra(rate, tat, now.plus(ms), cost);
+                        let admits = matches!(later(retry_after_ms), Gcra::Admit { .. });
+                        prop_assert!(admits, "refused after {retry_after_ms} ms");
+                        let refuses = matches!(later(retry_after_ms - 1), Gcra::Refuse { .. });
+                        prop_assert!(refuses, "admitted before {retry_after_ms} ms");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_argument_overflows(count: u32, period_ms: u64, tat: Option<u64>, now: u64, cost: u32) {
+            let rate = Rate { count, period_ms };
+            let now = UnixMillis(now);
+            let left = remaining(rate, tat, now);
+            prop_assert!(left <= count);
+            if let Gcra::Admit { tat: next } = gcra(rate, tat, now, cost) {
+                prop_assert!(next >= tat.unwrap_or(0));
+            }
+        }
+    }
 }

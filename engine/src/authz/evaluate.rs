@@ -1,18 +1,16 @@
 //! The evaluation proper: all policies against one request. What an index replaces, and nothing else.
 
-use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicySet};
-
-use super::request::Prepared;
+use cedar_policy::{AuthorizationError, Authorizer, Decision, Entities, PolicySet, Request};
 
 /// What the policies say, with ids sorted.
-pub(super) struct Verdict {
-    pub(super) permits: bool,
-    pub(super) determining: Vec<String>,
-    pub(super) erring: Vec<String>,
+pub(crate) struct Verdict {
+    pub(crate) permits: bool,
+    pub(crate) determining: Vec<String>,
+    pub(crate) erring: Vec<String>,
 }
 
-pub(super) fn evaluate(policies: &PolicySet, prepared: &Prepared) -> Verdict {
-    let response = Authorizer::new().is_authorized(&prepared.request, policies, &prepared.entities);
+pub(super) fn evaluate(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
+    let response = Authorizer::new().is_authorized(request, policies, entities);
     let diagnostics = response.diagnostics();
     let mut determining: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
     let mut erring: Vec<String> = diagnostics.errors().map(erring_id).collect();

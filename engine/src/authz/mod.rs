@@ -6,15 +6,20 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use evaluate::Verdict;
 pub use scope::SCOPE;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::bundle::{Bundle, BundleId};
+use cedar_policy::{Entities, EvalResult, Policy, PolicySet, Request};
+
+use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
+use evaluate::evaluate;
 
 /// What policy is asked.
 #[derive(Clone, Debug)]
@@ -92,10 +97,13 @@ impl Bundle {
         if let Some(denial) = scope::denial(request) {
             return Decision::Deny(denial);
         }
+        if self.is_out_of_reach(request) {
+            return Decision::Deny(Denial { forbidding: Vec::new() });
+        }
         let Ok(prepared) = self.prepare(request) else {
             return Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
         };
-        let verdict = evaluate::evaluate(self.cedar(), &prepared);
+        let verdict = self.evaluate(&prepared.request, &prepared.entities);
         // Cedar skips a policy that fails: a forbid that fails would no longer forbid. So any failure decides.
         if !verdict.erring.is_empty() {
             return Decision::Undecidable { erring: verdict.erring };
@@ -117,6 +125,26 @@ impl Bundle {
         self.prepare(request).map(drop)
     }
 
+    /// The roles that a principal has by this bundle: its own and those of its groups, unknown ones left out.
+    #[must_use]
+    pub fn effective_roles(&self, principal: &Principal) -> BTreeSet<String> {
+        let role = &self.vocabulary().types.role;
+        let memberships = self.memberships(principal);
+        let roles = memberships.iter().filter(|membership| membership.type_name() == role);
+        roles.map(|role| role.id().unescaped().to_owned()).collect()
+    }
+
+    /// An attribute of a role, where the entity files give it one and it is text: for example the name under
+    /// which an upstream knows the role.
+    #[must_use]
+    pub fn role_attribute(&self, role: &str, attribute: &str) -> Option<String> {
+        let role = uid(&self.vocabulary().types.role, role);
+        match self.hierarchy().entity(&role)?.attr(attribute)? {
+            Ok(EvalResult::String(text)) => Some(text),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
     /// Roles and groups of a principal that the bundle does not know, sorted: they take no part in decisions
     /// and belong in the record. `role:` or `group:` stands before each.
     #[must_use]
@@ -131,6 +159,28 @@ impl Bundle {
         unknown.extend(unknown_roles);
         unknown.sort();
         unknown
+    }
+
+    /// Whether the schema gives this kind of principal no such action: then no policy can permit it, and it is
+    /// a plain denial, for example of an anonymous caller who should sign in.
+    fn is_out_of_reach(&self, request: &AuthzRequest<'_>) -> bool {
+        let vocabulary = self.vocabulary();
+        let action = vocabulary.actions.get(request.action);
+        action.is_some_and(|action| !action.principals.contains(vocabulary.type_of(request.identity)))
+    }
+
+    /// All policies against one request in Cedar's terms.
+    pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
+        evaluate(self.cedar(), request, entities)
+    }
+
+    /// Whether one policy, of this bundle or not, matches a request.
+    pub(crate) fn matches(&self, policy: &Policy, request: &AuthzRequest<'_>) -> bool {
+        let (Ok(prepared), Ok(alone)) = (self.prepare(request), PolicySet::from_policies([policy.clone()]))
+        else {
+            return false;
+        };
+        !evaluate(&alone, &prepared.request, &prepared.entities).determining.is_empty()
     }
 
     fn deciding(&self, id: &str) -> Deciding {

@@ -66,7 +66,7 @@ impl Bundle {
         }
     }
 
-    fn memberships(&self, principal: &Principal) -> HashSet<EntityUid> {
+    pub(super) fn memberships(&self, principal: &Principal) -> HashSet<EntityUid> {
         let types = &self.vocabulary().types;
         let roles = principal.roles.iter().map(|name| uid(&types.role, name));
         let groups = principal.groups.iter().map(|name| uid(&types.group, name));

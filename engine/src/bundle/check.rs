@@ -1,17 +1,14 @@
 //! Routes against schema, entities and policies.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use uuid::Uuid;
-
+use super::example::{example, example_parameters, example_principal, typed};
 use super::vocabulary::Action;
 use super::{Bundle, BundleFault, Hierarchy, Vocabulary, uid};
 use crate::authz::{AuthzRequest, Decision};
-use crate::identity::{Identity, Principal, PrincipalKind, Scheme};
-use crate::route::{Accept, Declared, ParamType, ROUTES_MAX, Route, RouteTable};
-use crate::time::UnixMillis;
+use crate::identity::{Identity, PrincipalKind};
+use crate::route::{Accept, Declared, ParamType, ROUTES_MAX, RouteTable};
 
 /// Holds each route's action and module against schema and entities, and says which routes only read.
 pub(super) fn actions(
@@ -134,105 +131,45 @@ pub(super) fn table(declared: &[Declared], faults: &mut Vec<BundleFault>) -> Rou
 }
 
 /// Tries every route once with each kind of principal that it accepts, so that what the schema does not
-/// declare is found at load and not by a client.
+/// declare is found at load and not by a client. Routes that Cedar cannot tell apart by type are tried once.
 pub(super) fn examples(bundle: &Bundle, declared: &[Declared], faults: &mut Vec<BundleFault>) {
-    let mut evaluated = BTreeSet::new();
+    let mut tried = BTreeSet::new();
+    let mut decided = BTreeSet::new();
     for row in declared {
+        let parameters = example_parameters(&row.route);
+        let names: Vec<Arc<str>> = parameters.iter().map(|(name, _)| Arc::clone(name)).collect();
         for identity in example_identities(row.route.accept) {
-            let parameters = example_parameters(&row.route);
+            let asked = (Arc::clone(&row.route.action), bundle.vocabulary.type_of(&identity));
+            if !tried.insert((asked.clone(), names.clone())) {
+                continue;
+            }
             let request = example(&row.route, &identity, &parameters);
-            let mut fault = |message: String| {
-                let remedy = "declare in the schema's context what the route supplies, or correct the policy";
-                faults.push(BundleFault::new(&row.file, Some(row.line), message, remedy));
-            };
-            if let Err(error) = bundle.check_request(&request) {
-                let unfit = unfit(bundle, &request);
-                fault(match unfit {
-                    Some(name) => {
-                        format!("parameter `{name}` is not declared in the schema, or with another type")
+            let unfit = bundle.check_request(&request).err().map(|error| unfit(bundle, &request, &error));
+            let message = match unfit {
+                Some(message) => message,
+                None if !decided.insert(asked) => continue,
+                None => match bundle.decide(&request) {
+                    Decision::Permit(_) | Decision::Deny(_) => continue,
+                    Decision::Undecidable { erring } => {
+                        format!("an example request cannot be decided: {} failed", erring.join(", "))
                     }
-                    None => format!("an example request does not fit the schema: {error}"),
-                });
-                continue;
-            }
-            let kind = bundle.vocabulary.type_of(&identity).clone();
-            if !evaluated.insert((Arc::clone(&row.route.action), kind)) {
-                continue;
-            }
-            if let Decision::Undecidable { erring } = bundle.decide(&request) {
-                fault(format!("an example request cannot be decided: {} failed", erring.join(", ")));
-            }
+                },
+            };
+            let remedy = "declare in the schema's context what the route supplies, or correct the policy";
+            faults.push(BundleFault::new(&row.file, Some(row.line), message, remedy));
         }
     }
 }
 
-/// The first parameter that the schema refuses on its own.
-fn unfit<'a>(bundle: &Bundle, request: &AuthzRequest<'a>) -> Option<&'a str> {
-    let parameters = request.parameters;
-    let refused = parameters.iter().find(|parameter| {
-        let parameters = std::slice::from_ref(*parameter);
-        bundle.check_request(&AuthzRequest { parameters, ..request.clone() }).is_err()
-    });
-    let fits_without = bundle.check_request(&AuthzRequest { parameters: &[], ..request.clone() }).is_ok();
-    refused.filter(|_| fits_without).map(|(name, _)| name.as_ref())
-}
-
-/// Parameters of the path and the query with their types.
-pub(crate) fn typed(route: &Route) -> impl Iterator<Item = (&str, &ParamType)> {
-    let path = route.parameters.iter().map(|(name, kind)| (name.as_ref(), kind));
-    path.chain(route.query.iter().map(|(name, kind)| (name.as_str(), kind)))
-}
-
-/// A value of each parameter.
-pub(crate) fn example_parameters(route: &Route) -> Vec<(Arc<str>, String)> {
-    typed(route).map(|(name, kind)| (Arc::from(name), kind.example())).collect()
-}
-
-/// A request on a route as a client could send it.
-pub(crate) fn example<'a>(
-    route: &'a Route,
-    identity: &'a Identity,
-    parameters: &'a [(Arc<str>, String)],
-) -> AuthzRequest<'a> {
-    AuthzRequest {
-        identity,
-        action: &route.action,
-        module: &route.module,
-        parameters,
-        class: &route.class,
-        method: route.method.as_str(),
-        client: EXAMPLE_CLIENT,
-        tls: true,
-        now: EXAMPLE_TIME,
-    }
-}
-
-/// A documentation address (RFC 5737): no network of any operator.
-pub(crate) const EXAMPLE_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-
-/// 2026-01-07T12:00:00Z, a Wednesday at noon.
-pub(crate) const EXAMPLE_TIME: UnixMillis = UnixMillis(1_767_787_200_000);
-
-/// A principal with these roles and groups and the weakest proof.
-pub(crate) fn example_principal(
-    kind: PrincipalKind,
-    roles: BTreeSet<String>,
-    groups: BTreeSet<String>,
-) -> Principal {
-    let is_service = kind == PrincipalKind::Service;
-    Principal {
-        kind,
-        id: Uuid::from_u128(0x9f1c_4d2e_0b7a_4e56_8d3f_6a5b_4c3d_2e1f),
-        name: "example".to_owned(),
-        roles,
-        groups,
-        scopes: if is_service { BTreeSet::from(["*".to_owned()]) } else { BTreeSet::new() },
-        scheme: if is_service { Scheme::ApiKey } else { Scheme::Session },
-        assurance: 1,
-        authenticated_at: EXAMPLE_TIME,
-        credential_id: None,
-        expires_at: None,
-        suspended: false,
+/// Names the first parameter that the schema refuses on its own, which Cedar does not.
+fn unfit(bundle: &Bundle, request: &AuthzRequest<'_>, error: &str) -> String {
+    let fits = |parameters| bundle.check_request(&AuthzRequest { parameters, ..request.clone() }).is_ok();
+    let refused = request.parameters.iter().find(|parameter| !fits(std::slice::from_ref(*parameter)));
+    match refused {
+        Some((name, _)) if fits(&[]) => {
+            format!("parameter `{name}` is not declared in the schema, or with another type")
+        }
+        Some(_) | None => format!("an example request does not fit the schema: {error}"),
     }
 }
 

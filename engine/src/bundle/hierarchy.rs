@@ -78,6 +78,11 @@ impl Hierarchy {
         self.entities.ancestors(uid)
     }
 
+    /// All declared entities.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Entity> {
+        self.entities.iter().filter(|entity| entity.uid().type_name().basename() != "Action").cloned()
+    }
+
     /// Ids of all declared entities of a type, sorted.
     pub(crate) fn ids(&self, type_name: &EntityTypeName) -> BTreeSet<String> {
         let of_type = self.entities.iter().map(Entity::uid);

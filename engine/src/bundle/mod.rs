@@ -1,6 +1,7 @@
 //! A bundle: everything that decides, parsed and checked as one, swapped as one.
 
 mod check;
+pub(crate) mod example;
 mod hierarchy;
 mod loosens;
 mod place;

@@ -12,6 +12,7 @@ use super::pattern::Pattern;
 use super::{Accept, CLASSES, PARAMETERS_MAX, Page, ParamType, Route, Target};
 use crate::bundle::{BundleFault, Place};
 use crate::path::Leniencies;
+use crate::query::is_identity_name;
 
 /// A row with where it stands.
 #[derive(Clone, Debug)]
@@ -442,6 +443,13 @@ impl Reader<'_> {
                 at,
                 format!("name `{name}` has a character other than A-Z a-z 0-9 - _ ."),
                 "correct it",
+            );
+        }
+        if let Some(name) = row.client_sets.iter().find(|name| !is_identity_name(name)) {
+            self.fault(
+                at,
+                format!("`{name}` in client_sets is no identity name"),
+                "remove it: only identity names need leave",
             );
         }
         // Our own cookies never leave us: the upstream could replay them, or set them for its users.

@@ -109,7 +109,7 @@ pub enum Page {
 }
 
 /// The credentials that a route looks at. Others that are presented are refused or ignored, never believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Accept {
     /// Nobody in particular.
     pub anonymous: bool,

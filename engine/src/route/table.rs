@@ -8,7 +8,7 @@ use http::Method;
 use super::file::Declared;
 use super::pattern::{Pattern, Piece};
 use super::{Route, RouteMatch};
-use crate::path::CanonicalPath;
+use crate::path::{CanonicalPath, decode_segment};
 
 /// All routes of a bundle, compiled.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +166,7 @@ impl<'p> Walk<'p> {
             if !answers(route, self.method) {
                 return None;
             }
-            let mut values: Vec<String> = self.values.iter().map(|raw| decode(raw)).collect::<Option<_>>()?;
+            let mut values: Vec<String> = self.values.iter().map(|raw| decode_segment(raw)).collect();
             if let Some(tail) = tail {
                 values.push(decode_tail(tail)?);
             }
@@ -215,7 +215,7 @@ fn captures(pattern: &Pattern, segments: &[&str]) -> Option<Vec<String>> {
         match piece {
             Piece::Static(text) if text == segment => {}
             Piece::Static(_) => return None,
-            Piece::Parameter(_) => values.push(decode(segment)?),
+            Piece::Parameter(_) => values.push(decode_segment(segment)),
             Piece::Tail(_) => {
                 values.push(decode_tail(rest)?);
                 return Some(values);
@@ -229,28 +229,9 @@ fn captures(pattern: &Pattern, segments: &[&str]) -> Option<Vec<String>> {
 /// The segments of a tail, decoded and joined. A segment that holds a slash of its own is no value:
 /// it would spell the same text as two segments.
 fn decode_tail(segments: &[&str]) -> Option<String> {
-    let decoded: Vec<String> = segments.iter().map(|raw| decode(raw)).collect::<Option<_>>()?;
+    let decoded: Vec<String> = segments.iter().map(|raw| decode_segment(raw)).collect();
     let one_spelling = decoded.iter().all(|segment| !segment.contains('/'));
     one_spelling.then(|| decoded.join("/"))
-}
-
-/// Percent-decodes one segment of a canonical path.
-fn decode(segment: &str) -> Option<String> {
-    if !segment.contains('%') {
-        return Some(segment.to_owned());
-    }
-    let mut bytes = segment.bytes();
-    let mut decoded = Vec::with_capacity(segment.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            decoded.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn ambiguities(declared: &[Declared]) -> Vec<Ambiguity> {
