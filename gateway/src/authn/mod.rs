@@ -1,6 +1,253 @@
-//! Who is asking: one file per credential scheme.
+//! Who is asking: one file per credential scheme, and the rules by which their answers become one identity.
+//!
+//! A scheme answers one of three things: nothing was presented, it was verified, or it was rejected. Only the
+//! schemes that the route accepts are asked. Anything presented that does not hold refuses the request, even
+//! where another credential does: a request that carries two stories is somebody's attempt at one of them.
 
+mod api_key;
 pub mod bearer;
 pub mod cookies;
 pub mod cross_site;
+mod session;
 pub mod site;
+
+use std::sync::Arc;
+
+use engine::facts::RequestFacts;
+use engine::identity::{Identity, Principal};
+use engine::refusal::{CredentialFault, Refusal};
+use engine::route::{Route, RouteMatch};
+use engine::time::UnixMillis;
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, HeaderName};
+use storage::credentials::{Accounts, ApiKeys};
+use storage::sessions::{SessionView, Sessions};
+
+use crate::admin::metrics::Metrics;
+use bearer::Form;
+use cookies::{Cookie, Found};
+use site::Sites;
+
+/// The note of a request that presents an identity which only we mint, or one under a symmetric key (threat 8).
+pub const OWN_TOKEN_NOTE: &str = "security: token of our own upstream identity presented";
+/// The note of a request whose BotServer bearer was dropped beside a session.
+pub const LEGACY_BEARER_NOTE: &str = "legacy bearer beside a session dropped";
+/// The note of a request whose session cookie does not hold, where nobody needs one.
+pub const STALE_SESSION_NOTE: &str = "session cookie that does not hold ignored";
+
+/// Asks the credential schemes.
+pub struct Authn {
+    sites: Arc<Sites>,
+    sessions: Arc<Sessions>,
+    accounts: Accounts,
+    keys: ApiKeys,
+    metrics: Arc<Metrics>,
+}
+
+/// Who was verified.
+#[derive(Clone, Debug)]
+pub struct Identified {
+    /// The identity that the request is decided for.
+    pub identity: Identity,
+    /// The session that gives it, where a cookie does.
+    pub session: Option<SessionView>,
+    /// What the record should say beside it.
+    pub notes: Vec<String>,
+}
+
+/// Nobody was verified, or what was presented does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// What the client is told.
+    pub refusal: Refusal,
+    /// What the record should say beside it.
+    pub notes: Vec<String>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        rejection.refusal
+    }
+}
+
+/// What one scheme says.
+enum Outcome {
+    /// Nothing of its kind is there.
+    NotPresented,
+    /// It holds.
+    Verified(Box<Proved>),
+    /// It is there and does not hold.
+    Rejected(CredentialFault),
+}
+
+/// What a verified credential proves.
+struct Proved {
+    principal: Arc<Principal>,
+    session: Option<SessionView>,
+}
+
+impl Authn {
+    /// Schemes over these stores, for these hosts.
+    #[must_use]
+    pub fn new(
+        sites: Arc<Sites>,
+        sessions: Arc<Sessions>,
+        accounts: Accounts,
+        keys: ApiKeys,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { sites, sessions, accounts, keys, metrics }
+    }
+
+    /// Who asks, by the credentials that the route accepts.
+    ///
+    /// # Errors
+    /// `Unauthenticated` where a credential is needed and none is there, `CredentialRejected` where one does not
+    /// hold or is not accepted, `CrossSite` for a cookie-borne write from elsewhere, `Unavailable` when a store
+    /// does not answer.
+    pub async fn identify(
+        &self,
+        now: UnixMillis,
+        matched: &RouteMatch,
+        facts: &RequestFacts<'_>,
+    ) -> Result<Identified, Rejection> {
+        let mut notes = Vec::new();
+        match self.verify(now, &matched.route, facts, &mut notes).await {
+            Ok(Some(proved)) => {
+                Ok(Identified { identity: Identity::Known(proved.principal), session: proved.session, notes })
+            }
+            Ok(None) => Ok(Identified { identity: Identity::Anonymous, session: None, notes }),
+            Err(refusal) => Err(Rejection { refusal, notes }),
+        }
+    }
+
+    async fn verify(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        facts: &RequestFacts<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Box<Proved>>, Refusal> {
+        let authorization = one(facts, &AUTHORIZATION)?;
+        let api_key = one(facts, &api_key::X_API_KEY)?;
+        let session = self.session(now, route, facts, notes).await?;
+        let signed_in = matches!(session, Outcome::Verified(_));
+        let key = self.api_key(now, route, api_key.map(HeaderValue::as_bytes)).await?;
+        let bearer = match authorization.map(|value| bearer::classify(value.as_bytes())) {
+            None => Outcome::NotPresented,
+            Some(Form::ApiKey(text)) => self.api_key(now, route, Some(text.as_bytes())).await?,
+            Some(Form::Legacy) if signed_in && route.legacy_bearer_drop => {
+                self.metrics.bearer_dropped();
+                notes.push(LEGACY_BEARER_NOTE.to_owned());
+                Outcome::NotPresented
+            }
+            Some(Form::OwnUpstreamToken) => {
+                notes.push(OWN_TOKEN_NOTE.to_owned());
+                Outcome::Rejected(CredentialFault::BearerUnknown)
+            }
+            Some(Form::Legacy | Form::Unknown) => Outcome::Rejected(CredentialFault::BearerUnknown),
+        };
+        let proved = agree(agree(one_proved(session)?, key)?, bearer)?;
+        match &proved {
+            None if route.accept.anonymous => {}
+            None => return Err(Refusal::Unauthenticated),
+            Some(proved) => self.used(now, route, facts, proved.session.as_ref()).await?,
+        }
+        Ok(proved)
+    }
+
+    async fn session(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        facts: &RequestFacts<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        let Some(site) = self.sites.find(facts.host) else { return Ok(Outcome::NotPresented) };
+        let accept = route.accept;
+        let found = cookies::find(facts.headers, Cookie::Session.name(site));
+        match found {
+            Found::None => Ok(Outcome::NotPresented),
+            Found::One(_) | Found::Many if !accept.session && accept.anonymous => Ok(Outcome::NotPresented),
+            Found::One(_) | Found::Many if !accept.session => {
+                Ok(Outcome::Rejected(CredentialFault::NotAccepted))
+            }
+            Found::Many => Ok(Outcome::Rejected(CredentialFault::Conflicting)),
+            Found::One(value) => match session::verify(&self.sessions, &self.accounts, now, value).await? {
+                // A browser keeps the cookie of a session that has ended; a page for everybody shows all the same.
+                Outcome::Rejected(_) if accept.anonymous => {
+                    notes.push(STALE_SESSION_NOTE.to_owned());
+                    Ok(Outcome::NotPresented)
+                }
+                outcome @ (Outcome::NotPresented | Outcome::Verified(_) | Outcome::Rejected(_)) => {
+                    Ok(outcome)
+                }
+            },
+        }
+    }
+
+    async fn api_key(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        value: Option<&[u8]>,
+    ) -> Result<Outcome, Refusal> {
+        match value {
+            None => Ok(Outcome::NotPresented),
+            Some(_) if !route.accept.api_key => Ok(Outcome::Rejected(CredentialFault::NotAccepted)),
+            Some(value) => api_key::verify(&self.keys, now, value).await,
+        }
+    }
+
+    /// What a session's use asks for: that no other site has sent a write, and that the use is noted.
+    async fn used(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        facts: &RequestFacts<'_>,
+        session: Option<&SessionView>,
+    ) -> Result<(), Refusal> {
+        let (Some(session), Some(site)) = (session, self.sites.find(facts.host)) else { return Ok(()) };
+        if !route.read_only || facts.upgrade {
+            cross_site::check(facts.headers, site, &self.sites).map_err(Refusal::CrossSite)?;
+        }
+        if let Err(error) = self.sessions.touch(session, now).await {
+            // The session holds all the same; it may end as idle a little earlier.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the use of a session could not be noted"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn one<'h>(facts: &RequestFacts<'h>, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Refusal> {
+    let mut values = facts.headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (first, None) => Ok(first),
+        (_, Some(_)) => Err(Refusal::CredentialRejected(CredentialFault::Conflicting)),
+    }
+}
+
+fn one_proved(outcome: Outcome) -> Result<Option<Box<Proved>>, Refusal> {
+    agree(None, outcome)
+}
+
+/// Two credentials hold together only when they are one and the same.
+fn agree(known: Option<Box<Proved>>, other: Outcome) -> Result<Option<Box<Proved>>, Refusal> {
+    match (known, other) {
+        (_, Outcome::Rejected(fault)) => Err(Refusal::CredentialRejected(fault)),
+        (known, Outcome::NotPresented) => Ok(known),
+        (None, Outcome::Verified(proved)) => Ok(Some(proved)),
+        (Some(known), Outcome::Verified(proved)) => {
+            let same = known.principal.credential_id.is_some()
+                && known.principal.credential_id == proved.principal.credential_id;
+            if same {
+                Ok(Some(known))
+            } else {
+                Err(Refusal::CredentialRejected(CredentialFault::Conflicting))
+            }
+        }
+    }
+}

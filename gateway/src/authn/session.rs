@@ -1,0 +1,60 @@
+//! The session cookie.
+
+use std::sync::Arc;
+
+use engine::identity::{Principal, PrincipalKind, Scheme};
+use engine::refusal::{CredentialFault, Dependency, Refusal};
+use engine::time::UnixMillis;
+use storage::credentials::{Account, Accounts};
+use storage::sessions::{SessionSecret, SessionView, Sessions};
+
+use super::{Outcome, Proved};
+
+/// Verifies a cookie's value: the session lives, and so does its account, as it is at this moment.
+///
+/// # Errors
+/// A store that must be asked does not answer: nobody is signed in by that.
+pub(super) async fn verify(
+    sessions: &Sessions,
+    accounts: &Accounts,
+    now: UnixMillis,
+    value: &[u8],
+) -> Result<Outcome, Refusal> {
+    let ended = Ok(Outcome::Rejected(CredentialFault::SessionEnded));
+    let Some(secret) = std::str::from_utf8(value).ok().and_then(SessionSecret::parse) else { return ended };
+    let found = sessions.find(&secret, now).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
+        Refusal::Unavailable(Dependency::Sessions)
+    })?;
+    let Some(session) = found else { return ended };
+    // Read every time, so that a suspension or a changed role holds for the very next request.
+    let account = accounts.find(session.account).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+        Refusal::Unavailable(Dependency::Credentials)
+    })?;
+    match account {
+        None => ended,
+        Some(account) if account.suspended => Ok(Outcome::Rejected(CredentialFault::Suspended)),
+        Some(account) => {
+            let principal = Arc::new(principal(account, &session));
+            Ok(Outcome::Verified(Box::new(Proved { principal, session: Some(session) })))
+        }
+    }
+}
+
+fn principal(account: Account, session: &SessionView) -> Principal {
+    Principal {
+        kind: PrincipalKind::User,
+        id: account.id,
+        name: account.login.as_str().to_owned(),
+        roles: account.roles,
+        groups: account.groups,
+        scopes: std::collections::BTreeSet::new(),
+        scheme: Scheme::Session,
+        assurance: session.assurance,
+        authenticated_at: session.created_at,
+        credential_id: Some(session.id),
+        expires_at: Some(session.absolute_end),
+        suspended: account.suspended,
+    }
+}
