@@ -2,6 +2,7 @@
 
 mod address;
 pub mod audit_log;
+pub mod counters;
 pub mod credentials;
 mod files;
 pub mod keyring;

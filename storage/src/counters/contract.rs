@@ -1,0 +1,96 @@
+//! What every adapter of counters must do.
+
+use std::net::IpAddr;
+
+use super::*;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+const PER_MINUTE: Rate = Rate { count: 100, period_ms: 60_000 };
+const PER_HOUR: Rate = Rate { count: 10, period_ms: 3_600_000 };
+
+fn adapters() -> Vec<(&'static str, Counters)> {
+    vec![("memory", Counters::memory(MEMORY_BYTES_DEFAULT))]
+}
+
+fn address(text: &str) -> LimitKey<'static> {
+    LimitKey::address("ip", text.parse::<IpAddr>().unwrap())
+}
+
+fn one(key: LimitKey<'_>, rate: Rate) -> [Take<'_>; 1] {
+    [Take { key, rate, cost: 1 }]
+}
+
+/// How many of `asked` are admitted.
+async fn admitted(counters: &Counters, takes: &[Take<'_>], asked: u32, now: UnixMillis) -> u32 {
+    let mut count = 0;
+    for _ in 0..asked {
+        count += u32::from(counters.take(takes, now).await == Outcome::Admitted);
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_burst_is_admitted_and_then_one_each_interval() {
+    for (name, counters) in adapters() {
+        let takes = one(address("192.0.2.1"), PER_MINUTE);
+        assert_eq!(admitted(&counters, &takes, 150, NOW).await, 100, "{name}: the burst");
+        let refused = Outcome::Refused { index: 0, retry_after_ms: 600 };
+        assert_eq!(counters.take(&takes, NOW).await, refused, "{name}: exact");
+        assert_eq!(admitted(&counters, &takes, 2, NOW.plus(599)).await, 0, "{name}: a moment too early");
+        assert_eq!(admitted(&counters, &takes, 2, NOW.plus(600)).await, 1, "{name}: in time");
+        assert_eq!(admitted(&counters, &takes, 150, NOW.plus(120_000)).await, 100, "{name}: recovered");
+    }
+}
+
+#[tokio::test]
+async fn subjects_and_limits_are_counted_apart_and_a_network_as_one() {
+    for (name, counters) in adapters() {
+        let user = Uuid::from_u128(7);
+        let spend = [
+            ("one address", address("2001:db8::1"), 10),
+            ("its neighbour in the same network", address("2001:db8::ffff"), 0),
+            ("the next network", address("2001:db8:0:1::1"), 10),
+            ("another limit", LimitKey::address("files", "2001:db8::1".parse().unwrap()), 10),
+            ("a principal", LimitKey::principal("ip", user), 10),
+            ("the same principal", LimitKey::principal("ip", user), 0),
+            ("everybody", LimitKey::everybody("ip"), 10),
+        ];
+        for (case, key, expected) in spend {
+            let count = admitted(&counters, &one(key, PER_HOUR), 11, NOW).await;
+            assert_eq!(count, expected, "{name}: {case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_takes_from_all_its_limits_or_from_none() {
+    for (name, counters) in adapters() {
+        let (wide, narrow) = (address("192.0.2.1"), LimitKey::principal("user", Uuid::from_u128(1)));
+        let both =
+            [Take { key: wide, rate: PER_MINUTE, cost: 1 }, Take { key: narrow, rate: PER_HOUR, cost: 1 }];
+        assert_eq!(admitted(&counters, &both, 50, NOW).await, 10, "{name}: the narrow one decides");
+        let refused = counters.take(&both, NOW).await;
+        assert_eq!(refused, Outcome::Refused { index: 1, retry_after_ms: 360_000 }, "{name}");
+        let rest = admitted(&counters, &one(wide, PER_MINUTE), 150, NOW).await;
+        assert_eq!(rest, 90, "{name}: refused requests spent nothing of the wide one");
+        let tightest = counters.take(&both, NOW).await;
+        assert_eq!(tightest, Outcome::Refused { index: 1, retry_after_ms: 360_000 }, "{name}: of both");
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_be_admitted_says_so_and_a_clock_that_goes_back_harms_little() {
+    for (name, counters) in adapters() {
+        let takes = [Take { key: address("192.0.2.1"), rate: PER_HOUR, cost: 11 }];
+        let never = Outcome::Refused { index: 0, retry_after_ms: u64::MAX };
+        assert_eq!(counters.take(&takes, NOW).await, never, "{name}");
+
+        let takes = one(address("192.0.2.2"), PER_MINUTE);
+        assert_eq!(admitted(&counters, &takes, 100, NOW).await, 100, "{name}");
+        let before = UnixMillis(NOW.0 - 24 * 3_600_000);
+        match counters.take(&takes, before).await {
+            Outcome::Admitted => panic!("{name}: a clock that goes back frees nobody"),
+            Outcome::Refused { retry_after_ms, .. } => assert!(retry_after_ms <= 601, "{name}"),
+        }
+    }
+}

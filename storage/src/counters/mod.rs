@@ -1,0 +1,117 @@
+//! Counters: how often somebody did something lately.
+//!
+//! The contract that every adapter keeps (`contract.rs`):
+//! - all limits of a request are taken together: one that refuses leaves every other unspent.
+//! - what is admitted under one key never exceeds its [`Rate`], however many ask at the same time.
+//! - of several limits that refuse, the one that makes the client wait longest answers.
+//! - a clock that goes back makes nobody wait longer than a period.
+
+#[cfg(test)]
+mod contract;
+mod memory;
+
+use std::net::IpAddr;
+
+use engine::limit::Rate;
+use engine::time::UnixMillis;
+use uuid::Uuid;
+
+use crate::address_bucket;
+use memory::Memory;
+
+/// Bytes of counters in memory, unless configured otherwise: 16 MiB, which is 699,392 keys.
+pub const MEMORY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// Where counters are kept.
+pub struct Counters {
+    adapter: Adapter,
+}
+
+/// Closed: a counter store is security code, and its failure has to be configured.
+enum Adapter {
+    Memory(Memory),
+}
+
+/// Whose counter of which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LimitKey<'a> {
+    limit: &'a str,
+    subject: Subject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Subject {
+    Address(IpAddr),
+    Principal(Uuid),
+    Everybody,
+}
+
+/// One limit that a request spends from.
+#[derive(Clone, Copy, Debug)]
+pub struct Take<'a> {
+    /// Whose counter of which limit.
+    pub key: LimitKey<'a>,
+    /// The limit.
+    pub rate: Rate,
+    /// How much of it, usually 1.
+    pub cost: u32,
+}
+
+/// Whether a request may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It may, and every limit was spent from.
+    Admitted,
+    /// It may not, and no limit was spent from.
+    Refused {
+        /// Which of the limits refused, by its place in the request; of several, the tightest.
+        index: usize,
+        /// Milliseconds after which this limit would admit it.
+        retry_after_ms: u64,
+    },
+}
+
+impl Counters {
+    /// Counters in memory that take `bytes` at most, made at once and never more. They begin anew with the
+    /// process.
+    #[must_use]
+    pub fn memory(bytes: usize) -> Self {
+        Self { adapter: Adapter::Memory(Memory::new(bytes)) }
+    }
+
+    /// Takes from all limits of a request, or from none.
+    pub async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+        match &self.adapter {
+            Adapter::Memory(memory) => memory.take(takes, now),
+        }
+    }
+
+    /// How many counters were dropped before they had recovered, since the start. More than a few say that
+    /// there is a flood of addresses, or too little memory.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        match &self.adapter {
+            Adapter::Memory(memory) => memory.evicted(),
+        }
+    }
+}
+
+impl<'a> LimitKey<'a> {
+    /// The counter of an address; an IPv6 network of 64 bits counts as one.
+    #[must_use]
+    pub fn address(limit: &'a str, address: IpAddr) -> Self {
+        Self { limit, subject: Subject::Address(address_bucket(address)) }
+    }
+
+    /// The counter of a principal.
+    #[must_use]
+    pub const fn principal(limit: &'a str, principal: Uuid) -> Self {
+        Self { limit, subject: Subject::Principal(principal) }
+    }
+
+    /// The one counter that everybody shares.
+    #[must_use]
+    pub const fn everybody(limit: &'a str) -> Self {
+        Self { limit, subject: Subject::Everybody }
+    }
+}
