@@ -1,1 +1,194 @@
 //! What every adapter of sessions must do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::Mark;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+const RULES: SessionRules =
+    SessionRules { idle_ms: 30 * 60_000, absolute_ms: 8 * 3_600_000, per_account_max: 3 };
+
+struct Case {
+    name: &'static str,
+    sessions: Arc<Sessions>,
+    _home: Option<TempDir>,
+}
+
+fn adapters() -> Vec<Case> {
+    let keyring = Keyring::from_master(&[1; 32]);
+    let home = tempfile::tempdir().unwrap();
+    let on_disk = Store::open(home.path(), &keyring, Mark::Production).unwrap();
+    let in_memory = Store::in_memory(&keyring).unwrap();
+    vec![
+        Case { name: "memory", sessions: Arc::new(Sessions::memory(keyring, RULES)), _home: None },
+        Case { name: "embedded", sessions: Arc::new(Sessions::embedded(in_memory, RULES)), _home: None },
+        Case { name: "on disk", sessions: Arc::new(Sessions::embedded(on_disk, RULES)), _home: Some(home) },
+    ]
+}
+
+fn new(account: u128) -> NewSession {
+    NewSession {
+        account: Uuid::from_u128(account),
+        assurance: 1,
+        client: Some("192.0.2.1".parse().unwrap()),
+        user_agent: Some("x".repeat(USER_AGENT_BYTES_MAX - 1) + "é"),
+    }
+}
+
+async fn create(sessions: &Sessions, account: u128, now: UnixMillis) -> CreatedSession {
+    sessions.create(new(account), now).await.unwrap()
+}
+
+async fn is_found(sessions: &Sessions, created: &CreatedSession, now: UnixMillis) -> bool {
+    sessions.find(&created.secret, now).await.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_its_secret_alone() {
+    for Case { name, sessions, .. } in adapters() {
+        let (ada, bob) = (create(&sessions, 1, NOW).await, create(&sessions, 2, NOW).await);
+        let found = sessions.find(&ada.secret, NOW).await.unwrap().unwrap();
+        assert_eq!(found, ada.session, "{name}");
+        assert_eq!(found.account, Uuid::from_u128(1), "{name}");
+        assert_eq!(found.id.get_version_num(), 4, "{name}: the public id is random");
+        assert_eq!(found.user_agent.map(|text| text.len()), Some(USER_AGENT_BYTES_MAX - 1), "{name}: cut");
+        assert_ne!(*ada.secret.reveal(), *bob.secret.reveal(), "{name}");
+        let stranger = SessionSecret::generate();
+        assert_eq!(sessions.find(&stranger, NOW).await.unwrap(), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_by_time() {
+    let (idle, absolute) = (RULES.idle_ms, RULES.absolute_ms);
+    for Case { name, sessions, .. } in adapters() {
+        let unused = create(&sessions, 1, NOW).await;
+        assert!(is_found(&sessions, &unused, NOW.plus(idle - 1)).await, "{name}: used in time");
+        assert!(!is_found(&sessions, &unused, NOW.plus(idle)).await, "{name}: idle too long");
+
+        let used = create(&sessions, 2, NOW).await;
+        let mut now = NOW;
+        while now.since(NOW) + idle / 2 < absolute {
+            now = now.plus(idle / 2);
+            let seen = sessions.find(&used.secret, now).await.unwrap().expect(name);
+            assert!(sessions.touch(&seen, now).await.unwrap(), "{name}: a touch is due");
+        }
+        assert!(is_found(&sessions, &used, NOW.plus(absolute - 1)).await, "{name}: used all along");
+        assert!(!is_found(&sessions, &used, NOW.plus(absolute)).await, "{name}: the absolute end");
+    }
+}
+
+#[tokio::test]
+async fn a_touch_is_rare_compares_and_never_creates() {
+    for Case { name, sessions, .. } in adapters() {
+        let created = create(&sessions, 1, NOW).await;
+        let seen = created.session.clone();
+        let soon = NOW.plus(RULES.touch_every_ms() - 1);
+        assert!(!sessions.touch(&seen, soon).await.unwrap(), "{name}: not due");
+        let due = NOW.plus(RULES.touch_every_ms());
+        assert!(sessions.touch(&seen, due).await.unwrap(), "{name}: due");
+        let now_seen = sessions.find(&created.secret, due).await.unwrap().unwrap();
+        assert_eq!((now_seen.touched_at, now_seen.idle_end), (due, due.plus(RULES.idle_ms)), "{name}");
+        let later = due.plus(RULES.idle_ms / 2);
+        assert!(!sessions.touch(&seen, later).await.unwrap(), "{name}: somebody touched since it was read");
+
+        sessions.end(seen.id, later).await.unwrap().expect(name);
+        assert!(!sessions.touch(&now_seen, later).await.unwrap(), "{name}: a touch after the end");
+        assert!(!is_found(&sessions, &created, later).await, "{name}: does not bring it back");
+        let expired = create(&sessions, 2, NOW).await;
+        let past = NOW.plus(RULES.idle_ms);
+        assert!(!sessions.touch(&expired.session, past).await.unwrap(), "{name}: nor one that is past");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_end_wins_over_every_touch_that_races_it() {
+    for Case { name, sessions, .. } in adapters() {
+        for round in 0..20 {
+            let created = create(&sessions, round, NOW).await;
+            let touches = (0..4_u64).map(|at| {
+                let (sessions, seen) = (Arc::clone(&sessions), created.session.clone());
+                tokio::spawn(async move { sessions.touch(&seen, NOW.plus(60_000 + at)).await.unwrap() })
+            });
+            let touches: Vec<_> = touches.collect();
+            sessions.end(created.session.id, NOW.plus(60_000)).await.unwrap();
+            let mut won = 0;
+            for touch in touches {
+                won += u32::from(touch.await.unwrap());
+            }
+            assert!(won <= 1, "{name}: of touches that read the same, one writes");
+            assert!(!is_found(&sessions, &created, NOW.plus(60_000)).await, "{name}");
+        }
+        assert_eq!(sessions.list(None, NOW).await.unwrap(), [], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_end_by_id_and_by_account() {
+    for Case { name, sessions, .. } in adapters() {
+        let (first, second) = (create(&sessions, 1, NOW).await, create(&sessions, 1, NOW.plus(1)).await);
+        let other = create(&sessions, 2, NOW.plus(2)).await;
+        let ids = |list: Vec<SessionView>| list.iter().map(|session| session.id).collect::<Vec<_>>();
+        let all = [&first, &second, &other].map(|created| created.session.id);
+        assert_eq!(ids(sessions.list(None, NOW.plus(2)).await.unwrap()), all, "{name}: oldest first");
+        let ada = Uuid::from_u128(1);
+        assert_eq!(ids(sessions.list(Some(ada), NOW.plus(2)).await.unwrap()), all[..2], "{name}");
+
+        let ended = sessions.end(first.session.id, NOW.plus(3)).await.unwrap();
+        assert_eq!(ended.as_ref(), Some(&first.session), "{name}");
+        assert_eq!(sessions.end(first.session.id, NOW.plus(3)).await.unwrap(), None, "{name}: once only");
+        assert_eq!(sessions.end(Uuid::nil(), NOW).await.unwrap(), None, "{name}: unknown");
+        assert!(!is_found(&sessions, &first, NOW.plus(3)).await, "{name}");
+        assert!(is_found(&sessions, &second, NOW.plus(3)).await, "{name}");
+
+        let third = create(&sessions, 1, NOW.plus(4)).await;
+        let ended: BTreeSet<_> = sessions.end_all(ada, NOW.plus(5)).await.unwrap().into_iter().collect();
+        assert_eq!(ended, BTreeSet::from([second.session.id, third.session.id]), "{name}");
+        assert_eq!(sessions.list(Some(ada), NOW.plus(5)).await.unwrap(), [], "{name}");
+        assert!(is_found(&sessions, &other, NOW.plus(5)).await, "{name}: another account's");
+    }
+}
+
+#[tokio::test]
+async fn one_session_too_many_ends_the_oldest() {
+    for Case { name, sessions, .. } in adapters() {
+        let mut created = Vec::new();
+        for at in 0..3 {
+            created.push(create(&sessions, 1, NOW.plus(at)).await);
+        }
+        assert!(created.iter().all(|created| created.displaced.is_empty()), "{name}");
+        let other = create(&sessions, 2, NOW).await;
+        let fourth = create(&sessions, 1, NOW.plus(3)).await;
+        assert_eq!(fourth.displaced, [created[0].session.id], "{name}");
+        assert!(!is_found(&sessions, &created[0], NOW.plus(3)).await, "{name}");
+        assert!(is_found(&sessions, &created[1], NOW.plus(3)).await, "{name}");
+        assert!(is_found(&sessions, &other, NOW.plus(3)).await, "{name}: another account's");
+
+        let later = NOW.plus(RULES.idle_ms + 10);
+        let fresh = create(&sessions, 1, later).await;
+        assert!(fresh.displaced.is_empty(), "{name}: what has ended by time is in nobody's way");
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_has_ended_and_nothing_else() {
+    for Case { name, sessions, .. } in adapters() {
+        let old = create(&sessions, 1, NOW).await;
+        let young = create(&sessions, 1, NOW.plus(RULES.idle_ms - 1)).await;
+        assert_eq!(sessions.sweep(NOW.plus(RULES.idle_ms - 1)).await.unwrap(), 0, "{name}");
+        let now = NOW.plus(RULES.idle_ms);
+        assert_eq!(sessions.sweep(now).await.unwrap(), 1, "{name}");
+        assert_eq!(sessions.sweep(now).await.unwrap(), 0, "{name}: once");
+        assert!(!is_found(&sessions, &old, NOW).await, "{name}: it is gone, whatever the clock says");
+        assert!(is_found(&sessions, &young, now).await, "{name}");
+        assert_eq!(
+            sessions.sweep(NOW.plus(RULES.absolute_ms * 2)).await.unwrap(),
+            1,
+            "{name}: tombstones too"
+        );
+    }
+}

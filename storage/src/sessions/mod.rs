@@ -18,6 +18,8 @@ mod contract;
 mod embedded;
 mod memory;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

@@ -1,0 +1,125 @@
+//! What the embedded sessions keep on disk, and what becomes of it when somebody edits it.
+
+use std::fs;
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::*;
+use crate::{Mark, StoreError};
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+const RULES: SessionRules =
+    SessionRules { idle_ms: 30 * 60_000, absolute_ms: 8 * 3_600_000, per_account_max: 3 };
+const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("session_records");
+const TOUCHES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("session_touches");
+
+fn ring(master: u8) -> Keyring {
+    Keyring::from_master(&[master; 32])
+}
+
+fn open(home: &Path, keyring: &Keyring) -> Sessions {
+    Sessions::embedded(Store::open(home, keyring, Mark::Production).unwrap(), RULES)
+}
+
+fn new(account: u128) -> NewSession {
+    NewSession { account: Uuid::from_u128(account), assurance: 1, client: None, user_agent: None }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let sessions = open(home.path(), &ring(1));
+    let (kept, ended) =
+        (sessions.create(new(1), NOW).await.unwrap(), sessions.create(new(2), NOW).await.unwrap());
+    sessions.end(ended.session.id, NOW).await.unwrap();
+    assert!(sessions.touch(&kept.session, NOW.plus(60_000)).await.unwrap());
+
+    // What a process leaves that is killed at this moment: the bytes of the file, and no orderly close.
+    let grave = tempfile::tempdir().unwrap();
+    drop(open(grave.path(), &ring(1)));
+    fs::copy(home.path().join("store/store.redb"), grave.path().join("store/store.redb")).unwrap();
+    let after = open(grave.path(), &ring(1));
+    let found = after.find(&kept.secret, NOW.plus(60_000)).await.unwrap().expect("the session");
+    assert_eq!(found.id, kept.session.id);
+    assert!(found.touched_at <= NOW.plus(60_000), "a touch may be lost, which ends it sooner");
+    assert!(after.find(&ended.secret, NOW).await.unwrap().is_none(), "what was ended stays ended");
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_restart_and_a_rotation_of_the_master() {
+    let home = tempfile::tempdir().unwrap();
+    let created = open(home.path(), &ring(1)).create(new(1), NOW).await.unwrap();
+    let rotated = open(home.path(), &ring(2).with_old(&[1; 32]));
+    let seen = rotated.find(&created.secret, NOW).await.unwrap().expect("a session under the old master");
+    assert!(rotated.touch(&seen, NOW.plus(60_000)).await.unwrap());
+    assert!(rotated.find(&created.secret, NOW.plus(60_000)).await.unwrap().is_some());
+    assert!(rotated.end(seen.id, NOW).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nothing_on_disk_tells_who_is_signed_in_or_lets_anybody_in() {
+    let home = tempfile::tempdir().unwrap();
+    let sessions = open(home.path(), &ring(1));
+    let agent = Some("a browser that is easy to find".to_owned());
+    let created = sessions.create(NewSession { user_agent: agent, ..new(1) }, NOW).await.unwrap();
+    let secret = created.secret.reveal().to_string();
+    drop(sessions);
+    let file = fs::read(home.path().join("store/store.redb")).unwrap();
+    for needle in [b"easy to find".as_slice(), secret.as_bytes(), created.secret.bytes()] {
+        assert!(!file.windows(needle.len()).any(|window| window == needle));
+    }
+}
+
+#[tokio::test]
+async fn an_edited_store_signs_nobody_in() {
+    type Edit = fn(&mut Rows, &mut Rows);
+    let edits: [(&str, Edit); 5] = [
+        ("another session's record in this one's place", |records, _| records[0].1 = records[1].1.clone()),
+        ("another session's last use", |_, touches| touches[0].1 = touches[1].1.clone()),
+        ("a last use in the future", |_, touches| touches[0].1[7] ^= 0x80),
+        ("a bit of the record", |records, _| records[0].1[60] ^= 1),
+        ("no last use at all", |_, touches| touches[0].1.clear()),
+    ];
+    for (name, edit) in edits {
+        let home = tempfile::tempdir().unwrap();
+        let sessions = open(home.path(), &ring(1));
+        let created = [
+            sessions.create(new(1), NOW).await.unwrap(),
+            sessions.create(new(2), NOW.plus(9)).await.unwrap(),
+        ];
+        drop(sessions);
+        tamper(&home.path().join("store/store.redb"), edit);
+        let sessions = open(home.path(), &ring(1));
+        let mut broken = 0;
+        for created in created {
+            match sessions.find(&created.secret, NOW).await {
+                Ok(found) => assert_eq!(found.map(|session| session.id), Some(created.session.id), "{name}"),
+                Err(StoreError::Unseal(_) | StoreError::Malformed) => broken += 1,
+                Err(other) => panic!("{name}: {other}"),
+            }
+        }
+        assert_eq!(broken, 1, "{name}");
+    }
+}
+
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn tamper(path: &Path, edit: fn(&mut Rows, &mut Rows)) {
+    let database = Database::open(path).unwrap();
+    let read = database.begin_read().unwrap();
+    let [mut records, mut touches] = [RECORDS, TOUCHES].map(|table| {
+        let table = read.open_table(table).unwrap();
+        let rows = table.iter().unwrap().map(|row| row.unwrap());
+        rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect::<Rows>()
+    });
+    edit(&mut records, &mut touches);
+    let write = database.begin_write().unwrap();
+    for (table, rows) in [(RECORDS, records), (TOUCHES, touches)] {
+        let mut table = write.open_table(table).unwrap();
+        for (key, value) in rows {
+            table.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+}
