@@ -106,7 +106,8 @@ impl Bundle {
         let parameters = RestrictedExpression::new_record(parameters).map_err(|error| error.to_string())?;
         let pairs = [
             ("method", text(asked.method)),
-            ("client", RestrictedExpression::new_ip(asked.client.to_string())),
+            // A listener for both families sees IPv4 in IPv6 clothes: one spelling, so that ranges hold for it.
+            ("client", RestrictedExpression::new_ip(asked.client.to_canonical().to_string())),
             ("time", datetime(asked.now)),
             ("assurance", RestrictedExpression::new_long(assurance)),
             ("tls", RestrictedExpression::new_bool(asked.tls)),
