@@ -10,6 +10,8 @@ pub mod cookies;
 pub mod cross_site;
 mod session;
 pub mod site;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
