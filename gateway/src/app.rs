@@ -1,1 +1,390 @@
-//! app
+//! The composition root: the only file that chooses adapters and wires them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::bundle::BundleFault;
+use engine::headers::HeaderRules;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError};
+use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
+use storage::credentials::{
+    Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings, PasswordVerifier, SignIn,
+};
+use storage::sessions::{SessionRules, Sessions};
+use storage::keyring::Purpose;
+use storage::{Keyring, Mark, OpenError, Store};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::health::{Health, Part, Status};
+use crate::admin::metrics::Metrics;
+use crate::authn::Authn;
+use crate::authn::cookies::Cookie;
+use crate::authn::site::Sites;
+use crate::config::Config;
+use crate::config::settings::UpstreamIdentity;
+use crate::edge::{self, Edge};
+use crate::identity::{botserver, ed25519};
+use crate::pages::token::FormKey;
+use crate::pages::{Pages, PagesParts};
+use crate::pipeline::Pipeline;
+use crate::pipeline::receive::ReceiveRules;
+use crate::pipeline::record::Recorder;
+use crate::proxy::upstreams::{SetupError, Upstreams};
+use crate::proxy::{Gateway, Parts, watch as upstream_watch};
+use crate::snapshot::{self, Reloader, SnapshotCell};
+use crate::{background, clock, shutdown, tls};
+
+/// Live sessions of one account; the oldest end when there are more.
+const SESSIONS_PER_ACCOUNT_MAX: usize = 10;
+/// Idle connections that are kept to all upstreams together.
+const UPSTREAM_POOL: usize = 1024;
+/// The audit log's directory in the data directory.
+const AUDIT_DIRECTORY: &str = "audit";
+/// The audit log's live file.
+const AUDIT_FILE: &str = "audit.jsonl";
+
+/// What is started.
+pub struct Start {
+    /// The checked configuration.
+    pub config: Config,
+    /// What the store is marked as.
+    pub mark: Mark,
+    /// Said on every page and in `/readyz`, for example that others can reach this demonstration.
+    pub notice: Option<String>,
+}
+
+/// A gateway that serves.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Where requests are taken.
+    pub gateway: SocketAddr,
+    /// Where health and metrics answer.
+    pub admin: SocketAddr,
+    /// The live file of the audit log.
+    pub audit_log: PathBuf,
+}
+
+/// Why the gateway did not start, or did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No runtime, or no signals.
+    #[error("the process cannot be set up")]
+    Process(#[source] io::Error),
+    /// The data directory cannot be made private.
+    #[error("the data directory `{}` cannot be used", path.display())]
+    DataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: storage::PrivateError,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] tls::TlsError),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[from] OpenError),
+    /// The credentials cannot be read.
+    #[error("the credentials cannot be read")]
+    Credentials(#[source] storage::StoreError),
+    /// Passwords cannot be hashed.
+    #[error("passwords cannot be hashed")]
+    Hashing(#[from] storage::credentials::PasswordError),
+    /// The audit log cannot be opened.
+    #[error("the audit log cannot be opened")]
+    Audit(#[from] AuditOpenError),
+    /// The bundle is not well.
+    #[error("the bundle in `{}` has {} fault(s)", directory.display(), faults.len())]
+    Bundle {
+        /// Its directory.
+        directory: PathBuf,
+        /// Every fault.
+        faults: Vec<BundleFault>,
+    },
+    /// A route names an upstream that is not configured.
+    #[error("routes lead to upstream `{0}`, which is not configured")]
+    UnknownUpstream(String),
+    /// An upstream cannot be set up.
+    #[error("an upstream cannot be set up")]
+    Upstream(#[from] SetupError),
+    /// The identity key was rejected.
+    #[error(transparent)]
+    Identity(#[from] ed25519::SeedRejected),
+    /// The metrics clash.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[source] prometheus::Error),
+    /// An address cannot be listened on.
+    #[error("{address} cannot be listened on: is it taken, or not this machine's?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The control socket cannot be opened.
+    #[error("the control socket cannot be opened")]
+    Control(#[source] io::Error),
+    /// The policies cannot be watched.
+    #[error("the policies cannot be watched")]
+    Watch(#[from] crate::bundle_dir::watch::WatchError),
+    /// The audit log did not take its last records.
+    #[error("the audit log could not be closed")]
+    AuditClose(#[from] CloseError),
+}
+
+/// Starts a gateway, calls `ready` once it serves, and returns when a signal has ended it and everything that
+/// was under way is served and recorded.
+///
+/// # Errors
+/// When a part cannot be started, or the audit log cannot be closed.
+pub fn run(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError> {
+    tls::install_provider(start.config.tls_min_version)?;
+    // The runtime is ours, so that what must outlive the listeners (the last records) does.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Process)?;
+    let outcome = runtime.block_on(serve(start, ready));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError> {
+    let Start { config, mark, notice } = start;
+    let config = Arc::new(config);
+    let stop = shutdown::stop_signal().map_err(RunError::Process)?;
+    let house = House::build(&config, mark, notice).await?;
+    let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let listener = bind(config.listen).await?;
+    let admin = bind(config.admin_listen).await?;
+    let told = Ready {
+        gateway: listener.local_addr().map_err(RunError::Process)?,
+        admin: admin.local_addr().map_err(RunError::Process)?,
+        audit_log: config.data_dir.join(AUDIT_DIRECTORY).join(AUDIT_FILE),
+    };
+    let (ended, end) = watch::channel(false);
+    let tasks = house.background(&config, admin, stop.clone(), end).await?;
+    let proxy = house.proxy();
+    let edge = Arc::new(Edge::new(proxy, house.gateway.clone(), acceptor));
+    ready(&told);
+    let draining = house.health.clone();
+    let mut stopping = stop.clone();
+    let drains = tokio::spawn(async move {
+        if stopping.wait_for(|stop| *stop).await.is_ok() {
+            draining.drain();
+        }
+    });
+    edge.serve(listener, stop, config.shutdown_drain).await;
+    drains.abort();
+    ended.send_replace(true);
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::warn!(%error, "a background task ended badly");
+        }
+    }
+    house.audit.close().await?;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    edge::bind(address).await.map_err(|source| RunError::Listen { address, source })
+}
+
+/// The parts that live as long as the gateway.
+struct House {
+    gateway: Gateway,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    audit: Arc<AuditLog>,
+    sessions: Arc<Sessions>,
+    attempts: Attempts,
+    upstreams: Arc<Upstreams>,
+    reloader: Arc<Reloader>,
+}
+
+impl House {
+    async fn build(config: &Arc<Config>, mark: Mark, notice: Option<String>) -> Result<Self, RunError> {
+        let cell = Arc::new(SnapshotCell::new(bundle(config)?));
+        let keyring = keyring(config);
+        let store = Store::open(&config.data_dir, &keyring, mark)?;
+        let sessions = Arc::new(Sessions::embedded(store.clone(), session_rules(config)));
+        let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
+        let attempts = Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?;
+        let audit = audit(config)?;
+        let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
+        let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
+        let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
+        let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
+        let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
+        let reloader = Arc::new(Reloader::new(cell.clone(), config.policies_dir.clone()));
+        let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone() };
+        let authn =
+            Arc::new(Authn::new(sites.clone(), sessions.clone(), accounts.clone(), keys.clone(), metrics.clone()));
+        let pages = Arc::new(Pages::new(PagesParts {
+            sites: sites.clone(),
+            sessions: sessions.clone(),
+            sign_in: sign_in(&accounts, &attempts, &keyring)?,
+            form_key: FormKey::new(keyring.derive(Purpose::FormToken).expose()),
+            keys: ed25519.jwks(),
+            metrics: metrics.clone(),
+            notice,
+        }));
+        let gateway = Gateway::new(Parts {
+            config: config.clone(),
+            pipeline: Pipeline {
+                snapshot: cell,
+                authn,
+                counters: Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT)),
+                limits: config.limits.clone(),
+            },
+            rules: rules(config, &sites),
+            recorder,
+            pages,
+            upstreams: upstreams.clone(),
+            botserver: botserver::Signer::new(&config.keys.jwt_secret),
+            ed25519,
+            health: health.clone(),
+        });
+        health.set(Part::Store, Status::Up("embedded".to_owned()));
+        Ok(Self { gateway, health, metrics, audit, sessions, attempts, upstreams, reloader })
+    }
+
+    /// The proxy library's half, without its server.
+    fn proxy(&self) -> HttpProxy<Gateway> {
+        let conf = ServerConf { upstream_keepalive_pool_size: UPSTREAM_POOL, ..ServerConf::default() };
+        let mut proxy = HttpProxy::new(self.gateway.clone(), Arc::new(conf));
+        proxy.handle_init_modules();
+        proxy
+    }
+
+    /// What runs beside the requests. `stop` ends what takes work, `end` what must see the last request out.
+    async fn background(
+        &self,
+        config: &Config,
+        admin: TcpListener,
+        stop: watch::Receiver<bool>,
+        end: watch::Receiver<bool>,
+    ) -> Result<Vec<JoinHandle<()>>, RunError> {
+        let mut tasks = vec![
+            tokio::spawn(background::admin(admin, self.health.clone(), self.metrics.clone(), end.clone())),
+            tokio::spawn(upstream_watch::watch(
+                self.upstreams.clone(),
+                self.health.clone(),
+                self.metrics.clone(),
+                config.keys.jwt_secret.clone(),
+                stop.clone(),
+            )),
+            tokio::spawn(background::housekeeping(
+                background::Kept {
+                    sessions: self.sessions.clone(),
+                    attempts: self.attempts.clone(),
+                    audit: self.audit.clone(),
+                    health: self.health.clone(),
+                    metrics: self.metrics.clone(),
+                },
+                end,
+            )),
+        ];
+        let reloads = background::Reloads {
+            reloader: self.reloader.clone(),
+            audit: self.audit.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let watched = config.policies_watch.then(|| crate::bundle_dir::watch::Watch::begin(&config.policies_dir));
+        let hangups = shutdown::reload_signal().map_err(RunError::Process)?;
+        tasks.push(tokio::spawn(reloads.run(watched.transpose()?, hangups, stop)));
+        Ok(tasks)
+    }
+}
+
+fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {
+    let directory = config.policies_dir.clone();
+    let bundle = snapshot::load(&directory).map_err(|faults| RunError::Bundle { directory, faults })?;
+    for route in bundle.routes().routes() {
+        if let engine::route::Target::Upstream(name) = &route.target
+            && !config.upstreams.contains_key(name)
+        {
+            return Err(RunError::UnknownUpstream(name.to_string()));
+        }
+    }
+    Ok(bundle)
+}
+
+fn keyring(config: &Config) -> Keyring {
+    let keyring = Keyring::from_master(config.keys.encryption.expose());
+    config.keys.previous_encryption.iter().fold(keyring, |keyring, old| keyring.with_old(old.expose()))
+}
+
+fn session_rules(config: &Config) -> SessionRules {
+    SessionRules {
+        idle_ms: milliseconds(config.session.idle),
+        absolute_ms: milliseconds(config.session.absolute),
+        per_account_max: SESSIONS_PER_ACCOUNT_MAX,
+    }
+}
+
+fn attempt_rules(config: &Config) -> AttemptRules {
+    AttemptRules { attempts_max: config.login.attempts_max, lockout_ms: milliseconds(config.login.lockout) }
+}
+
+fn sign_in(accounts: &Accounts, attempts: &Attempts, keyring: &Keyring) -> Result<SignIn, RunError> {
+    Ok(SignIn::new(
+        accounts.clone(),
+        attempts.clone(),
+        HashingGate::new(HashingGateSettings::default()),
+        DeviceCookies::new(keyring.clone()),
+        PasswordVerifier::new()?,
+    ))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn audit(config: &Config) -> Result<Arc<AuditLog>, RunError> {
+    let settings = AuditSettings { keep_days: config.audit.retain_days, ..AuditSettings::default() };
+    Ok(Arc::new(AuditLog::open(&config.data_dir.join(AUDIT_DIRECTORY), settings, clock::now())?))
+}
+
+fn parts(config: &Config) -> Vec<Part> {
+    let mut parts = vec![Part::Store, Part::AuditLog, Part::Bundle];
+    for (name, upstream) in &config.upstreams {
+        parts.push(Part::Upstream(name.clone()));
+        if upstream.identity == UpstreamIdentity::BotServer {
+            parts.push(Part::Identity(name.clone()));
+        }
+    }
+    parts
+}
+
+fn notices(config: &Config, notice: Option<&String>) -> Vec<String> {
+    config.notices().iter().chain(notice).cloned().collect()
+}
+
+fn cookie_names(config: &Config, sites: &Sites) -> Vec<String> {
+    let sites = config.hosts.iter().filter_map(|host| sites.find(&host.name));
+    let mut names: Vec<String> = sites
+        .flat_map(|site| [Cookie::Session, Cookie::Form, Cookie::Device].map(|cookie| cookie.name(site).to_owned()))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn rules(config: &Config, sites: &Sites) -> ReceiveRules {
+    ReceiveRules {
+        headers: HeaderRules {
+            hosts: config.hosts.iter().map(|host| host.name.clone()).collect(),
+            cookies: cookie_names(config, sites),
+        },
+        trusted_proxies: config.trusted_proxies.clone(),
+    }
+}

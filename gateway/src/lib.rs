@@ -5,21 +5,19 @@
 pub mod admin;
 pub mod app;
 pub mod authn;
+pub mod background;
 pub mod bundle_dir;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
-#[cfg(any())]
 pub mod edge;
 pub mod identity;
 pub mod logging;
 pub mod pages;
 pub mod pipeline;
-#[cfg(any())]
 pub mod proxy;
 pub mod random;
 pub mod shutdown;
-#[cfg(any())]
 pub mod snapshot;
 pub mod tls;

@@ -202,7 +202,7 @@ impl Edge {
             return outcome;
         }
         if connection.meter.begun() {
-            self.gateway.record_unparsed(Unparsed { connection, end });
+            self.gateway.record_unparsed(&Unparsed { connection, end });
         } else {
             self.gateway.metrics().connection_without_request();
         }

@@ -6,9 +6,12 @@ use engine::limit::Rate;
 use engine::refusal::Refusal;
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
-use storage::counters::{Counters, LimitKey, Outcome};
+use storage::counters::{Counters, LimitKey, Outcome, Take};
 
 use crate::config::settings::Limits;
+
+/// The name of the address's limit. Names of classes are plain words, so the dash keeps them apart.
+const PER_ADDRESS: &str = "per-address";
 
 /// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
 /// or unrouted requests spends it like any other.
@@ -16,7 +19,7 @@ use crate::config::settings::Limits;
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
 pub async fn address(counters: &Counters, limits: &Limits, now: UnixMillis, client: IpAddr) -> Result<(), Refusal> {
-    take(counters, LimitKey::address(client), limits.per_address, now).await
+    take(counters, LimitKey::address(PER_ADDRESS, client), limits.per_address, now).await
 }
 
 /// The half that knows the route: where nobody need be known, a class with a limit counts by address.
@@ -34,13 +37,13 @@ pub async fn admit(
         return Ok(());
     }
     let Some(rate) = limits.classes.get(&matched.route.class) else { return Ok(()) };
-    take(counters, LimitKey::class_address(&matched.route.class, client), *rate, now).await
+    take(counters, LimitKey::address(&matched.route.class, client), *rate, now).await
 }
 
-async fn take(counters: &Counters, key: LimitKey, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
-    match counters.take(&[(key, rate, 1)], now).await {
-        Outcome::Admit => Ok(()),
-        Outcome::Refuse { retry_after_ms, .. } => {
+async fn take(counters: &Counters, key: LimitKey<'_>, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
+    match counters.take(&[Take { key, rate, cost: 1 }], now).await {
+        Outcome::Admitted => Ok(()),
+        Outcome::Refused { retry_after_ms, .. } => {
             Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
         }
     }

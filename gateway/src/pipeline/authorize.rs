@@ -7,7 +7,7 @@ use engine::limit::Rate;
 use engine::refusal::Refusal;
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
-use storage::counters::{Counters, LimitKey, Outcome};
+use storage::counters::{Counters, LimitKey, Outcome, Take};
 
 use crate::pipeline::admit::whole_seconds;
 use crate::pipeline::record::Trail;
@@ -31,6 +31,12 @@ pub fn authorize(
     trail: &mut Trail,
 ) -> Result<Permit, Refusal> {
     let route = &matched.route;
+    if let Identity::Known(principal) = identity {
+        let unknown = snapshot.bundle.unknown_memberships(principal);
+        if !unknown.is_empty() {
+            trail.note(format!("memberships that the bundle does not know: {}", unknown.join(", ")));
+        }
+    }
     let decision = snapshot.bundle.decide(&AuthzRequest {
         identity,
         action: &route.action,
@@ -69,9 +75,10 @@ pub async fn answered(
     decided: Result<Permit, Refusal>,
 ) -> Result<Permit, Refusal> {
     let (Err(_), Identity::Known(principal)) = (&decided, identity) else { return decided };
-    match counters.take(&[(LimitKey::refusals(principal.id), REFUSALS, 1)], now).await {
-        Outcome::Admit => decided,
-        Outcome::Refuse { retry_after_ms, .. } => {
+    let refusals = Take { key: LimitKey::principal("refusals", principal.id), rate: REFUSALS, cost: 1 };
+    match counters.take(&[refusals], now).await {
+        Outcome::Admitted => decided,
+        Outcome::Refused { retry_after_ms, .. } => {
             Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
         }
     }

@@ -15,17 +15,17 @@ use crate::pipeline::receive::Received;
 /// serve, or a click link whose destination is not on the route's list.
 pub fn forward<'a>(passage: &'a Passage, received: &Received) -> Result<&'a Target, Refusal> {
     let route = &passage.matched().route;
-    let refuse = |reason, status| Err(Refusal::Malformed(Malformed { reason, status }));
+    let refuse = |fault| Err(Refusal::Malformed(fault));
     if received.upgrade || route.websocket {
-        return refuse("upgrade.unsupported", 501);
+        return refuse(Malformed::UPGRADE_REFUSED);
     }
     if received.service_worker && !route.service_worker {
-        return refuse("service_worker.not_allowed", 400);
+        return refuse(Malformed::SERVICE_WORKER_REFUSED);
     }
     if let Some(destination) = destination(passage.matched(), &received.query)
         && !is_listed(&destination, &route.destinations)
     {
-        return refuse("redirect.destination", 400);
+        return refuse(Malformed::QUERY_BAD_VALUE);
     }
     Ok(&route.target)
 }
@@ -57,5 +57,31 @@ pub fn speaks_for(passage: &Passage) -> Option<&Principal> {
     match passage.permit().identity() {
         Identity::Anonymous => None,
         Identity::Known(principal) => Some(principal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_listed;
+
+    #[test]
+    fn a_destination_is_listed_only_up_to_the_end_of_its_origin() {
+        let listed = ["https://example.com".to_owned()];
+        let check = |destination: &str, expected| assert_eq!(is_listed(destination, &listed), expected, "{destination}");
+        check("https://example.com", true);
+        check("https://example.com/a?b", true);
+        check("https://example.com?b", true);
+        for evil in [
+            "https://example.com.evil.test",
+            "https://example.com@evil.test",
+            "https://example.com:8443/",
+            "https://example.com\\evil.test",
+            "http://example.com/",
+            "HTTPS://EXAMPLE.COM/",
+            "//example.com/",
+            "",
+        ] {
+            check(evil, false);
+        }
     }
 }

@@ -20,7 +20,14 @@ pub async fn identify(
     facts: &RequestFacts<'_>,
     trail: &mut Trail,
 ) -> Result<Identified, Refusal> {
-    let identified = authn.identify(now, matched, facts).await?;
-    trail.identified(&identified);
-    Ok(identified)
+    match authn.identify(now, matched, facts).await {
+        Ok(identified) => {
+            trail.identified(&identified);
+            Ok(identified)
+        }
+        Err(rejection) => {
+            rejection.notes.into_iter().for_each(|note| trail.note(note));
+            Err(rejection.refusal)
+        }
+    }
 }

@@ -1,5 +1,126 @@
-//! The stages of a request, in their order.
+//! The stages of a request, in their order. A stage is one file; the order is [`Pipeline::decide`].
 
+pub mod admit;
+pub mod authorize;
+pub mod forward;
+pub mod headers;
+pub mod identify;
+pub mod receive;
+pub mod record;
+pub mod respond;
+pub mod route;
+pub mod shape;
 pub mod spend;
+#[cfg(test)]
+mod testing;
+pub mod trace;
 
+use std::sync::Arc;
+
+use engine::facts::RequestFacts;
+use engine::refusal::Refusal;
+use engine::time::UnixMillis;
+use storage::counters::Counters;
+
+use crate::authn::Authn;
+use crate::config::settings::Limits;
+use crate::snapshot::SnapshotCell;
+use record::Trail;
 pub use spend::Passage;
+
+/// A stage of the pipeline. Its name is its file, its function, its metric label and its heading in the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Bytes become canonical facts.
+    Receive,
+    /// Facts find their route.
+    Route,
+    /// The address may ask at all.
+    Admit,
+    /// Credentials become an identity.
+    Identify,
+    /// Policy decides.
+    Authorize,
+    /// The quota is taken.
+    Spend,
+    /// Headers become what the upstream may see.
+    Shape,
+    /// The upstream or one of our pages answers.
+    Forward,
+    /// The answer gets what every answer has.
+    Respond,
+    /// The event is written.
+    Record,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Self; 10] = [
+        Self::Receive,
+        Self::Route,
+        Self::Admit,
+        Self::Identify,
+        Self::Authorize,
+        Self::Spend,
+        Self::Shape,
+        Self::Forward,
+        Self::Respond,
+        Self::Record,
+    ];
+
+    /// The stage's one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Route => "route",
+            Self::Admit => "admit",
+            Self::Identify => "identify",
+            Self::Authorize => "authorize",
+            Self::Spend => "spend",
+            Self::Shape => "shape",
+            Self::Forward => "forward",
+            Self::Respond => "respond",
+            Self::Record => "record",
+        }
+    }
+}
+
+/// What the deciding stages need: one policy world, the schemes, the counters.
+pub struct Pipeline {
+    /// The policy world that requests are decided by.
+    pub snapshot: Arc<SnapshotCell>,
+    /// The credential schemes.
+    pub authn: Arc<Authn>,
+    /// What has been spent.
+    pub counters: Arc<Counters>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl Pipeline {
+    /// Every request passes here, in this order, or is refused. `receive` has made the facts and
+    /// [`admit::address`] has let the address in.
+    ///
+    /// # Errors
+    /// The refusal of the stage that said no.
+    pub async fn decide(
+        &self,
+        now: UnixMillis,
+        facts: &RequestFacts<'_>,
+        trail: &mut Trail,
+    ) -> Result<Passage, Refusal> {
+        let snapshot = self.snapshot.current();
+        trail.enter(Stage::Route);
+        let matched = route::route(&snapshot, facts, trail)?;
+        trail.enter(Stage::Admit);
+        admit::admit(&self.counters, &self.limits, now, &matched, facts.client).await?;
+        trail.enter(Stage::Identify);
+        let identified = identify::identify(&self.authn, now, &matched, facts, trail).await?;
+        trail.enter(Stage::Authorize);
+        let permit = authorize::authorize(&snapshot, now, &matched, &identified.identity, facts, trail);
+        let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
+        trail.enter(Stage::Spend);
+        spend::spend(&self.counters, &self.limits, now, permit, matched, identified.session).await
+    }
+}

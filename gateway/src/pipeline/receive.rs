@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use engine::audit::AskedFacts;
 use engine::facts::RequestFacts;
 use engine::headers::{self, HeaderRules};
-use engine::path::CanonicalPath;
+use engine::path::{CanonicalPath, split_target};
 use engine::query::CanonicalQuery;
 use engine::refusal::Malformed;
 use engine::time::UnixMillis;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version};
 use ipnet::IpNet;
 use uuid::Uuid;
 
@@ -65,8 +65,10 @@ pub struct Received {
     pub service_worker: bool,
     /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// What is worth an analyst's look.
-    pub notes: Vec<String>,
+    /// Credentials that were sent more than once.
+    pub repeated_credentials: Vec<String>,
+    /// Names that no upstream sees unless a route allows one by name.
+    pub dropped: Vec<HeaderName>,
 }
 
 impl Received {
@@ -100,58 +102,40 @@ impl Received {
 /// # Errors
 /// The named reason for which it is refused.
 pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malformed> {
-    let target = wire_target(head.wire)?;
     let findings = headers::inspect(head.method, head.version, head.headers, &rules.headers)?;
-    let mut halves = target.splitn(2, |byte| *byte == b'?');
-    let path = CanonicalPath::parse(halves.next().unwrap_or_default())?;
-    let query = CanonicalQuery::parse(halves.next())?;
+    let (path, query) = split_target(wire_target(head.wire)?);
+    let (path, query) = (CanonicalPath::parse(path)?, CanonicalQuery::parse(query)?);
     let client = headers::client_address(head.peer, head.headers, &rules.trusted_proxies);
-    let notes = findings.dropped.iter().map(|name| format!("dropped header {name}")).collect();
     Ok(Received {
         method: head.method.clone(),
         host: findings.host,
         path,
         query,
         client: client.client,
-        tls: head.tls || client.tls_claimed,
+        tls: client.tls_claimed.unwrap_or(head.tls),
         content_length: findings.content_length,
         chunked: findings.chunked,
         upgrade: findings.upgrade,
         service_worker: findings.service_worker,
         expects_continue: head.headers.contains_key(http::header::EXPECT),
-        notes,
+        repeated_credentials: findings.repeated_credentials,
+        dropped: findings.dropped,
     })
 }
 
-/// The request target as the client wrote it, when the head's framing is strict: one space between the parts
-/// of the request line, every line ended by CR LF, no line folded.
+/// The request target as the client wrote it, once the block that it stands in has been judged.
 fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
-    let refuse = |reason| Malformed { reason, status: 400 };
-    let head = head_of(wire);
-    let bare_lf = head.iter().enumerate().any(|(at, byte)| {
-        *byte == b'\n' && at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r')
-    });
-    if bare_lf {
-        return Err(refuse("framing.bare_lf"));
-    }
-    if head.windows(3).any(|bytes| matches!(bytes, [b'\r', b'\n', b' ' | b'\t'])) {
-        return Err(refuse("framing.folded_header"));
-    }
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut parts = line.split(|byte| *byte == b' ');
+    let end = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at.saturating_add(4));
+    // A parser that takes a bare LF for a line end has found the end of a head that has no CR LF CR LF.
+    let block = end.and_then(|end| wire.get(..end)).ok_or(Malformed::FRAMING_LINES)?;
+    headers::inspect_block(block)?;
+    let line = block.split(|byte| *byte == b'\r').find(|line| *line != b"\n" && !line.is_empty());
+    let mut parts = line.unwrap_or_default().trim_ascii_start().split(|byte| *byte == b' ');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(method), Some(target), Some(b"HTTP/1.1"), None) if !method.is_empty() => Ok(target),
-        (Some(_), Some(_), Some(version), None) if version.starts_with(b"HTTP/") => {
-            Err(Malformed { reason: "framing.version", status: 505 })
-        }
-        _ => Err(refuse("framing.request_line")),
+        (Some(_), Some(target), Some(b"HTTP/1.1"), None) => Ok(target),
+        (Some(_), Some(_), Some(version), None) if version.starts_with(b"HTTP/") => Err(Malformed::FRAMING_VERSION),
+        _ => Err(Malformed::FRAMING_LINES),
     }
-}
-
-/// The head without what follows it.
-fn head_of(wire: &[u8]) -> &[u8] {
-    let end = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(wire.len(), |at| at.saturating_add(2));
-    wire.get(..end).unwrap_or(wire)
 }
 
 /// What can be read of a request line that was refused, for its record: unprintable bytes escaped, the query
@@ -186,18 +170,21 @@ mod tests {
     }
 
     #[test]
-    fn the_request_line_is_taken_from_the_wire_and_strictly() {
+    fn the_target_is_taken_from_the_wire_and_strictly() {
+        let lines = Err("framing.lines");
         check(b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nbody\nwith lf", Ok("/a?b"));
-        check(b"GET /a HTTP/1.1\nHost: x\n\n", Err("framing.bare_lf"));
-        check(b"GET /a HTTP/1.1\r\nHost: x\n\r\n", Err("framing.bare_lf"));
-        check(b"GET /a HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", Err("framing.folded_header"));
-        check(b"GET /a b HTTP/1.1\r\n\r\n", Err("framing.request_line"));
-        check(b"GET  /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
-        check(b"GET\t/a\tHTTP/1.1\r\n\r\n", Err("framing.request_line"));
-        check(b" GET /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
-        check(b"GET /a HTTP/1.0\r\n\r\n", Err("framing.version"));
-        check(b"GET /a\r\n\r\n", Err("framing.request_line"));
-        check(b"\r\nGET /a HTTP/1.1\r\n\r\n", Err("framing.request_line"));
+        check(b"\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n", Ok("/a"));
+        check(b"GET /a HTTP/1.1\nHost: x\n\n", lines);
+        check(b"GET /a HTTP/1.1\r\nHost: x\n\r\n", lines);
+        check(b"GET /a HTTP/1.1\nHost: x\r\n\r\n", lines);
+        check(b"GET /a HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", lines);
+        check(b"GET /a b HTTP/1.1\r\n\r\n", lines);
+        check(b"GET  /a HTTP/1.1\r\n\r\n", lines);
+        check(b"GET\t/a\tHTTP/1.1\r\n\r\n", lines);
+        check(b" GET /a HTTP/1.1\r\n\r\n", lines);
+        check(b"GET /a\r\n\r\n", lines);
+        check(b"GET /a HTTP/1.1\r\n", lines);
+        check(b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n", Err("framing.version"));
     }
 
     #[test]

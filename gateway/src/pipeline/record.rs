@@ -6,6 +6,7 @@
 //! records it by [`Recorder::unparsed`].
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use engine::audit::{
 use engine::authz::Decision;
 use engine::bundle::BundleId;
 use engine::identity::Identity;
-use engine::refusal::{Deciding, Refusal};
+use engine::refusal::{Deciding, Malformed, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::audit_log::AuditLog;
@@ -67,8 +68,7 @@ impl Recorder {
         trail.bundle(bundle);
         trail.asked = connection.meter.with_head(crate::pipeline::receive::asked_by_wire);
         trail.status = status.unwrap_or(0);
-        let refused = engine::refusal::Malformed { reason: "framing.unparsable", status: 400 };
-        trail.refused(&Refusal::Malformed(refused));
+        trail.refused(&Refusal::Malformed(Malformed::FRAMING_LINES));
         let end = match (unparsed.end, status) {
             (End::Protocol, None) => End::ClientGone,
             (end, _) => end,
@@ -107,6 +107,8 @@ pub struct Trail {
     conceal: bool,
     end: Option<End>,
     written: bool,
+    #[cfg(feature = "fault_injection")]
+    fault: Option<Stage>,
 }
 
 impl Trail {
@@ -146,6 +148,8 @@ impl Trail {
             conceal: false,
             end: None,
             written: false,
+            #[cfg(feature = "fault_injection")]
+            fault: None,
         }
     }
 
@@ -159,6 +163,24 @@ impl Trail {
         }
         self.stage = stage;
         self.stage_began = now;
+        #[cfg(feature = "fault_injection")]
+        self.strike(stage);
+    }
+
+    /// Arms the fault that a test's request asks for: `x-cedargate-fault: <stage>` panics in that stage.
+    #[cfg(feature = "fault_injection")]
+    pub fn arm(&mut self, headers: &http::HeaderMap) {
+        let asked = headers.get("x-cedargate-fault").and_then(|value| value.to_str().ok());
+        self.fault = Stage::ALL.into_iter().find(|stage| Some(stage.name()) == asked);
+        self.strike(Stage::Receive);
+    }
+
+    #[cfg(feature = "fault_injection")]
+    #[expect(clippy::panic, reason = "the panic that a test asks for")]
+    fn strike(&mut self, stage: Stage) {
+        if self.fault.take_if(|fault| *fault == stage).is_some() {
+            panic!("a test asked for a panic in {}", stage.name());
+        }
     }
 
     /// The head was taken in.
@@ -170,8 +192,10 @@ impl Trail {
             path: cut(received.path.as_str(), PATH_BYTES_MAX),
             query_names: received.query.names().take(QUERY_NAMES_MAX).map(str::to_owned).collect(),
         });
-        for note in &received.notes {
-            self.note(note.clone());
+        if !received.dropped.is_empty() {
+            let names: Vec<&str> = received.dropped.iter().map(http::HeaderName::as_str).collect();
+            self.recorder.metrics.headers_dropped(names.len() as u64);
+            self.note(format!("headers that no upstream sees: {}", names.join(", ")));
         }
     }
 
@@ -242,7 +266,7 @@ impl Trail {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.decision.refusal = Some(refusal.code());
         if self.decision.detail.is_none() {
-            self.decision.detail = refusal.detail_for_record();
+            self.decision.detail = Some(refusal.detail_for_record().into_owned());
         }
     }
 
@@ -303,16 +327,19 @@ impl Trail {
 
     /// Ends the trail and hands its event to the log.
     pub fn finish(&mut self, end: End) {
-        if std::mem::replace(&mut self.written, true) {
+        if self.written {
             return;
         }
         self.enter(Stage::Record);
         let event = self.event(EventKind::Request, self.end.unwrap_or(end));
+        // Only now: what panics above is tried again as the trail is dropped.
+        self.written = true;
         self.recorder.metrics.request(&event);
         if self.early {
-            self.recorder.audit.append_early(event);
-        } else {
-            self.recorder.audit.append(event);
+            self.recorder.audit.append_early(event, clock::now());
+        } else if self.recorder.audit.append(event).is_err() {
+            // The log itself counts what it loses and says so; there is nobody left to refuse.
+            tracing::debug!(request_id = %self.request_id, "this request's record was lost");
         }
     }
 
@@ -346,10 +373,52 @@ impl Trail {
     }
 }
 
+/// Records that another bundle decides from now on.
+pub fn bundle_changed(audit: &AuditLog, now: UnixMillis, id: &BundleId, notes: &[String]) {
+    security(audit, now, id, None, notes);
+}
+
+/// Records that a bundle was not taken.
+pub fn bundle_refused(audit: &AuditLog, now: UnixMillis, serving: &BundleId, notes: &[String]) {
+    security(audit, now, serving, Some("bundle_refused"), notes);
+}
+
+/// An event that belongs to no request.
+fn security(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, refusal: Option<&'static str>, notes: &[String]) {
+    let event = AuditEvent {
+        time: clock::rfc3339(now),
+        kind: EventKind::Security,
+        request_id: crate::random::request_id(now),
+        trace_id: TraceContext::begin(crate::random::bytes()).trace_id,
+        client: ClientFacts { address: None, peer: None, user_agent: None },
+        principal: None,
+        request: None,
+        route: None,
+        decision: DecisionFacts {
+            outcome: Outcome::None,
+            deciding: Vec::new(),
+            erring: Vec::new(),
+            bundle: bundle.to_string(),
+            refusal,
+            detail: None,
+        },
+        answer: AnswerFacts { status: 0, bytes_in: 0, bytes_out: 0, total_us: 0, end: End::Complete },
+        upstream: None,
+        stages_us: Vec::new(),
+        notes: notes.iter().take(NOTES_MAX).map(|note| cut(note, PATH_BYTES_MAX)).collect(),
+    };
+    if audit.append(event).is_err() {
+        tracing::error!(?notes, "a security event could not be recorded");
+    }
+}
+
 impl Drop for Trail {
     fn drop(&mut self) {
         let end = if std::thread::panicking() { End::Panic } else { End::ClientGone };
-        self.finish(end);
+        // A second panic while one unwinds would end the process and every other request with it.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.finish(end))).is_err() {
+            tracing::error!(request_id = %self.request_id, "this request's record could not be made");
+        }
     }
 }
 

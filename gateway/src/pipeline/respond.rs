@@ -128,3 +128,67 @@ fn set_cookies(edits: &mut HeaderEdits, place: &Place<'_>, answer: &HeaderMap) {
 fn cookie_name(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()?.split('=').next().map(str::trim)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::route;
+
+    fn place(route: &Route) -> Place<'_> {
+        Place { request_id: Uuid::nil(), https: true, known: true, route: Some(route) }
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        headers
+    }
+
+    fn check(route: &Route, answer: &[(&str, &str)], name: &str, expected: &[&str]) {
+        let mut answer = headers(answer);
+        respond(&place(route), &answer.clone()).apply(&mut answer);
+        let found: Vec<&str> = answer.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+
+    #[test]
+    fn what_an_upstream_says_for_our_origin_is_taken_away() {
+        let route = route();
+        for name in [
+            "server", "x-powered-by", "via", "service-worker-allowed", "clear-site-data", "alt-svc",
+            "access-control-allow-origin", "access-control-allow-credentials",
+        ] {
+            check(&route, &[(name, "anything")], name, &[]);
+        }
+        check(&route, &[("x-request-id", "theirs")], "x-request-id", &[&Uuid::nil().to_string()]);
+    }
+
+    #[test]
+    fn cookies_of_an_upstream_pass_by_allow_list_and_never_by_our_names() {
+        let mut route = route();
+        route.cookies_down = vec!["theme".to_owned(), "__Host-cedargate".to_owned(), "cedargate_session".to_owned()];
+        let sent = [
+            ("set-cookie", "theme=dark; Path=/"),
+            ("set-cookie", "session_id=x"),
+            ("set-cookie", "__Host-cedargate=stolen; Path=/"),
+            ("set-cookie", " cedargate_session =stolen"),
+        ];
+        check(&route, &sent, "set-cookie", &["theme=dark; Path=/"]);
+        route.cookies_down.clear();
+        check(&route, &sent, "set-cookie", &[]);
+    }
+
+    #[test]
+    fn an_upstream_keeps_its_own_policies_and_gets_ours_where_it_has_none() {
+        let mut route = route();
+        check(&route, &[("content-security-policy", "default-src 'self'")], "content-security-policy", &["default-src 'self'"]);
+        check(&route, &[], "content-security-policy", &[DOCUMENT_CSP]);
+        check(&route, &[("cache-control", "public")], "cache-control", &["public"]);
+        check(&route, &[], "cache-control", &["private, no-store"]);
+        check(&route, &[], "strict-transport-security", &[HSTS]);
+        route.sandbox = true;
+        check(&route, &[("content-security-policy", "default-src 'self'")], "content-security-policy", &["default-src 'self'", SANDBOX_CSP]);
+    }
+}

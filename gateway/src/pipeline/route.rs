@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use engine::facts::RequestFacts;
 use engine::path::Leniencies;
-use engine::query::IDENTITY_NAMES;
 use engine::refusal::{Malformed, Refusal};
 use engine::route::{Route, RouteMatch};
 
@@ -35,13 +34,13 @@ pub fn route(snapshot: &Snapshot, facts: &RequestFacts<'_>, trail: &mut Trail) -
 fn spelling(facts: &RequestFacts<'_>, allowed: Leniencies) -> Result<(), Refusal> {
     let needs = facts.path.lenient();
     let refused = [
-        (needs.encoded_slash && !allowed.encoded_slash, "path.encoded_slash"),
-        (needs.semicolon && !allowed.semicolon, "path.semicolon"),
-        (needs.encoded_percent && !allowed.encoded_percent, "path.double_encoding"),
-        (facts.query.repeated().is_some() && !allowed.repeated_query, "query.repeated_name"),
+        (needs.encoded_slash && !allowed.encoded_slash, Malformed::PATH_ENCODED_SLASH),
+        (needs.semicolon && !allowed.semicolon, Malformed::PATH_SEMICOLON),
+        (needs.encoded_percent && !allowed.encoded_percent, Malformed::PATH_DOUBLE_ENCODING),
+        (facts.query.repeated().is_some() && !allowed.repeated_query, Malformed::QUERY_REPEATED),
     ];
     match refused.into_iter().find(|(refused, _)| *refused) {
-        Some((_, reason)) => Err(Refusal::Malformed(Malformed { reason, status: 400 })),
+        Some((_, fault)) => Err(Refusal::Malformed(fault)),
         None => Ok(()),
     }
 }
@@ -49,14 +48,14 @@ fn spelling(facts: &RequestFacts<'_>, allowed: Leniencies) -> Result<(), Refusal
 /// Refuses identity in the query, and values that are not what the route declares.
 fn query(facts: &RequestFacts<'_>, route: &Route, trail: &mut Trail) -> Result<(), Refusal> {
     if let Some(name) = facts.query.identity_name(&route.client_sets) {
-        trail.detail(format!("query parameter `{name}` names an identity; one of {IDENTITY_NAMES:?}"));
-        return Err(Refusal::Malformed(Malformed { reason: "query.identity_name", status: 400 }));
+        trail.detail(format!("query parameter `{name}` says who someone is"));
+        return Err(Refusal::Malformed(Malformed::QUERY_IDENTITY));
     }
     for (name, kind) in &route.query {
         let Some(value) = facts.query.value(name) else { continue };
         if !kind.accepts(&value) {
             trail.detail(format!("query parameter `{name}` is not a value of its type"));
-            return Err(Refusal::Malformed(Malformed { reason: "query.parameter_type", status: 400 }));
+            return Err(Refusal::Malformed(Malformed::QUERY_BAD_VALUE));
         }
     }
     Ok(())

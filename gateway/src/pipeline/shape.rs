@@ -44,9 +44,8 @@ pub fn shape(
 ) -> Shaped {
     let route = &passage.matched().route;
     let mut edits = HeaderEdits::default();
-    for name in headers.keys() {
-        if headers::is_dropped(name.as_str()) && !route.headers_allowed.iter().any(|allowed| allowed == name.as_str())
-        {
+    for name in &received.dropped {
+        if !headers::survives(name.as_str(), &route.headers_allowed) {
             edits.remove(name.clone());
         }
     }

@@ -1,10 +1,21 @@
-//! Stage 6, spend: the quota of whoever was permitted.
+//! Stage 6, spend: the quota of whoever was permitted. Only a permit can spend, so that a refused caller
+//! never drains a victim's quota.
 
 use std::sync::Arc;
 
 use engine::authz::Permit;
+use engine::identity::Identity;
+use engine::refusal::Refusal;
 use engine::route::RouteMatch;
+use engine::time::UnixMillis;
+use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
+
+use crate::config::settings::Limits;
+use crate::pipeline::admit::whole_seconds;
+
+/// The name of the principal's limit.
+const PER_USER: &str = "per-user";
 
 /// Witness that a request passed every stage. Nothing is forwarded without one, and only `spend` makes one.
 #[derive(Clone, Debug)]
@@ -32,4 +43,31 @@ impl Passage {
     pub fn session(&self) -> Option<&SessionView> {
         self.session.as_ref()
     }
+}
+
+/// Takes the principal's quota and the one of its class, both or neither.
+///
+/// # Errors
+/// `QuotaSpent` with the limit that is tightest and the exact time of the next admission.
+pub async fn spend(
+    counters: &Counters,
+    limits: &Limits,
+    now: UnixMillis,
+    permit: Permit,
+    matched: Arc<RouteMatch>,
+    session: Option<SessionView>,
+) -> Result<Passage, Refusal> {
+    if let Identity::Known(principal) = permit.identity() {
+        let class = &matched.route.class;
+        let of = |limit, rate| Take { key: LimitKey::principal(limit, principal.id), rate, cost: 1 };
+        let mut takes = vec![of(PER_USER, limits.per_user)];
+        if let Some(rate) = limits.classes.get(class) {
+            takes.push(of(class, *rate));
+        }
+        if let Outcome::Refused { index, retry_after_ms } = counters.take(&takes, now).await {
+            let limit = if index == 0 { Arc::from(PER_USER) } else { class.clone() };
+            return Err(Refusal::QuotaSpent { limit, retry_after_s: whole_seconds(retry_after_ms) });
+        }
+    }
+    Ok(Passage { permit, matched, session })
 }

@@ -107,7 +107,9 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         ctx.admitted();
-        session.set_keepalive(session.get_keepalive().map(|_unbounded| crate::edge::KEEPALIVE_S));
+        // The parser took the client's word for how long the connection is kept: for ever.
+        let kept = session.get_keepalive().map(|_unbounded| crate::edge::KEEPALIVE_S);
+        session.set_keepalive(kept);
         session.set_read_timeout(Some(BODY_READ_TIMEOUT));
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));

@@ -90,6 +90,8 @@ pub async fn guarded(parts: &Parts, session: &mut Session, ctx: &mut RequestCont
 async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
     let now = ctx.trail.received_at;
     let header = session.req_header();
+    #[cfg(feature = "fault_injection")]
+    ctx.trail.arm(&header.headers);
     ctx.trail.user_agent(&header.headers);
     ctx.trail.trace = TraceContext::from_headers(&header.headers, crate::random::bytes());
     let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
@@ -151,7 +153,7 @@ async fn audit_first(parts: &Parts, ctx: &RequestContext, route: &engine::route:
         return written.map_err(|_| Refusal::Unavailable(Dependency::AuditLog));
     }
     let refuses = parts.config.audit.when_full(&route.class) == WhenFull::Refuse;
-    if refuses && !audit.health().is_well() {
+    if refuses && !audit.accepts() {
         return Err(Refusal::Unavailable(Dependency::AuditLog));
     }
     Ok(())
@@ -163,8 +165,9 @@ pub fn signed_identity(parts: &Parts, passage: &Passage, upstream: Option<&Upstr
     let principal = forward::speaks_for(passage)?;
     match upstream?.identity() {
         UpstreamIdentity::BotServer => {
-            let snapshot = parts.pipeline.snapshot.current();
-            let roles = snapshot.bundle.botserver_roles(principal);
+            let bundle = &parts.pipeline.snapshot.current().bundle;
+            let roles = bundle.effective_roles(principal);
+            let roles = roles.iter().filter_map(|role| bundle.role_attribute(role, "botserver")).collect();
             Some(parts.botserver.mint(principal, &roles, now))
         }
         UpstreamIdentity::Ed25519 { audience } => Some(parts.ed25519.mint(principal, audience, now)),

@@ -153,7 +153,7 @@ impl Backend {
     }
 }
 
-type Authorities = Option<Arc<Box<[WrappedX509]>>>;
+type Authorities = Option<Arc<[WrappedX509]>>;
 
 fn authorities(name: &Arc<str>, settings: &Settings) -> Result<Authorities, SetupError> {
     let Some(path) = settings.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else { return Ok(None) };
@@ -172,7 +172,7 @@ fn authorities(name: &Arc<str>, settings: &Settings) -> Result<Authorities, Setu
     if certificates.is_empty() {
         return Err(SetupError::NoAuthority { upstream: name.clone(), path: shown });
     }
-    Ok(Some(Arc::new(certificates.into_boxed_slice())))
+    Ok(Some(certificates.into()))
 }
 
 fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Authorities) -> HttpPeer {

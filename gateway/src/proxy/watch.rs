@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::upstreams::{Backend, Upstream, Upstreams};
 use crate::admin::health::{Health, IdentityState};
+use crate::admin::metrics::Metrics;
 use crate::clock;
 use crate::config::keys::BOTSERVER_DEV_SECRET;
 use crate::config::secret::Secret;
@@ -31,20 +32,28 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The path at which BotServer says who it takes the caller for.
 const WHO_AM_I: &str = "/api/auth/me";
 
+/// One address of an upstream with the client that asks it.
+struct Asked {
+    upstream: Arc<Upstream>,
+    index: usize,
+    client: Option<(Client, String)>,
+}
+
 /// Asks every upstream again and again until `stop` says true.
 pub async fn watch(
     upstreams: Arc<Upstreams>,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
     jwt_secret: Secret<String>,
     mut stop: watch::Receiver<bool>,
 ) {
     let ours = Signer::new(&jwt_secret);
     let published = Signer::new(&Secret::new(BOTSERVER_DEV_SECRET.to_owned()));
+    let all: Vec<Vec<Asked>> = upstreams.iter().map(asked).collect();
     loop {
         let next = Instant::now() + ROUND;
-        for upstream in upstreams.iter() {
-            let well = round(upstream, &ours, &published, &health).await;
-            health.upstream(&upstream.name, well, upstream.backends().len());
+        for addresses in &all {
+            round(addresses, &ours, &published, &health, &metrics).await;
         }
         if timeout_at(next, stop.wait_for(|stop| *stop)).await.is_ok() {
             return;
@@ -52,27 +61,40 @@ pub async fn watch(
     }
 }
 
-/// Asks one upstream's addresses; the number that are well.
-async fn round(upstream: &Upstream, ours: &Signer, published: &Signer, health: &Health) -> usize {
-    let mut well = 0;
-    for backend in upstream.backends() {
-        let client = client(upstream, backend.address);
-        let answers = match (&upstream.settings.health_path, &client) {
+fn asked(upstream: &Arc<Upstream>) -> Vec<Asked> {
+    let addresses = upstream.backends().iter().enumerate();
+    addresses
+        .map(|(index, backend)| Asked {
+            upstream: upstream.clone(),
+            index,
+            client: client(upstream, backend.address),
+        })
+        .collect()
+}
+
+/// Asks one upstream's addresses and says how it is.
+async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &Health, metrics: &Metrics) {
+    let Some(upstream) = addresses.first().map(|asked| asked.upstream.clone()) else { return };
+    let mut well = 0_usize;
+    for asked in addresses {
+        let Some(backend) = upstream.backends().get(asked.index) else { continue };
+        let answers = match (&upstream.settings.health_path, &asked.client) {
             (Some(path), Some((client, base))) => answers_well(client, &format!("{base}{path}")).await,
             (Some(_), None) => false,
             (None, _) => connects(backend.address).await,
         };
-        note(upstream, backend, answers);
+        note(&upstream, backend, answers);
         well += usize::from(answers);
-        if let (true, UpstreamIdentity::BotServer, Some((client, base))) = (answers, upstream.identity(), &client) {
-            let state = identity(client, &format!("{base}{WHO_AM_I}"), ours, published).await;
+        if let (true, UpstreamIdentity::BotServer, Some((client, base))) = (answers, upstream.identity(), &asked.client) {
+            let state = probe(client, &format!("{base}{WHO_AM_I}"), ours, published).await;
             if health.identity(&upstream.name, state) && state != IdentityState::Verified {
                 tracing::error!(upstream = %upstream.name, address = %backend.address, state = state.name(),
                     "the upstream does not read the identity that we sign");
             }
         }
     }
-    well
+    metrics.upstream_up(&upstream.name, well > 0);
+    health.upstream(&upstream.name, well, addresses.len());
 }
 
 fn note(upstream: &Upstream, backend: &Backend, answers: bool) {
@@ -95,7 +117,7 @@ async fn answers_well(client: &Client, url: &str) -> bool {
 }
 
 /// Whether the upstream reads our identities, and only ours.
-async fn identity(client: &Client, url: &str, ours: &Signer, published: &Signer) -> IdentityState {
+async fn probe(client: &Client, url: &str, ours: &Signer, published: &Signer) -> IdentityState {
     let subject = Uuid::new_v4();
     match reads_back(client, url, &ours.probe(subject, clock::now()), subject).await {
         None => return IdentityState::NoAnswer,

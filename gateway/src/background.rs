@@ -1,0 +1,169 @@
+//! What runs beside the requests: reloads of the bundle, expired sessions, the audit log's state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::audit_log::{AuditLog, AuditState};
+use storage::credentials::Attempts;
+use storage::sessions::Sessions;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::listener;
+use crate::admin::health::{Health, Part, Status};
+use crate::admin::metrics::Metrics;
+use crate::bundle_dir::watch::Watch;
+use crate::clock;
+use crate::pipeline::record;
+use crate::snapshot::{Cause, ReloadError, Reloaded, Reloader};
+
+/// Between two looks at the audit log.
+const LOOK: Duration = Duration::from_millis(250);
+/// Between two sweeps of expired sessions.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Reloads the bundle when its files change or a signal asks.
+pub struct Reloads {
+    /// Reads and swaps.
+    pub reloader: Arc<Reloader>,
+    /// Where reloads are recorded.
+    pub audit: Arc<AuditLog>,
+    /// Where the bundle's state is told.
+    pub health: Arc<Health>,
+    /// Where reloads are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Reloads {
+    /// Runs until `stop` says true.
+    pub async fn run(
+        self,
+        watched: Option<(Watch, watch::Receiver<u64>)>,
+        mut hangups: tokio::signal::unix::Signal,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let this = Arc::new(self);
+        this.tell(None);
+        let (watch, mut changes) = watched.map_or((None, None), |(watch, changes)| (Some(watch), Some(changes)));
+        loop {
+            let cause = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                hangup = hangups.recv() => match hangup {
+                    Some(()) => "SIGHUP",
+                    None => break,
+                },
+                () = changed(&mut changes) => "file change",
+            };
+            let reloading = this.clone();
+            if tokio::task::spawn_blocking(move || reloading.reload(cause)).await.is_err() {
+                tracing::error!("reading the bundle panicked; the last good one serves on");
+            }
+        }
+        drop(watch);
+    }
+
+    fn reload(&self, cause: &'static str) {
+        let outcome = self.reloader.reload(&Cause::Change);
+        match &outcome {
+            Ok(Reloaded::Unchanged(_)) => return,
+            Ok(Reloaded::Swapped { from, to }) => {
+                tracing::info!(%from, %to, cause, "a new bundle decides");
+                record::bundle_changed(&self.audit, clock::now(), to, &[format!("{cause}: bundle {to} replaces {from}")]);
+            }
+            Err(error) => {
+                let current = self.reloader.cell().current();
+                let notes: Vec<String> = std::iter::once(format!("{cause}: {error}")).chain(sentences(error)).collect();
+                for note in &notes {
+                    tracing::error!(cause, "the bundle was not taken: {note}");
+                }
+                record::bundle_refused(&self.audit, clock::now(), current.bundle.id(), &notes);
+            }
+        }
+        self.metrics.bundle_reloaded(outcome.is_ok());
+        self.tell(outcome.err().as_ref());
+    }
+
+    fn tell(&self, refused: Option<&ReloadError>) {
+        let id = self.reloader.cell().current().bundle.id().to_string();
+        let status = match refused {
+            None => Status::Up(id),
+            Some(error) => Status::Degraded(format!("{id} serves on: {error}")),
+        };
+        self.health.set(Part::Bundle, status);
+    }
+}
+
+/// What is wrong, one sentence each.
+fn sentences(error: &ReloadError) -> Vec<String> {
+    match error {
+        ReloadError::Faults(faults) => faults.iter().map(ToString::to_string).collect(),
+        ReloadError::Loosens { loosens, .. } => loosens.clone(),
+        ReloadError::NoPrevious => Vec::new(),
+    }
+}
+
+async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What is looked after.
+pub struct Kept {
+    /// Whose expired ones are swept.
+    pub sessions: Arc<Sessions>,
+    /// Whose counters are put into the store.
+    pub attempts: Attempts,
+    /// Whose state is told.
+    pub audit: Arc<AuditLog>,
+    /// Where it is told.
+    pub health: Arc<Health>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Looks after what nobody asks for, until `end` says true.
+pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
+    let mut next_sweep = clock::instant();
+    loop {
+        tell_audit(&kept.audit, &kept.health, &kept.metrics);
+        if let Err(error) = kept.attempts.flush().await {
+            tracing::warn!(%error, "failed sign-ins could not be put into the store");
+        }
+        if clock::instant() >= next_sweep {
+            next_sweep = clock::instant() + SWEEP;
+            if let Err(error) = kept.sessions.sweep(clock::now()).await {
+                tracing::warn!(%error, "expired sessions could not be swept");
+            }
+            if let Ok(live) = kept.sessions.list(None, clock::now()).await {
+                kept.metrics.sessions_live(live.len() as u64);
+            }
+        }
+        if tokio::time::timeout(LOOK, end.wait_for(|end| *end)).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Serves health and metrics until `end` says true: a drain is watched to its end.
+pub async fn admin(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>, mut end: watch::Receiver<bool>) {
+    let ended = async move { drop(end.wait_for(|end| *end).await) };
+    if let Err(error) = listener::serve(listener, health, metrics, ended).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+fn tell_audit(audit: &AuditLog, health: &Health, metrics: &Metrics) {
+    let state = audit.health();
+    metrics.audit_log_up(state.state == AuditState::Writing);
+    let status = match state.state {
+        AuditState::Writing if state.lost == 0 => Status::Up(format!("{} queued", state.queued)),
+        AuditState::Writing => Status::Degraded(format!("{} records were lost since the start", state.lost)),
+        AuditState::Failing { error } => Status::Down(format!("cannot be written: {error}; {} queued", state.queued)),
+        AuditState::Closed => Status::Down("closed".to_owned()),
+    };
+    health.set(Part::AuditLog, status);
+}
