@@ -73,18 +73,22 @@ impl Announcement<'_> {
         write!(
             text,
             "Try, in a second terminal:\n\
-             \x20 curl -i {gateway}/api/tickets                      nobody is signed in: 401\n\
-             \x20 curl -i -H \"X-API-Key: $KEY\" {gateway}/api/tickets  with the key from above: what the upstream received\n\
-             \x20 open {gateway}/api/docs/list and then {gateway}/api/tickets as viewer: permitted, and refused\n\
-             \x20 tail -n 1 {audit_log}      which policy decided, and why\n\
-             Change a policy: put this into {directory}/policies/grants/viewer_tickets.cedar, and ask for the tickets again:\n\
+             \x20 curl -i {gateway}/api/tickets\n\
+             \x20     401: nobody is signed in\n\
+             \x20 curl -i -H \"X-API-Key: KEY\" {gateway}/api/tickets\n\
+             \x20     200: the upstream tells what it received, which is neither your key nor your word\n\
+             \x20 sign in as viewer and open {gateway}/api/docs/list\n\
+             \x20     200: permitted; {gateway}/api/tickets is refused\n\
+             \x20 tail -n 1 {audit_log}\n\
+             \x20     which policy decided, and why\n\n\
+             Change a policy: save this as {directory}/policies/grants/viewer_tickets.cedar\n\
+             and open the tickets again:\n\
              \x20 @id(\"tickets.viewer\") @reason(\"Viewers read tickets in this demo.\") @owner(\"you\")\n\
-             \x20 permit (principal in Role::\"viewer\", action == Action::\"tickets.read\", resource);\n\
-             End a session: {}\n\
-             \x20 cedargate --data-dir {directory} session list\n\
-             \x20 cedargate --data-dir {directory} session end ID\n\
-             Ctrl-C ends the demo. Its accounts stay for the next start in {directory}.\n\n",
-            "sign in, then"
+             \x20 permit (principal in Role::\"viewer\", action == Action::\"tickets.read\", resource);\n\n\
+             End that session from here, and be signed out there:\n\
+             \x20 cedargate session list --config {directory}/cedargate.toml\n\
+             \x20 cedargate session end --config {directory}/cedargate.toml ID\n\n\
+             Ctrl-C ends the demo. What it made stays in {directory} for the next start.\n\n"
         )
         .ok();
     }
