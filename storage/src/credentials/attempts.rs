@@ -202,6 +202,18 @@ impl Attempts {
         flushed
     }
 
+    /// How many counters there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).counters.len()).sum()
+    }
+
+    /// Whether nobody has failed lately.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Where the counter is; after a rotation of the master it may still lie under the old one.
     fn place(&self, login: &Login, device: Option<Uuid>) -> Digest {
         let keyring = self.store.keyring();

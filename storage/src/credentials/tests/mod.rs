@@ -1,0 +1,116 @@
+//! Signing in, API keys and attempts, against an embedded store.
+
+mod attempts;
+mod gate;
+mod sign_in;
+mod stored;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use engine::time::UnixMillis;
+
+use super::*;
+use crate::{Keyring, Mark, Secret, Store};
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+const N: u32 = 5;
+
+const RULES: AttemptRules = AttemptRules { attempts_max: N, lockout_ms: 15 * 60_000 };
+
+const PASSWORD: &str = "correct horse battery";
+
+fn keyring() -> Keyring {
+    Keyring::from_master(&[1; 32])
+}
+
+fn store(home: &Path) -> Store {
+    Store::open(home, &keyring(), Mark::Production).unwrap()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn secret(text: &str) -> Secret<String> {
+    Secret::new(text.to_owned())
+}
+
+fn login(text: &str) -> Login {
+    Login::parse(text).unwrap()
+}
+
+fn client() -> IpAddr {
+    "192.0.2.1".parse().unwrap()
+}
+
+fn account(name: &str) -> NewAccount {
+    let password = PasswordHash::new(&secret(PASSWORD)).unwrap();
+    NewAccount { login: login(name), password, roles: set(&["viewer"]), groups: set(&["staff"]) }
+}
+
+/// A desk with one account, `ada`.
+struct Desk {
+    accounts: Accounts,
+    attempts: Attempts,
+    sign_in: SignIn,
+}
+
+async fn desk(gate: HashingGateSettings) -> Desk {
+    let store = Store::in_memory(&keyring()).unwrap();
+    let accounts = Accounts::new(store.clone());
+    accounts.create(account("ada"), NOW).await.unwrap();
+    let attempts = Attempts::open(store, RULES).unwrap();
+    let sign_in = SignIn::new(
+        accounts.clone(),
+        attempts.clone(),
+        HashingGate::new(gate),
+        DeviceCookies::new(keyring()),
+        PasswordVerifier::new().unwrap(),
+    );
+    Desk { accounts, attempts, sign_in }
+}
+
+impl Desk {
+    async fn attempt(
+        &self,
+        name: &str,
+        password: &str,
+        cookie: Option<&str>,
+        now: UnixMillis,
+    ) -> SignInOutcome {
+        let attempt = SignInAttempt {
+            login: name,
+            password: secret(password),
+            device_cookie: cookie,
+            client: client(),
+        };
+        self.sign_in.attempt(attempt, now).await.unwrap()
+    }
+
+    async fn word(&self, name: &str, password: &str, cookie: Option<&str>, now: UnixMillis) -> String {
+        word(&self.attempt(name, password, cookie, now).await)
+    }
+}
+
+fn word(outcome: &SignInOutcome) -> String {
+    match outcome {
+        SignInOutcome::Accepted { .. } => "accepted".into(),
+        SignInOutcome::Rejected { warned: false } => "rejected".into(),
+        SignInOutcome::Rejected { warned: true } => "warned".into(),
+        SignInOutcome::Suspended { .. } => "suspended".into(),
+        SignInOutcome::Slow { retry_after_ms } => format!("slow {retry_after_ms}"),
+        SignInOutcome::Locked { until } => format!("locked {}", until.since(NOW)),
+        SignInOutcome::Busy { .. } => "busy".into(),
+    }
+}
+
+/// Fails until the lock begins, 31 seconds after [`NOW`].
+fn lock(attempts: &Attempts, login: &Login) {
+    for after in [0, 0, 0, 0, 0, 1_000, 3_000, 7_000, 15_000, 31_000] {
+        assert!(matches!(attempts.reserve(login, None, NOW.plus(after)), Attempt::Granted(_)));
+    }
+    assert!(matches!(attempts.reserve(login, None, NOW.plus(31_000)), Attempt::Locked { .. }));
+}

@@ -1,0 +1,95 @@
+//! Accounts and API keys on disk.
+
+use engine::identity::{LOCAL_ISSUER, PrincipalKind, principal_id};
+use uuid::Uuid;
+
+use super::*;
+
+#[tokio::test]
+async fn accounts_are_kept_changed_and_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let accounts = Accounts::new(store(home.path()));
+    let ada = accounts.create(account("Ada"), NOW).await.unwrap();
+    assert_eq!(ada.id, principal_id(PrincipalKind::User, LOCAL_ISSUER, "ada"));
+    let again = accounts.create(account("aDA"), NOW).await;
+    assert!(matches!(again, Err(AccountError::LoginTaken)));
+    let bob = accounts.create(account("bob"), NOW).await.unwrap();
+    drop(accounts);
+
+    let accounts = Accounts::new(store(home.path()));
+    assert_eq!(accounts.list().await.unwrap(), [ada.clone(), bob.clone()]);
+    let roles = AccountChange { roles: Some(set(&["analyst"])), ..AccountChange::default() };
+    let changed = accounts.change(ada.id, roles).await.unwrap().unwrap();
+    let expected = Account { roles: set(&["analyst"]), version: ada.version + 1, ..ada.clone() };
+    assert_eq!(changed, expected, "nothing else changed, and the version rose");
+    assert_eq!(accounts.find(ada.id).await.unwrap(), Some(expected));
+    let later = NOW.plus(5);
+    let hash = PasswordHash::new(&secret("another good password")).unwrap();
+    let changed = accounts.set_password(bob.id, hash, later).await.unwrap().unwrap();
+    assert_eq!((changed.password_changed_at, changed.version), (later, 2));
+
+    assert_eq!(accounts.remove(ada.id).await.unwrap().map(|account| account.id), Some(ada.id));
+    assert_eq!(accounts.find_by_login(&login("ada")).await.unwrap(), None);
+    let unknown = [
+        accounts.remove(ada.id).await.unwrap(),
+        accounts.change(ada.id, AccountChange::default()).await.unwrap(),
+    ];
+    assert_eq!(unknown, [None, None]);
+}
+
+#[tokio::test]
+async fn an_api_key_is_shown_once_and_holds_until_it_ends() {
+    let home = tempfile::tempdir().unwrap();
+    let keys = ApiKeys::new(store(home.path()));
+    let new = |service: &str, expires_at| NewApiKey {
+        service: login(service),
+        roles: set(&["standard_user"]),
+        groups: set(&[]),
+        scopes: set(&["docs.*"]),
+        expires_at,
+    };
+    let forever = keys.create(new("Importer", None), NOW).await.unwrap();
+    let brief = keys.create(new("importer", Some(NOW.plus(1_000))), NOW.plus(1)).await.unwrap();
+    let text = forever.text.expose().clone();
+    assert!(ApiKeys::looks_like(&text) && text.len() == 69);
+    assert_eq!(forever.key.service_id, brief.key.service_id, "keys of one service are one principal");
+    assert_eq!(keys.find(&text, NOW).await.unwrap(), Some(forever.key.clone()));
+    assert_eq!(keys.find(brief.text.expose(), NOW.plus(999)).await.unwrap(), Some(brief.key.clone()));
+    assert_eq!(keys.find(brief.text.expose(), NOW.plus(1_000)).await.unwrap(), None, "expired");
+
+    let (head, tail) = text.split_at(26);
+    let other_tail = &brief.text.expose()[26..];
+    let wrong = [
+        ("another key's secret", format!("{head}{other_tail}")),
+        ("an unknown id", format!("cgk_{}{tail}", "A".repeat(22))),
+        ("another case", text.to_uppercase()),
+        ("one character more", format!("{text}A")),
+        ("one less", text[..68].to_owned()),
+        ("stray bits", format!("{}{}", &text[..68], if text.ends_with('B') { 'D' } else { 'B' })),
+        ("no prefix", text[4..].to_owned()),
+        ("nothing", String::new()),
+        ("not ASCII at the seams", format!("cgk_{}é{}", "A".repeat(21), "A".repeat(42))),
+    ];
+    for (name, text) in wrong {
+        assert_eq!(keys.find(&text, NOW).await.unwrap(), None, "{name}");
+    }
+
+    let revoked = keys.revoke(forever.key.id, NOW.plus(5)).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at, Some(NOW.plus(5)));
+    let again = keys.revoke(forever.key.id, NOW.plus(9)).await.unwrap().unwrap();
+    assert_eq!(again.revoked_at, Some(NOW.plus(5)), "the first revocation counts");
+    assert_eq!(keys.find(&text, NOW.plus(6)).await.unwrap(), None);
+    assert_eq!(keys.revoke(Uuid::nil(), NOW).await.unwrap(), None);
+    let ids: Vec<_> = keys.list().await.unwrap().iter().map(|key| key.id).collect();
+    assert_eq!(ids, [forever.key.id, brief.key.id]);
+    drop(keys);
+
+    let rotated = Keyring::from_master(&[2; 32]).with_old(&[1; 32]);
+    let keys = ApiKeys::new(Store::open(home.path(), &rotated, Mark::Production).unwrap());
+    assert!(keys.find(brief.text.expose(), NOW).await.unwrap().is_some(), "a key outlives a rotation");
+    drop(keys);
+    let file = std::fs::read(home.path().join("store/store.redb")).unwrap();
+    for needle in [&text, &text[26..], "importer", "argon2"] {
+        assert!(!file.windows(needle.len()).any(|window| window == needle.as_bytes()), "{needle}");
+    }
+}
