@@ -6,7 +6,7 @@
 
 mod descriptors;
 mod shipped;
-mod watch;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

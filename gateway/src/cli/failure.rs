@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use engine::bundle::BundleFault;
+use storage::OpenError;
 
+use crate::app::RunError;
 use crate::config::fault::Faults;
 
 /// The verb failed.
@@ -50,6 +52,21 @@ impl Failure {
         Self { code: INVALID, text }
     }
 
+    /// The gateway did not start, or did not end as it should.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only some errors have a remedy of their own")]
+    pub(super) fn run(error: &RunError) -> Self {
+        if let RunError::Bundle { faults, .. } = error {
+            return Self::policies(faults);
+        }
+        let remedy = match error {
+            RunError::Store(error) => store_remedy(error),
+            RunError::Listen { .. } => Some("name another address, or stop what listens there"),
+            RunError::UnknownUpstream(_) => Some("configure it, or change the routes that name it"),
+            _ => None,
+        };
+        Self::of(error, remedy.unwrap_or("run `cedargate check-config`"))
+    }
+
     /// Invalid, and everything about it is told already on stdout.
     pub(super) fn told() -> Self {
         Self { code: INVALID, text: String::new() }
@@ -60,6 +77,19 @@ impl Failure {
         // Not `eprintln!`: a closed stderr must not change the exit code.
         std::io::Write::write_all(&mut std::io::stderr().lock(), self.text.as_bytes()).ok();
         ExitCode::from(self.code)
+    }
+}
+
+/// What to do about a store that does not open.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some errors have a remedy of their own")]
+pub(super) fn store_remedy(error: &OpenError) -> Option<&'static str> {
+    match error {
+        OpenError::Held { .. } => Some("stop the gateway that runs on this data directory, or name another"),
+        OpenError::WrongMark { .. } => {
+            Some("name a data directory of its own: a demo's accounts are nobody's secret")
+        }
+        OpenError::WrongKey { .. } => Some("add the key that it was made with: keys.previous_encryption"),
+        _ => None,
     }
 }
 

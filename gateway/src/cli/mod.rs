@@ -4,7 +4,9 @@
 //! fault. Errors go to stderr as `error: …` and `remedy: …`; what machines read goes to stdout.
 
 mod check_config;
+mod demo;
 mod failure;
+mod policy;
 mod run;
 mod source;
 
@@ -37,8 +39,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Args),
     Run(run::Args),
     CheckConfig(check_config::Args),
+    Policy(policy::Args),
 }
 
 /// Runs the process's command line.
@@ -59,8 +63,10 @@ fn with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match verb {
+        Verb::Demo(args) => demo::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
+        Verb::Policy(args) => policy::run(&args),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -1,8 +1,11 @@
 //! `cedargate run`
 
+use storage::Mark;
+
 use super::failure::Failure;
 use super::source::Source;
-use crate::{logging, tls};
+use crate::app::{self, Start};
+use crate::logging;
 
 /// Run the gateway until SIGTERM or Ctrl-C
 ///
@@ -18,13 +21,15 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = args.source.load()?;
-    tls::install_provider(config.tls_min_version)
-        .map_err(|error| Failure::of(&error, "report this: nothing may install one before"))?;
-    let log =
+    // Held until the end, so that the last lines are written.
+    let _log =
         logging::begin(&config.log).map_err(|error| Failure::of(&error, "name another: log.directory"))?;
-    for notice in config.notices() {
-        tracing::warn!("{notice}");
-    }
-    drop(log);
-    Ok(())
+    config.notices().iter().for_each(|notice| tracing::warn!("{notice}"));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let ready = |ready: &app::Ready| {
+        tracing::info!(gateway = %ready.gateway, admin = %ready.admin, "ready");
+        println!("ready {scheme}://{}", ready.gateway);
+    };
+    app::run(Start { config, mark: Mark::Production, notice: None }, ready)
+        .map_err(|error| Failure::run(&error))
 }

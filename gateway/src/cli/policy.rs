@@ -1,0 +1,57 @@
+//! `cedargate policy`: what can be asked of a bundle without running it.
+
+mod check;
+mod explain;
+mod matrix;
+mod test;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use engine::bundle::Bundle;
+
+use super::failure::Failure;
+use crate::bundle_dir;
+
+/// Check, test and explain policies without running the gateway
+///
+/// Everything here only reads the policies directory, and asks the same engine
+/// that decides requests.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Args),
+    Matrix(matrix::Args),
+    Test(test::Args),
+    Explain(explain::Args),
+}
+
+/// Where the policies lie.
+#[derive(Clone, Debug, clap::Args)]
+struct Policies {
+    /// The policies directory
+    #[arg(long = "policies", value_name = "DIR", default_value = "policies")]
+    directory: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    match &args.verb {
+        Verb::Check(args) => check::run(args),
+        Verb::Matrix(args) => matrix::run(args),
+        Verb::Test(args) => test::run(args),
+        Verb::Explain(args) => explain::run(args),
+    }
+}
+
+impl Policies {
+    fn load(&self) -> Result<Bundle, Failure> {
+        bundle_dir::read(&self.directory)
+            .and_then(|sources| Bundle::load(&sources))
+            .map_err(|faults| Failure::policies(&faults))
+    }
+}

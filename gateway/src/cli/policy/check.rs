@@ -1,0 +1,41 @@
+//! `cedargate policy check`
+
+use engine::bundle::BundleFault;
+use serde_json::{Value, json};
+
+use super::{Failure, Policies};
+use crate::bundle_dir;
+
+/// Check schema, policies, entities and routes, and tell every fault
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    policies: Policies,
+    /// Tell it as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if !args.json {
+        let bundle = args.policies.load()?;
+        println!("well: {} routes", bundle.routes().routes().len());
+        println!("bundle {}", bundle.id());
+        return Ok(());
+    }
+    let loaded =
+        bundle_dir::read(&args.policies.directory).and_then(|sources| engine::bundle::Bundle::load(&sources));
+    let (told, done) = match loaded {
+        Ok(bundle) => (json!({ "valid": true, "bundle": bundle.id().to_string(), "faults": [] }), Ok(())),
+        Err(faults) => {
+            let faults: Vec<Value> = faults.iter().map(fault).collect();
+            (json!({ "valid": false, "faults": faults }), Err(Failure::told()))
+        }
+    };
+    println!("{told}");
+    done
+}
+
+fn fault(BundleFault { file, line, message, remedy }: &BundleFault) -> Value {
+    json!({ "file": file, "line": line, "message": message, "remedy": remedy })
+}

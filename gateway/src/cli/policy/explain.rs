@@ -1,0 +1,102 @@
+//! `cedargate policy explain`
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use engine::authz::AuthzRequest;
+use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
+use engine::path::CanonicalPath;
+use engine::verify;
+use http::Method;
+
+use super::{Failure, Policies};
+use crate::clock;
+
+/// Tell why a request is permitted or refused
+///
+/// Example: cedargate policy explain --role viewer GET /api/docs/list
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    policies: Policies,
+    /// A role of whoever asks; again for more. Without any, and without a
+    /// group, nobody in particular asks
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// A group of whoever asks; again for more
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// A program asks, with an API key
+    #[arg(long)]
+    service: bool,
+    /// A scope of the API key; again for more
+    #[arg(long = "scope", value_name = "SCOPE", requires = "service")]
+    scopes: Vec<String>,
+    /// The address that it is asked from
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+    /// It is asked without TLS
+    #[arg(long)]
+    plain: bool,
+    /// GET, POST, …
+    method: Method,
+    /// The path, without a query
+    path: String,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let bundle = args.policies.load()?;
+    let path = CanonicalPath::parse(args.path.as_bytes()).map_err(|malformed| {
+        Failure::failed(format!("the path is refused: {}", malformed.reason), "spell it as a client would")
+    })?;
+    let Some(matched) = bundle.routes().find(&args.method, &path) else {
+        println!("refused, because no route names it (404)");
+        return Ok(());
+    };
+    let route = &matched.route;
+    println!("route {} asks for {} on Module::\"{}\"", route.name, route.action, route.module);
+    let identity = args.identity();
+    let request = AuthzRequest {
+        identity: &identity,
+        action: &route.action,
+        module: &route.module,
+        parameters: &matched.parameters,
+        class: &route.class,
+        method: args.method.as_str(),
+        client: args.client,
+        tls: !args.plain,
+        now: clock::now(),
+    };
+    print!("{}", verify::explain(&bundle, &request));
+    Ok(())
+}
+
+impl Args {
+    fn identity(&self) -> Identity {
+        if self.roles.is_empty() && self.groups.is_empty() && !self.service {
+            return Identity::Anonymous;
+        }
+        let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let (kind, scheme) = match self.service {
+            true => (PrincipalKind::Service, Scheme::ApiKey),
+            false => (PrincipalKind::User, Scheme::Session),
+        };
+        let every = || BTreeSet::from(["*".to_owned()]);
+        let scopes = if self.service && self.scopes.is_empty() { every() } else { set(&self.scopes) };
+        Identity::Known(Arc::new(Principal {
+            kind,
+            id: principal_id(kind, LOCAL_ISSUER, "somebody"),
+            name: "somebody".to_owned(),
+            roles: set(&self.roles),
+            groups: set(&self.groups),
+            suspended: false,
+            scopes,
+            scheme,
+            assurance: 1,
+            authenticated_at: clock::now(),
+            credential_id: None,
+            expires_at: None,
+        }))
+    }
+}
