@@ -30,16 +30,18 @@ impl DropReason {
 /// Why a header of this name is dropped; `None` when it passes.
 #[must_use]
 pub fn drop_reason(name: &str) -> Option<DropReason> {
+    if is_plain(name) {
+        return None;
+    }
     let folded = Folded::of(name);
-    if folded.is_as_sent && PLAIN.contains(&folded.dashed()) {
+    if folded.is_as_sent && is_plain(folded.dashed()) {
         return None;
     }
     folded.family().or_else(|| {
         if !folded.is_as_sent {
             return Some(DropReason::Odd);
         }
-        let is_suspect = SUSPECT_WORDS.iter().any(|word| folded.dashed().contains(word));
-        is_suspect.then_some(DropReason::Suspect)
+        has_suspect_word(folded.dashed()).then_some(DropReason::Suspect)
     })
 }
 
@@ -62,7 +64,33 @@ pub fn survives(name: &str, allowed: &[String]) -> bool {
 
 /// Whether a header of this name asks an upstream to take the request for one of another method.
 pub(super) fn overrides_method(name: &str) -> bool {
-    METHOD_OVERRIDES.contains(&Folded::of(name).squeezed())
+    !is_plain(name) && METHOD_OVERRIDES.contains(&Folded::of(name).squeezed())
+}
+
+/// Whether nothing further is asked of this name. Header maps hold lower-case names, so this ends the search
+/// for nearly every header of a browser.
+fn is_plain(name: &str) -> bool {
+    PLAIN.binary_search(&name).is_ok()
+}
+
+fn has_suspect_word(name: &str) -> bool {
+    // One walk over the name: a search for each word costs more than all else here.
+    let mut rest = name.as_bytes();
+    while !rest.is_empty() {
+        if SUSPECT_WORDS.iter().any(|word| begins(rest, word)) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// `starts_with` that looks at two telling bytes first, because most families begin with `x-`.
+fn begins(text: &[u8], with: &str) -> bool {
+    let with = with.as_bytes();
+    with.first() == text.first()
+        && with.get(2).is_none_or(|third| text.get(2) == Some(third))
+        && text.starts_with(with)
 }
 
 /// A header name as the most generous server would read it.
@@ -122,7 +150,7 @@ impl Folded {
             (CORRELATION, DropReason::Correlation),
         ]
         .into_iter()
-        .find(|(families, _)| families.iter().any(|family| dashed.starts_with(family)))
+        .find(|(families, _)| families.iter().any(|family| begins(dashed.as_bytes(), family)))
         .map(|(_, reason)| reason)
     }
 }

@@ -18,7 +18,7 @@ pub struct Leniencies {
 impl Leniencies {
     /// What either of the two needs or allows.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn or(self, other: Self) -> Self {
         Self {
             encoded_slash: self.encoded_slash || other.encoded_slash,
             semicolon: self.semicolon || other.semicolon,

@@ -86,9 +86,18 @@ impl CanonicalPath {
     }
 
     fn push(&mut self, segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {
+        // Most segments are in canonical spelling already and need no second look, but for dots.
+        if segment.iter().all(|byte| stands(*byte))
+            && !matches!(segment, b"." | b"..")
+            && let Ok(text) = std::str::from_utf8(segment)
+        {
+            self.text.push('/');
+            self.text.push_str(text);
+            return Ok(());
+        }
         read(segment, decoded)?;
         let text = std::str::from_utf8(decoded).map_err(|_| Malformed::PATH_BAD_UTF8)?;
-        self.lenient = self.lenient.and(judge(text)?);
+        self.lenient = self.lenient.or(judge(text)?);
         self.text.push('/');
         for byte in text.bytes() {
             push_escaped(&mut self.text, byte, stands);
@@ -157,7 +166,7 @@ fn judge(text: &str) -> Result<Leniencies, Malformed> {
         ..Leniencies::default()
     };
     if needs.encoded_percent {
-        needs = needs.and(judge_hidden(text)?);
+        needs = needs.or(judge_hidden(text)?);
     }
     Ok(needs)
 }

@@ -36,8 +36,8 @@ const METHOD_FOLDED: [&str; 4] = ["method", "xhttpmethodoverride", "xhttpmethod"
 /// (`user_id[]`, `user_id[0]`, and `user[id`, which PHP reads as `user_id`).
 #[must_use]
 pub fn is_identity_name(name: &str) -> bool {
-    let base = name.split('[').next().unwrap_or_default();
-    [base, name].into_iter().any(|spelling| FOLDED.contains(&fold(spelling).as_str()))
+    let is_known = |spelling: &str| FOLDED.contains(&fold(spelling).as_str());
+    is_known(name) || name.split_once('[').is_some_and(|(base, _)| is_known(base))
 }
 
 /// Whether a decoded name asks for another method. `method` alone is an ordinary word, `_method` is not.

@@ -484,6 +484,7 @@ fn the_lists_are_in_folded_form_and_do_not_contradict_each_other() {
     for (name, _) in EXACT {
         assert!(dashed(name) && !name.contains('-'), "{name}");
     }
+    assert!(PLAIN.is_sorted());
     for name in PLAIN {
         assert_eq!(drop_reason(name), None, "{name}");
     }
