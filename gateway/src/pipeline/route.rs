@@ -32,15 +32,9 @@ pub fn route(snapshot: &Snapshot, facts: &RequestFacts<'_>, trail: &mut Trail) -
 
 /// Refuses spellings that only some routes allow.
 fn spelling(facts: &RequestFacts<'_>, allowed: Leniencies) -> Result<(), Refusal> {
-    let needs = facts.path.lenient();
-    let refused = [
-        (needs.encoded_slash && !allowed.encoded_slash, Malformed::PATH_ENCODED_SLASH),
-        (needs.semicolon && !allowed.semicolon, Malformed::PATH_SEMICOLON),
-        (needs.encoded_percent && !allowed.encoded_percent, Malformed::PATH_DOUBLE_ENCODING),
-        (facts.query.repeated().is_some() && !allowed.repeated_query, Malformed::QUERY_REPEATED),
-    ];
-    match refused.into_iter().find(|(refused, _)| *refused) {
-        Some((_, fault)) => Err(Refusal::Malformed(fault)),
+    let needs = Leniencies { repeated_query: facts.query.repeated().is_some(), ..facts.path.lenient() };
+    match needs.refused_by(allowed) {
+        Some(fault) => Err(Refusal::Malformed(fault)),
         None => Ok(()),
     }
 }
