@@ -1,0 +1,155 @@
+//! Verbs about accounts.
+
+use std::collections::BTreeSet;
+
+use engine::time::UnixMillis;
+use serde_json::{Value, json};
+use storage::Secret;
+use storage::credentials::{Account, AccountChange, AccountError, Login, NewAccount, PasswordHash};
+use uuid::Uuid;
+
+use super::{Worked, done, done_ending, invalid, not_found, store};
+use crate::admin::control::execute::Backend;
+use crate::admin::control::reply::{Code, Problem};
+use crate::admin::control::verb::Hidden;
+use crate::clock::rfc3339;
+
+pub(super) async fn add(
+    backend: &Backend,
+    login: &str,
+    password: &Hidden,
+    roles: BTreeSet<String>,
+    groups: BTreeSet<String>,
+    now: UnixMillis,
+) -> Worked {
+    let login = Login::parse(login).map_err(|error| invalid(error.to_string()))?;
+    known(backend, &roles, Some(&groups))?;
+    let password = hashed(password).await?;
+    let new = NewAccount { login, password, roles, groups };
+    match backend.accounts.create(new, now).await {
+        Ok(account) => Ok(done(told(&account))),
+        Err(AccountError::LoginTaken) => Err(Problem::new(
+            Code::Conflict,
+            "there is an account with this login; choose another, or change that one",
+        )),
+        Err(AccountError::Store(error)) => Err(store(error)),
+    }
+}
+
+pub(super) async fn list(backend: &Backend) -> Worked {
+    let accounts = backend.accounts.list().await.map_err(store)?;
+    Ok(done(Value::Array(accounts.iter().map(told).collect())))
+}
+
+/// The account is read at each request, so the suspension holds at once; its sessions end besides, so that they
+/// do not come back with it.
+pub(super) async fn suspend(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
+    let change = AccountChange { suspended: Some(true), ..AccountChange::default() };
+    let changed = change_of(backend, account, change).await?;
+    let ended = backend.sessions.end_all(changed.id, now).await.map_err(store)?;
+    Ok(done_ending(told(&changed), &ended))
+}
+
+pub(super) async fn resume(backend: &Backend, account: &str) -> Worked {
+    let change = AccountChange { suspended: Some(false), ..AccountChange::default() };
+    Ok(done(told(&change_of(backend, account, change).await?)))
+}
+
+pub(super) async fn unlock(backend: &Backend, account: &str) -> Worked {
+    let found = find(backend, account).await?;
+    let was_held = backend.attempts.forget(&found.login);
+    backend.attempts.flush().await.map_err(store)?;
+    Ok(done(json!({"account": found.id, "was_held": was_held})))
+}
+
+/// Whoever knew the old password may be why there is a new one, so their sessions end.
+pub(super) async fn set_password(
+    backend: &Backend,
+    account: &str,
+    password: &Hidden,
+    now: UnixMillis,
+) -> Worked {
+    let id = find(backend, account).await?.id;
+    let password = hashed(password).await?;
+    let changed = backend.accounts.set_password(id, password, now).await.map_err(store)?;
+    let changed = changed.ok_or_else(|| not_found("account", account))?;
+    let ended = backend.sessions.end_all(id, now).await.map_err(store)?;
+    Ok(done_ending(told(&changed), &ended))
+}
+
+pub(super) async fn set_roles(
+    backend: &Backend,
+    account: &str,
+    roles: BTreeSet<String>,
+    groups: Option<BTreeSet<String>>,
+) -> Worked {
+    known(backend, &roles, groups.as_ref())?;
+    let change = AccountChange { roles: Some(roles), groups, ..AccountChange::default() };
+    Ok(done(told(&change_of(backend, account, change).await?)))
+}
+
+pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
+    let id = find(backend, account).await?.id;
+    let removed = backend.accounts.remove(id).await.map_err(store)?;
+    let removed = removed.ok_or_else(|| not_found("account", account))?;
+    let ended = backend.sessions.end_all(id, now).await.map_err(store)?;
+    Ok(done_ending(told(&removed), &ended))
+}
+
+/// The account of a login or an id.
+pub(super) async fn find(backend: &Backend, account: &str) -> Result<Account, Problem> {
+    let id = match Uuid::parse_str(account) {
+        Ok(id) => id,
+        Err(_) => Login::parse(account).map_err(|error| invalid(error.to_string()))?.account_id(),
+    };
+    backend.accounts.find(id).await.map_err(store)?.ok_or_else(|| not_found("account", account))
+}
+
+/// Refuses roles and groups that the bundle does not know: a misspelt one would silently give nothing.
+pub(super) fn known(
+    backend: &Backend,
+    roles: &BTreeSet<String>,
+    groups: Option<&BTreeSet<String>>,
+) -> Result<(), Problem> {
+    let snapshot = backend.reloader.cell().current();
+    let (known_roles, known_groups) = (snapshot.bundle.roles(), snapshot.bundle.groups());
+    let strange_roles = roles.difference(&known_roles).map(|role| format!("role `{role}`"));
+    let strange_groups = groups
+        .into_iter()
+        .flat_map(|groups| groups.difference(&known_groups))
+        .map(|group| format!("group `{group}`"));
+    let strange: Vec<String> = strange_roles.chain(strange_groups).collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "the bundle does not know {}; see `entities/` for those that it knows",
+        strange.join(", ")
+    )))
+}
+
+async fn change_of(backend: &Backend, account: &str, change: AccountChange) -> Result<Account, Problem> {
+    let id = find(backend, account).await?.id;
+    backend.accounts.change(id, change).await.map_err(store)?.ok_or_else(|| not_found("account", account))
+}
+
+/// Hashes aside: it takes a core for a while.
+async fn hashed(password: &Hidden) -> Result<PasswordHash, Problem> {
+    let password = Secret::new(password.expose().to_owned());
+    match tokio::task::spawn_blocking(move || PasswordHash::new(&password)).await {
+        Ok(hashed) => hashed.map_err(|error| invalid(error.to_string())),
+        Err(_) => Err(Problem::new(Code::Unavailable, "hashing was interrupted; try again")),
+    }
+}
+
+fn told(account: &Account) -> Value {
+    json!({
+        "id": account.id,
+        "login": account.login.as_str(),
+        "roles": account.roles,
+        "groups": account.groups,
+        "suspended": account.suspended,
+        "created": rfc3339(account.created_at),
+        "password_changed": rfc3339(account.password_changed_at),
+    })
+}
