@@ -203,11 +203,10 @@ fn builder() -> redb::Builder {
 }
 
 fn opening(error: DatabaseError, path: &Path) -> OpenError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::Held { path: path.to_owned() }
-        }
-        other => OpenError::Database(other.into()),
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
+        OpenError::Held { path: path.to_owned() }
+    } else {
+        OpenError::Database(error.into())
     }
 }
 

@@ -1,1 +1,386 @@
-//! Tests of the audit log.
+//! The log against a disk that fails, a process that dies and a clock that moves on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use engine::audit::{AnswerFacts, ClientFacts, DecisionFacts, End, EventKind, Outcome};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::*;
+
+/// 2026-11-24T22:00:00Z.
+const NOW: UnixMillis = UnixMillis(1_795_557_600_000);
+const HOUR: u64 = 3_600_000;
+
+fn event(number: u128, at: UnixMillis, refusal: Option<&'static str>) -> AuditEvent {
+    AuditEvent {
+        time: events::text(at),
+        kind: EventKind::Request,
+        request_id: Uuid::from_u128(number),
+        trace_id: "0".repeat(32),
+        client: ClientFacts { address: None, peer: None, user_agent: None },
+        principal: None,
+        request: None,
+        route: None,
+        decision: DecisionFacts {
+            outcome: Outcome::None,
+            deciding: Vec::new(),
+            erring: Vec::new(),
+            bundle: String::new(),
+            refusal,
+            detail: None,
+        },
+        answer: AnswerFacts { status: 404, bytes_in: 0, bytes_out: 0, total_us: 0, end: End::Complete },
+        upstream: None,
+        stages_us: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn open(dir: &Path, now: UnixMillis) -> AuditLog {
+    AuditLog::open(dir, AuditSettings::default(), now).unwrap()
+}
+
+/// A directory for a log, and what removes it.
+fn private() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("audit");
+    crate::files::private_dir(&dir).unwrap();
+    (home, dir)
+}
+
+/// The records of a file; every line has to be one.
+fn records(text: &[u8]) -> Vec<Value> {
+    assert!(text.is_empty() || text.ends_with(b"\n"));
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// The numbers of the requests among some records, in order.
+fn numbers(records: &[Value]) -> Vec<u128> {
+    let requests = records.iter().filter(|record| record["kind"] == "request");
+    requests.map(|record| record["request_id"].as_str().unwrap().parse::<Uuid>().unwrap().as_u128()).collect()
+}
+
+fn details(records: &[Value], kind: &str) -> Vec<String> {
+    let own = records.iter().filter(|record| record["kind"] == kind);
+    own.map(|record| record["decision"]["detail"].as_str().unwrap().to_owned()).collect()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+/// A disk of so many bytes, whose syncs can be made to fail.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<DiskState>>);
+
+#[derive(Default)]
+struct DiskState {
+    room: usize,
+    sync_fails: bool,
+    written: Vec<u8>,
+    synced: usize,
+    rotations: Vec<(String, String)>,
+}
+
+impl Disk {
+    fn of(bytes: usize) -> Self {
+        let disk = Self::default();
+        lock(&disk.0).room = bytes;
+        disk
+    }
+
+    fn log(&self, queue_max: usize) -> AuditLog {
+        let settings = AuditSettings { queue_max, ..AuditSettings::default() };
+        AuditLog::start(Box::new(self.clone()), "2026-11-24".into(), settings).unwrap()
+    }
+
+    fn synced(&self) -> Vec<Value> {
+        let state = lock(&self.0);
+        records(&state.written[..state.synced])
+    }
+}
+
+impl Sink for Disk {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let fits = lines.len().min(state.room - state.written.len().min(state.room));
+        state.written.extend_from_slice(&lines[..fits]);
+        if fits < lines.len() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        if state.sync_fails {
+            // As a kernel does: what was not synced is gone, and the next sync would say that all is well.
+            let synced = state.synced;
+            state.written[synced..].fill(b'?');
+            return Err(io::Error::other("the disk is broken"));
+        }
+        state.synced = state.written.len();
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        let mut state = lock(&self.0);
+        let synced = state.synced;
+        state.written.truncate(synced);
+        Ok(())
+    }
+
+    fn rotate(&mut self, finished: &str, begun: &str) -> io::Result<()> {
+        lock(&self.0).rotations.push((finished.to_owned(), begun.to_owned()));
+        Ok(())
+    }
+}
+
+/// Asks again and again, letting other threads run, until it is so. The test's own time limit ends it.
+async fn until(mut so: impl FnMut() -> bool) {
+    while !so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn is_failing(log: &AuditLog) -> bool {
+    matches!(log.health().state, AuditState::Failing { .. })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_written_in_order_and_closing_loses_none() {
+    let (_home, dir) = private();
+    let log = open(&dir, NOW);
+    for number in 0..2_000 {
+        log.append(event(number, NOW, None)).unwrap();
+    }
+    log.close().await.unwrap();
+    let written = records(&fs::read(dir.join("audit.jsonl")).unwrap());
+    assert_eq!(numbers(&written), (0..2_000).collect::<Vec<_>>());
+    assert_eq!(log.append(event(1, NOW, None)), Err(AppendError::Closed));
+    assert_eq!(log.append_durable(event(1, NOW, None)).await, Err(AppendError::Closed));
+    assert_eq!(log.health().state, AuditState::Closed);
+    assert!(!log.accepts());
+    assert_eq!(log.close().await, Ok(()), "closing again does nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_waits_for_everybody_who_was_told_yes() {
+    for _ in 0..20 {
+        let disk = Disk::of(usize::MAX);
+        let log = disk.log(8192);
+        let writers = (0..4_u128).map(|writer| {
+            let log = log.clone();
+            std::thread::spawn(move || {
+                let taken = (0..200).map(|number| writer * 1000 + number);
+                taken.take_while(|number| log.append(event(*number, NOW, None)).is_ok()).count()
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        log.close().await.unwrap();
+        let taken: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        assert_eq!(numbers(&disk.synced()).len(), taken);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_there_soon_and_a_durable_one_before_the_answer() {
+    let (_home, dir) = private();
+    let live = dir.join("audit.jsonl");
+    let log = open(&dir, NOW);
+    assert_eq!(fs::metadata(&live).unwrap().permissions().mode() & 0o777, 0o600);
+    log.append_durable(event(1, NOW, None)).await.unwrap();
+    assert_eq!(numbers(&records(&fs::read(&live).unwrap())), [1], "already there");
+    log.append(event(2, NOW, None)).unwrap();
+    let soon = tokio::time::timeout(
+        Duration::from_millis(200),
+        until(|| numbers(&records(&fs::read(&live).unwrap())) == [1, 2]),
+    );
+    soon.await.expect("within 200 ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_loud_refuses_what_must_not_go_on_and_loses_nothing_that_waits() {
+    let line = serde_json::to_vec(&event(1, NOW, None)).unwrap().len() + 1;
+    // The third line fits by half.
+    let disk = Disk::of(line * 5 / 2);
+    let log = disk.log(8);
+    assert_eq!(log.health().state, AuditState::Writing);
+    log.append_durable(event(1, NOW, None)).await.unwrap();
+    log.append_durable(event(2, NOW, None)).await.unwrap();
+    assert!(log.accepts());
+    assert_eq!(log.append_durable(event(3, NOW, None)).await, Err(AppendError::Failing));
+    assert!(is_failing(&log), "and it shows why: {:?}", log.health());
+    assert!(!log.accepts());
+    assert_eq!(log.append_durable(event(4, NOW, None)).await, Err(AppendError::Failing), "at once");
+
+    for number in 5..13 {
+        log.append(event(number, NOW, None)).unwrap();
+    }
+    assert_eq!(log.append(event(13, NOW, None)), Err(AppendError::Full));
+    assert_eq!((log.health().lost, log.health().queued), (1, 8));
+
+    lock(&disk.0).room = usize::MAX;
+    until(|| log.health().state == AuditState::Writing && log.health().queued == 0).await;
+    assert!(log.accepts(), "it heals by itself");
+    log.close().await.unwrap();
+    let written = disk.synced();
+    assert_eq!(numbers(&written), [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12], "in order, none twice");
+    assert_eq!(details(&written, "security"), ["1 audit records were lost"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failed_sync_dropped_is_written_anew() {
+    let disk = Disk::of(usize::MAX);
+    let log = disk.log(8192);
+    log.append_durable(event(1, NOW, None)).await.unwrap();
+    lock(&disk.0).sync_fails = true;
+    log.append(event(2, NOW, None)).unwrap();
+    assert_eq!(log.append_durable(event(3, NOW, None)).await, Err(AppendError::Failing));
+    lock(&disk.0).sync_fails = false;
+    until(|| log.health().state == AuditState::Writing).await;
+    log.append_durable(event(4, NOW, None)).await.unwrap();
+    assert_eq!(numbers(&disk.synced()), [1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_on_a_full_disk_gives_up_and_says_what_is_lost() {
+    let log = Disk::of(0).log(8192);
+    for number in 0..3 {
+        log.append(event(number, NOW, None)).unwrap();
+    }
+    assert_eq!(log.close().await, Err(CloseError { lost: 3 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowded_queue_keeps_its_rest_for_what_is_under_way() {
+    let disk = Disk::of(0);
+    let log = disk.log(8);
+    log.append(event(0, NOW, None)).unwrap();
+    until(|| is_failing(&log) && log.health().queued == 0).await;
+    // As if writing worked but lagged: only the crowd counts now.
+    let crowd = |count: u128| (1..=count).for_each(|number| log.append(event(number, NOW, None)).unwrap());
+    crowd(6);
+    assert_eq!(
+        log.append_early(event(99, NOW, Some("unrouted")), NOW),
+        EarlyOutcome::Counted,
+        "no room for it"
+    );
+    assert_eq!(log.health().queued, 6);
+    lock(&disk.0).room = usize::MAX;
+    log.close().await.unwrap();
+    let written = disk.synced();
+    assert_eq!(numbers(&written), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(details(&written, "summary"), ["1 early refusals without a record of their own"]);
+}
+
+/// Threat 20: a flood of what is refused early does not fill the disk, and is not forgotten either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn early_refusals_have_a_share_and_the_rest_is_counted() {
+    let disk = Disk::of(usize::MAX);
+    let log = disk.log(8192);
+    let mut recorded = 0;
+    for number in 0..5_000 {
+        let code = if number % 5 == 0 { "malformed" } else { "unrouted" };
+        let outcome = log.append_early(event(number, NOW, Some(code)), NOW);
+        recorded += usize::from(outcome == EarlyOutcome::Recorded);
+    }
+    assert_eq!(recorded, 1_000, "the burst");
+    for number in 0..500 {
+        let now = NOW.plus(2_000);
+        let outcome = log.append_early(event(number, now, Some("unrouted")), now);
+        recorded += usize::from(outcome == EarlyOutcome::Recorded);
+    }
+    assert_eq!(recorded, 1_200, "and a hundred a second");
+    assert_eq!(log.health().summarised, 4_300);
+    log.close().await.unwrap();
+    let written = disk.synced();
+    assert_eq!(numbers(&written).len(), 1_200);
+    let counted = written.iter().filter(|record| record["kind"] == "summary");
+    let counted = counted.flat_map(|record| record["notes"].as_array().unwrap().clone());
+    let mut total = (0, 0);
+    for note in counted {
+        let (code, count) = note.as_str().unwrap().split_once(": ").unwrap();
+        let count: u64 = count.parse().unwrap();
+        if code == "malformed" { total.0 += count } else { total.1 += count }
+    }
+    assert_eq!(total, (800, 3_500), "every one of them, by refusal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_day_has_its_file_and_old_ones_go() {
+    let (_home, dir) = private();
+    for name in ["audit-2026-10-25.jsonl", "audit-2026-10-26.jsonl", "audit-2020-01-01.1.jsonl", "notes.txt"]
+    {
+        fs::write(dir.join(name), "").unwrap();
+    }
+    let log = open(&dir, NOW);
+    let midnight = NOW.plus(2 * HOUR);
+    log.append(event(1, NOW, None)).unwrap();
+    log.append(event(2, midnight, None)).unwrap();
+    log.append(event(3, UnixMillis(midnight.0 - 1), None)).unwrap();
+    log.append(event(4, midnight.plus(1), None)).unwrap();
+    log.close().await.unwrap();
+    let file = |name| numbers(&records(&fs::read(dir.join(name)).unwrap()));
+    assert_eq!(file("audit-2026-11-24.jsonl"), [1]);
+    assert_eq!(file("audit.jsonl"), [2, 3, 4], "a late one stays in its order");
+    let left = ["audit-2026-10-26.jsonl", "audit-2026-11-24.jsonl", "audit.jsonl", "notes.txt"];
+    assert_eq!(names(&dir), left, "30 days are kept");
+
+    let log = open(&dir, midnight.plus(24 * HOUR));
+    log.append(event(5, midnight.plus(24 * HOUR), None)).unwrap();
+    log.close().await.unwrap();
+    assert_eq!(file("audit-2026-11-25.jsonl"), [2, 3, 4], "rotated when it is opened on a later day");
+    assert_eq!(file("audit.jsonl"), [5]);
+
+    fs::write(dir.join("audit-2026-11-26.jsonl"), "kept\n").unwrap();
+    open(&dir, midnight.plus(48 * HOUR)).close().await.unwrap();
+    assert_eq!(fs::read(dir.join("audit-2026-11-26.jsonl")).unwrap(), b"kept\n", "never overwritten");
+    assert_eq!(file("audit-2026-11-26.1.jsonl"), [5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_a_crash_cut_is_never_glued_to_the_next() {
+    let (_home, dir) = private();
+    let live = dir.join("audit.jsonl");
+    let log = open(&dir, NOW);
+    log.append(event(1, NOW, None)).unwrap();
+    log.append(event(2, NOW, None)).unwrap();
+    log.close().await.unwrap();
+    let whole = fs::read(&live).unwrap();
+    let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+
+    for length in second..=whole.len() {
+        fs::write(&live, &whole[..length]).unwrap();
+        let log = open(&dir, NOW);
+        log.append(event(3, NOW, None)).unwrap();
+        log.close().await.unwrap();
+        let text = fs::read(&live).unwrap();
+        assert!(text.ends_with(b"\n"));
+        let lines: Vec<_> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        let (torn, good): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| serde_json::from_slice::<Value>(line).is_err());
+        let good = records(&[good.join(b"\n".as_slice()), b"\n".to_vec()].concat());
+        // Without its newline, the last line is whole all the same.
+        let (cut, kept) = (length > second && length < whole.len() - 1, length >= whole.len() - 1);
+        assert_eq!(torn.len(), usize::from(cut), "cut at {length}");
+        assert_eq!(numbers(&good), if kept { vec![1, 2, 3] } else { vec![1, 3] }, "cut at {length}");
+        let noted = length > second && length < whole.len();
+        assert_eq!(details(&good, "security").len(), usize::from(noted), "cut at {length}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_others_can_read_is_not_opened() {
+    let (_home, dir) = private();
+    open(&dir, NOW).close().await.unwrap();
+    fs::set_permissions(dir.join("audit.jsonl"), fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = AuditLog::open(&dir, AuditSettings::default(), NOW);
+    assert!(matches!(refused, Err(AuditOpenError::Private(PrivateError::Exposed { .. }))));
+}
