@@ -40,6 +40,10 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(15);
 /// For the whole TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// After the listener is closed, how long connections without a request are kept. A client that was accepted a
+/// moment ago, or holds an idle connection, may be sending: what arrives in this time is still served.
+const LINGER: Duration = Duration::from_millis(500);
+
 tokio::task_local! {
     /// The connection that the current request came over.
     static CONNECTION: Arc<Connection>;
@@ -99,9 +103,11 @@ impl Edge {
         }
         self.serve_backlog(&listener, &mut connections, &stop);
         drop(listener);
+        let linger = LINGER.min(drain);
+        let mut drained = ended_within(linger, &mut connections).await;
         self.proxy.http_cleanup().await;
-        let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} });
-        if drained.await.is_err() {
+        drained = drained || ended_within(drain.saturating_sub(linger), &mut connections).await;
+        if !drained {
             tracing::warn!(connections = connections.len(), "drain time is over; cutting what is left");
             connections.shutdown().await;
         }
@@ -208,6 +214,11 @@ impl Edge {
         }
         None
     }
+}
+
+/// Whether all connections end in this time.
+async fn ended_within(time: Duration, connections: &mut JoinSet<()>) -> bool {
+    tokio::time::timeout(time, async { while connections.join_next().await.is_some() {} }).await.is_ok()
 }
 
 /// Resolves when a request has begun and its head is not whole in time.
