@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin::control::{self, BindError};
 use crate::admin::health::{Health, Part, Status};
 use crate::admin::metrics::Metrics;
 use crate::authn::Authn;
@@ -132,7 +133,7 @@ pub enum RunError {
     },
     /// The control socket cannot be opened.
     #[error("the control socket cannot be opened")]
-    Control(#[source] io::Error),
+    Control(#[from] BindError),
     /// The policies cannot be watched.
     #[error("the policies cannot be watched")]
     Watch(#[from] crate::bundle_dir::watch::WatchError),
@@ -202,11 +203,12 @@ struct House {
     gateway: Gateway,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    audit: Arc<AuditLog>,
+    audit: AuditLog,
     sessions: Arc<Sessions>,
     attempts: Attempts,
     upstreams: Arc<Upstreams>,
     reloader: Arc<Reloader>,
+    control: Arc<control::Backend>,
 }
 
 impl House {
@@ -236,6 +238,15 @@ impl House {
             metrics: metrics.clone(),
             notice,
         }));
+        let control = Arc::new(control::Backend {
+            accounts,
+            keys,
+            attempts: attempts.clone(),
+            sessions: sessions.clone(),
+            reloader: reloader.clone(),
+            audit: audit.clone(),
+            health: Some(health.clone()),
+        });
         let gateway = Gateway::new(Parts {
             config: config.clone(),
             pipeline: Pipeline {
@@ -253,7 +264,7 @@ impl House {
             health: health.clone(),
         });
         health.set(Part::Store, Status::Up("embedded".to_owned()));
-        Ok(Self { gateway, health, metrics, audit, sessions, attempts, upstreams, reloader })
+        Ok(Self { gateway, health, metrics, audit, sessions, attempts, upstreams, reloader, control })
     }
 
     /// The proxy library's half, without its server.
@@ -292,6 +303,10 @@ impl House {
                 end,
             )),
         ];
+        let control = control::Server::bind(&config.data_dir, self.control.clone())?;
+        let mut stopping = stop.clone();
+        let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        tasks.push(tokio::spawn(control.run(stopped)));
         let reloads = background::Reloads {
             reloader: self.reloader.clone(),
             audit: self.audit.clone(),
@@ -349,9 +364,9 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn audit(config: &Config) -> Result<Arc<AuditLog>, RunError> {
+fn audit(config: &Config) -> Result<AuditLog, RunError> {
     let settings = AuditSettings { keep_days: config.audit.retain_days, ..AuditSettings::default() };
-    Ok(Arc::new(AuditLog::open(&config.data_dir.join(AUDIT_DIRECTORY), settings, clock::now())?))
+    Ok(AuditLog::open(&config.data_dir.join(AUDIT_DIRECTORY), settings, clock::now())?)
 }
 
 fn parts(config: &Config) -> Vec<Part> {

@@ -27,7 +27,7 @@ pub struct Reloads {
     /// Reads and swaps.
     pub reloader: Arc<Reloader>,
     /// Where reloads are recorded.
-    pub audit: Arc<AuditLog>,
+    pub audit: AuditLog,
     /// Where the bundle's state is told.
     pub health: Arc<Health>,
     /// Where reloads are counted.
@@ -118,7 +118,7 @@ pub struct Kept {
     /// Whose counters are put into the store.
     pub attempts: Attempts,
     /// Whose state is told.
-    pub audit: Arc<AuditLog>,
+    pub audit: AuditLog,
     /// Where it is told.
     pub health: Arc<Health>,
     /// Where it is counted.

@@ -43,7 +43,7 @@ const NOTES_MAX: usize = 16;
 #[derive(Clone)]
 pub struct Recorder {
     /// The audit log.
-    pub audit: Arc<AuditLog>,
+    pub audit: AuditLog,
     /// The counters that the same events feed.
     pub metrics: Arc<Metrics>,
 }
