@@ -9,14 +9,14 @@ pub const FILE: &str = "demo.json";
 
 /// The accounts of the demo, the telling ones first: one for each role, named like it.
 pub const ACCOUNTS: [(&str, &str); 17] = [
-    ("global_admin", "administers everything; kill switches hold for it too"),
-    ("standard_user", "what most people are"),
-    ("guest_user", "from outside, almost nothing"),
-    ("viewer", "reads a little, writes nothing"),
-    ("power_user", "a standard user with automation and more"),
-    ("security_admin", "security and audit, not people's content"),
-    ("helpdesk_admin", "helps people with their accounts"),
-    ("reports_reader", "reports and usage, read only"),
+    ("global_admin", "everything but what a kill switch closes"),
+    ("standard_user", "what staff may"),
+    ("guest_user", "from outside: a calendar and little else"),
+    ("viewer", "reads documents, changes none"),
+    ("power_user", "staff, with sources, automation and sharing"),
+    ("security_admin", "looks at accounts, roles and monitoring"),
+    ("helpdesk_admin", "accounts, and customers' questions"),
+    ("reports_reader", "looks at figures"),
     ("billing_admin", ""),
     ("compliance_admin", ""),
     ("user_admin", ""),
