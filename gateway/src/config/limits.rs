@@ -15,18 +15,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Rates of the classes that the shipped routes use: BotServer's own gateway documentation names auth 10, llm 20,
-/// chat 30 and files 50 a minute and 5,000 an hour for administrators; the other two are the guide's general ones.
-const CLASSES: [(&str, u32, Duration); 7] = [
-    ("admin", 5_000, HOUR),
-    ("auth", 10, MINUTE),
-    ("chat", 30, MINUTE),
-    ("files", 50, MINUTE),
-    ("llm", 20, MINUTE),
-    ("public", 100, MINUTE),
-    ("standard", 1_000, HOUR),
-];
-
 impl Reader<'_> {
     /// `[session]`: an idle end past the absolute one would never come.
     pub(super) fn session(&mut self, root: &mut Section<'_>) -> SessionEnds {
@@ -65,8 +53,9 @@ impl Reader<'_> {
         let per_address = self.rate(per_address, MINUTE);
         let per_user = self.pick(&mut section, "per_user", Some("BOTSERVER_RATE_LIMIT_PER_USER"));
         let per_user = self.rate(per_user, HOUR);
-        let mut classes: BTreeMap<Arc<str>, Rate> =
-            CLASSES.iter().map(|(name, count, period)| (Arc::from(*name), rate(*count, *period))).collect();
+        // None by default: the address's limit and the lockout hold for sign-ins, and a class that is smaller
+        // than the limits that an operator raised would refuse what they meant to let in.
+        let mut classes: BTreeMap<Arc<str>, Rate> = BTreeMap::new();
         let named = self.section(&mut section, "class");
         for (key, value) in named.entries() {
             let line = self.line(&key.span());

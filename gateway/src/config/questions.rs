@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use engine::bundle::Bundle;
-use engine::route::Target;
+use engine::route::{CLASSES, Target};
 
 use super::Config;
 use super::fault::{Fault, Place};
 
 impl Config {
-    /// Upstreams and limit classes that the bundle's routes name and the configuration does not.
+    /// Upstreams that the bundle's routes name and the configuration does not, and limit classes the other way round.
     #[must_use]
     pub fn misses(&self, bundle: &Bundle) -> Vec<Fault> {
         let mut missing: BTreeMap<String, (String, String)> = BTreeMap::new();
@@ -22,11 +22,12 @@ impl Config {
                 let remedy = format!("add [upstreams.{name}] to the configuration");
                 missing.entry(format!("upstream {name}")).or_insert((message, remedy));
             }
-            if !self.limits.classes.contains_key(&route.class) {
-                let class = &route.class;
-                let message =
-                    format!("route `{}` is of limit class `{class}`, which has no rate", route.name);
-                let remedy = format!("add [limits.class.{class}] with a rate to the configuration");
+        }
+        for class in self.limits.classes.keys() {
+            // A misspelt class would be a limit that limits nothing.
+            if !bundle.routes().routes().iter().any(|route| route.class == *class) {
+                let message = format!("limit class `{class}` has a rate, and no route is of it");
+                let remedy = format!("correct its name: the classes are {}", CLASSES.join(", "));
                 missing.entry(format!("class {class}")).or_insert((message, remedy));
             }
         }
