@@ -141,6 +141,22 @@ impl Keyring {
 }
 
 impl Purpose {
+    /// Every purpose.
+    #[cfg(test)]
+    const ALL: [Self; 11] = [
+        Self::KeyCheck,
+        Self::SessionDigest,
+        Self::SessionRecord,
+        Self::SessionTouch,
+        Self::AccountRecord,
+        Self::ApiKeyDigest,
+        Self::ApiKeyRecord,
+        Self::AttemptDigest,
+        Self::DeviceCookie,
+        Self::FormToken,
+        Self::UpstreamIdentity,
+    ];
+
     /// The name that goes into derivations and associated data. Changing one orphans what was made with it.
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -271,5 +287,31 @@ mod tests {
         assert!(rotated.digests(Purpose::SessionDigest, b"secret").any(|digest| digest == made));
         assert_eq!(rotated.active_id(), second.active_id());
         assert_eq!(rotated.with_old(&[2; 32]).ids().count(), 2, "a master is held once");
+    }
+
+    /// Whoever changes these values orphans every store, cookie and key that is out there. They were computed
+    /// with another implementation of HKDF and HMAC.
+    #[test]
+    fn derivations_never_change() {
+        let ring = Keyring::from_master(&[1; 32]);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(ring.active_id().to_string(), "de7ddc2a51b0056e");
+        let digest = ring.digest(Purpose::SessionDigest, b"secret");
+        assert_eq!(
+            hex(digest.as_bytes()),
+            "de7ddc2a51b0056e024172b1327bf3c195303d12a032081b885f7bd6ec011d026381f5e7ef3f9290"
+        );
+        assert_eq!(
+            hex(ring.derive(Purpose::UpstreamIdentity).expose()),
+            "6e45a92193da99404353ec7fd1c2c83b807c899c22dde553642a795d02b9f6b1"
+        );
+    }
+
+    #[test]
+    fn no_two_purposes_share_a_key() {
+        let ring = Keyring::from_master(&[1; 32]);
+        let keys: std::collections::BTreeSet<_> =
+            Purpose::ALL.iter().map(|purpose| *ring.derive(*purpose).expose()).collect();
+        assert_eq!(keys.len(), Purpose::ALL.len());
     }
 }

@@ -163,4 +163,18 @@ mod tests {
         assert_ne!(made[0][9..41], made[1][9..41], "salts");
         assert_ne!(made[0][41..], made[1][41..], "ciphertexts");
     }
+
+    /// A record that an earlier build sealed. It has to open for ever.
+    #[test]
+    fn what_was_sealed_before_still_opens() {
+        let ring = Keyring::from_master(&[7; 32]);
+        let opened = unseal(&ring, PURPOSE, b"place", &SEALED_BEFORE).unwrap();
+        assert_eq!(&*opened, b"text");
+    }
+
+    const SEALED_BEFORE: [u8; 61] = [
+        1, 248, 253, 185, 6, 164, 247, 117, 128, 38, 23, 166, 20, 254, 139, 240, 165, 232, 56, 228, 17, 34,
+        204, 110, 229, 148, 203, 146, 249, 67, 3, 30, 102, 230, 132, 213, 188, 37, 228, 197, 71, 91, 213,
+        186, 163, 52, 255, 184, 203, 56, 176, 236, 156, 158, 93, 104, 69, 166, 114, 239, 35,
+    ];
 }

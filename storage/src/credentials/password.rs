@@ -157,6 +157,28 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_login_costs_the_same_work() {
+        let (password, verifier) = (secret("correct horse"), PasswordVerifier::new().unwrap());
+        let stored = PasswordHash::new(&password).unwrap();
+        let cost = |stored: Option<&PasswordHash>| {
+            let tries = (0..5).map(|_| {
+                let began = monotonic();
+                assert_eq!(verifier.verify(stored, &password), stored.is_some());
+                monotonic() - began
+            });
+            tries.min().unwrap()
+        };
+        let (known, unknown) = (cost(Some(&stored)), cost(None));
+        // Without the work it would be a thousandth; a busy machine doubles it at most.
+        assert!(unknown > known / 3 && known > unknown / 3, "{known:?} and {unknown:?}");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test measures how long hashing takes")]
+    fn monotonic() -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    #[test]
     fn passwords_have_bounds() {
         let cases = [
             (PASSWORD_BYTES_MIN - 1, Err(PasswordError::TooShort)),
