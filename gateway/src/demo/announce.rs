@@ -16,6 +16,8 @@ pub struct Announcement<'a> {
     pub directory: &'a Path,
     /// What it stands before.
     pub upstream: &'a str,
+    /// How a second terminal calls this program.
+    pub program: &'a str,
     /// Whether it can be reached from elsewhere, or reaches elsewhere.
     pub exposed: bool,
     /// Whether a person reads this. A redirected output ends up in files that others may read, so
@@ -69,7 +71,7 @@ impl Announcement<'_> {
 
     fn things_to_try(&self, text: &mut String) {
         let Credentials { gateway, audit_log, .. } = self.credentials;
-        let directory = self.directory.display();
+        let (directory, program) = (self.directory.display(), self.program);
         write!(
             text,
             "Try, in a second terminal:\n\
@@ -86,8 +88,8 @@ impl Announcement<'_> {
              \x20 @id(\"tickets.viewer\") @reason(\"Viewers read tickets in this demo.\") @owner(\"you\")\n\
              \x20 permit (principal in Role::\"viewer\", action == Action::\"tickets.read\", resource);\n\n\
              End that session from here, and be signed out there:\n\
-             \x20 cedargate session list --config {directory}/cedargate.toml\n\
-             \x20 cedargate session end --config {directory}/cedargate.toml ID\n\n\
+             \x20 {program} session list --data-dir {directory}\n\
+             \x20 {program} session end --data-dir {directory} ID\n\n\
              Ctrl-C ends the demo. What it made stays in {directory} for the next start.\n\n"
         )
         .ok();
@@ -117,7 +119,8 @@ mod tests {
             services: vec![Service { name: SERVICE.into(), api_key: "key-of-the-service".into() }],
         };
         let directory = Path::new("/d");
-        Announcement { credentials: &credentials, directory, upstream: "u", exposed, to_person }.text()
+        Announcement { credentials: &credentials, directory, upstream: "u", program: "p", exposed, to_person }
+            .text()
     }
 
     #[test]

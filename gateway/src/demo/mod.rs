@@ -184,6 +184,7 @@ fn serve(
             credentials: &credentials,
             directory: directory.path(),
             upstream: &format!("{kind}{}", addresses.join(", ")),
+            program: &program(),
             exposed,
             to_person: io::stdout().is_terminal(),
         };
@@ -232,6 +233,11 @@ fn url_of(scheme: &str, address: SocketAddr) -> String {
         _ => Ipv4Addr::LOCALHOST.to_string(),
     };
     settings::url(scheme, &host, address.port())
+}
+
+/// This binary, by a path that works from another terminal: `cargo run` puts it on nobody's PATH.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "cedargate".into(), |path| path.display().to_string())
 }
 
 /// A closed standard output is no reason to end.
