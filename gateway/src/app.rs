@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::control::{self, BindError};
+use crate::admin::control::{self, Backend, BindError, Operator, Reply, Verb};
 use crate::admin::health::{Health, Part, Status};
 use crate::admin::metrics::Metrics;
 use crate::authn::Authn;
@@ -155,6 +155,28 @@ pub fn run(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError> {
     let outcome = runtime.block_on(serve(start, ready));
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
+}
+
+/// Does one verb of the control API directly on the store, decided and recorded as over the socket. Opening the store
+/// holds its lock, and that alone says that no gateway runs (threat 18).
+///
+/// # Errors
+/// The store is held, or a part cannot be opened.
+pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> Result<Reply, RunError> {
+    let store = Store::open(&config.data_dir, &keyring(config), Mark::Production)?;
+    let cell = Arc::new(SnapshotCell::new(bundle(config)?));
+    let backend = Backend {
+        reloader: Arc::new(Reloader::new(cell, config.policies_dir.clone())),
+        sessions: Arc::new(Sessions::embedded(store.clone(), session_rules(config))),
+        accounts: Accounts::new(store.clone()),
+        keys: ApiKeys::new(store.clone()),
+        attempts: Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?,
+        audit: audit(config)?,
+        health: None,
+    };
+    let reply = control::execute(verb, &backend, operator, clock::now()).await;
+    backend.audit.close().await?;
+    Ok(reply)
 }
 
 async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError> {

@@ -3,11 +3,17 @@
 //! Exit codes: 0 done, 1 failed, 2 the arguments are not understood, 3 the configuration or the policies are at
 //! fault. Errors go to stderr as `error: …` and `remedy: …`; what machines read goes to stdout.
 
+mod account;
+mod bundle;
 mod check_config;
 mod demo;
 mod failure;
+mod key;
+mod operate;
+mod password;
 mod policy;
 mod run;
+mod session;
 mod source;
 
 use std::ffi::OsString;
@@ -42,6 +48,10 @@ enum Verb {
     Demo(demo::Args),
     Run(run::Args),
     CheckConfig(check_config::Args),
+    Account(account::Args),
+    Key(key::Args),
+    Session(session::Args),
+    Bundle(bundle::Args),
     Policy(policy::Args),
 }
 
@@ -66,6 +76,10 @@ fn with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
+        Verb::Account(args) => account::run(args),
+        Verb::Key(args) => key::run(args),
+        Verb::Session(args) => session::run(args),
+        Verb::Bundle(args) => bundle::run(args),
         Verb::Policy(args) => policy::run(&args),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

@@ -39,6 +39,7 @@ use reader::Reader;
 use settings::{
     Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion, Upstream,
 };
+pub(crate) use value::duration;
 
 /// Everything that can be configured, checked.
 #[derive(Clone, Debug)]
@@ -95,11 +96,7 @@ impl Config {
         let Some(file) = file else { return Self::read(Path::new("configuration"), "", environment) };
         match read_bounded(file) {
             Ok(text) => Self::read(file, &text, environment),
-            Err(message) => Err(Faults(vec![Fault {
-                place: Place::File { path: file.to_owned(), line: None },
-                message,
-                remedy: "name the configuration with --config, and let the gateway's user read it".into(),
-            }])),
+            Err(message) => Err(unreadable(file, message)),
         }
     }
 
@@ -132,6 +129,26 @@ impl Config {
         Err(Faults(faults))
     }
 
+    /// The data directory that a file names, without asking for anything else: whoever only speaks to a running
+    /// gateway need not hold its keys.
+    ///
+    /// # Errors
+    /// The file cannot be read, or names the directory wrongly.
+    pub fn data_dir_of(file: Option<&Path>) -> Result<PathBuf, Faults> {
+        let environment = Environment::default();
+        let Some(file) = file else { return Ok(PathBuf::from(DATA_DIR)) };
+        let text = read_bounded(file).map_err(|message| unreadable(file, message))?;
+        let mut reader = Reader::new(file, &text, &environment);
+        let (document, _) = DeTable::parse_recoverable(&text);
+        let mut root = reader.root(document.get_ref());
+        let written = reader.pick(&mut root, "data_dir", None);
+        let path = reader.path(written);
+        if reader.faults.is_empty() {
+            return Ok(path.unwrap_or_else(|| reader.beside_file(DATA_DIR)));
+        }
+        Err(Faults(reader.faults))
+    }
+
     /// What whoever starts the gateway should know: settings that do less than their name says, and overrides.
     #[must_use]
     pub fn notices(&self) -> &[String] {
@@ -148,7 +165,7 @@ impl Reader<'_> {
         let deployment = self.choice(deployment, &words).unwrap_or(Deployment::Production);
         let (listen, admin_listen) = self.listeners(&mut root);
         let data_dir = self.pick(&mut root, "data_dir", None);
-        let data_dir = self.path(data_dir).unwrap_or_else(|| self.beside_file("data"));
+        let data_dir = self.path(data_dir).unwrap_or_else(|| self.beside_file(DATA_DIR));
         let policies_dir = self.pick(&mut root, "policies_dir", None);
         let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file("policies"));
         let policies_watch = self.pick(&mut root, "policies_watch", None);
@@ -192,6 +209,14 @@ impl Reader<'_> {
             notices: Vec::new(),
         })
     }
+}
+
+/// Where data lies unless the configuration says otherwise.
+const DATA_DIR: &str = "data";
+
+fn unreadable(file: &Path, message: String) -> Faults {
+    let remedy = "name the configuration with --config, and let the gateway's user read it".into();
+    Faults(vec![Fault { place: Place::File { path: file.to_owned(), line: None }, message, remedy }])
 }
 
 /// The text of a configuration file of at most 1 MiB: a bound, because the name may be anything's.

@@ -230,7 +230,7 @@ fn digits(text: &str) -> Option<u64> {
 }
 
 /// Digits and one unit: `500ms`, `90s`, `15m`, `24h`, `30d`.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (count, unit) = text.split_at_checked(unit_at)?;
     let unit_ms: u64 = match unit {
