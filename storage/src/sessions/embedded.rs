@@ -58,7 +58,11 @@ impl Embedded {
         let keyring = self.store.keyring();
         self.store.read(|transaction| {
             let (records, touches) = (transaction.open_table(RECORDS)?, transaction.open_table(TOUCHES)?);
+            let tombstones = transaction.open_table(TOMBSTONES)?;
             for place in keyring.digests(Purpose::SessionDigest, secret.bytes()) {
+                if tombstones.get(place.as_bytes().as_slice())?.is_some() {
+                    return Ok(None);
+                }
                 if let Some(session) = load(&records, &touches, keyring, &self.rules, &place)? {
                     return Ok(session.is_live(now).then_some(session));
                 }
@@ -231,6 +235,7 @@ impl<'t> Tables<'t> {
 pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(RECORDS)?;
     transaction.open_table(TOUCHES)?;
+    transaction.open_table(TOMBSTONES)?;
     Ok(())
 }
 

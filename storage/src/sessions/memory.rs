@@ -46,7 +46,7 @@ impl Memory {
     pub(super) fn find(&self, secret: &SessionSecret, now: UnixMillis) -> Option<SessionView> {
         let state = self.state();
         let mut places = self.keyring.digests(Purpose::SessionDigest, secret.bytes());
-        let session = places.find_map(|place| state.sessions.get(&place))?;
+        let session = places.find_map(|place| state.find(&place))?;
         session.is_live(now).then(|| session.clone())
     }
 
@@ -99,6 +99,10 @@ impl Memory {
 impl State {
     fn of(&self, account: Option<Uuid>) -> impl Iterator<Item = &SessionView> {
         self.sessions.values().filter(move |session| account.is_none_or(|account| session.account == account))
+    }
+
+    fn find(&self, place: &Digest) -> Option<&SessionView> {
+        self.sessions.get(place).filter(|_| !self.tombstones.contains_key(place))
     }
 
     fn end(&mut self, id: Uuid) -> Option<SessionView> {

@@ -6,7 +6,8 @@
 //!
 //! The contract that every adapter keeps (`contract.rs`):
 //! - `create` is on disk before it returns; so are `end` and `end_all`, and what they ended is found by
-//!   nobody from then on. A tombstone stays until the session's absolute end.
+//!   nobody from then on. A tombstone stays until the session's absolute end, and wins over a record that
+//!   somebody writes back.
 //! - `find` answers live sessions only: before the absolute end, and used within the idle time.
 //! - `touch` writes at most once in a while ([`SessionRules::touch_every_ms`]), only if nobody touched since
 //!   the session was read, and never creates: a touch that races an end loses (threat 14). A touch may be

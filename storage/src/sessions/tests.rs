@@ -103,19 +103,45 @@ async fn an_edited_store_signs_nobody_in() {
     }
 }
 
+/// Threat 14: an ended session does not come back, even from a copy of its rows.
+#[tokio::test]
+async fn a_session_that_is_written_back_stays_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("store/store.redb");
+    let created = open(home.path(), &ring(1)).create(new(1), NOW).await.unwrap();
+    let copy = rows(&path);
+    let sessions = open(home.path(), &ring(1));
+    sessions.end(created.session.id, NOW).await.unwrap().unwrap();
+    drop(sessions);
+    write(&path, copy);
+    let sessions = open(home.path(), &ring(1));
+    assert!(sessions.find(&created.secret, NOW).await.unwrap().is_none());
+    sessions.sweep(NOW.plus(RULES.absolute_ms - 1)).await.unwrap();
+    assert!(sessions.find(&created.secret, NOW).await.unwrap().is_none(), "until its absolute end");
+}
+
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn tamper(path: &Path, edit: fn(&mut Rows, &mut Rows)) {
+    let [mut records, mut touches] = rows(path);
+    edit(&mut records, &mut touches);
+    write(path, [records, touches]);
+}
+
+fn rows(path: &Path) -> [Rows; 2] {
     let database = Database::open(path).unwrap();
     let read = database.begin_read().unwrap();
-    let [mut records, mut touches] = [RECORDS, TOUCHES].map(|table| {
+    [RECORDS, TOUCHES].map(|table| {
         let table = read.open_table(table).unwrap();
         let rows = table.iter().unwrap().map(|row| row.unwrap());
-        rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect::<Rows>()
-    });
-    edit(&mut records, &mut touches);
+        rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect()
+    })
+}
+
+fn write(path: &Path, rows: [Rows; 2]) {
+    let database = Database::open(path).unwrap();
     let write = database.begin_write().unwrap();
-    for (table, rows) in [(RECORDS, records), (TOUCHES, touches)] {
+    for (table, rows) in [RECORDS, TOUCHES].into_iter().zip(rows) {
         let mut table = write.open_table(table).unwrap();
         for (key, value) in rows {
             table.insert(key.as_slice(), value.as_slice()).unwrap();
