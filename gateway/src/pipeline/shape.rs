@@ -49,6 +49,9 @@ pub fn shape(
             edits.remove(name.clone());
         }
     }
+    for name in headers::nominated(headers) {
+        edits.remove(name);
+    }
     for name in HOP {
         edits.remove(name);
     }

@@ -201,7 +201,10 @@ fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Autho
         #[cfg(target_os = "linux")]
         user_timeout: Duration::ZERO,
     });
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    // What `Connection` nominates is taken off in `shape`, which ignores nominations of what we say ourselves;
+    // the library would refuse the whole request for some of them.
+    options.http_upstream_request_policy =
+        HttpUpstreamRequestPolicy { strip_connection_nominated: false, ..HttpUpstreamRequestPolicy::deny_upgrades() };
     // The pool tells connections apart by address and name but not by authorities: two upstreams at one
     // address that trust different ones must not share a connection.
     let mut hasher = DefaultHasher::new();
