@@ -96,3 +96,46 @@ pub fn principal_id(kind: PrincipalKind, issuer: &str, subject: &str) -> Uuid {
     }
     Uuid::new_v5(&PRINCIPALS, &name)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KINDS: [PrincipalKind; 3] = [PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Operator];
+
+    /// The ids are in stores and records of running gateways: a change here would make everybody a stranger.
+    #[test]
+    fn ids_never_change() {
+        let check = |kind, issuer: &str, subject: &str, id: &str| {
+            assert_eq!(principal_id(kind, issuer, subject).to_string(), id, "{kind:?} {issuer} {subject}");
+        };
+        check(PrincipalKind::User, LOCAL_ISSUER, "alice", "e8ee1fb3-0013-58ee-96a3-0ce979db7046");
+        check(PrincipalKind::Service, LOCAL_ISSUER, "alice", "3f58c240-fcb0-5d95-85d0-5696f615f812");
+        check(PrincipalKind::Operator, LOCAL_ISSUER, "1000", "3828fd2b-8f4e-58d7-a7b8-d10c9320cbc7");
+        check(PrincipalKind::User, "https://id.example.org", "alice", "45bcc946-c0e0-5438-b763-ce870f35db92");
+        check(PrincipalKind::User, "", "", "9be2bf17-8a00-506c-845c-05bc4fb5d147");
+    }
+
+    fn parts() -> impl Strategy<Value = (usize, String, String)> {
+        // A small alphabet, so that splits of one text are common.
+        (0_usize..3, "[a:]{0,4}", "[a:]{0,4}")
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_principals_share_an_id(one in parts(), other in parts()) {
+            let id = |(kind, issuer, subject): &(usize, String, String)| principal_id(KINDS[*kind], issuer, subject);
+            prop_assert_eq!(one == other, id(&one) == id(&other));
+            prop_assert!(!id(&one).is_nil());
+        }
+
+        #[test]
+        fn a_subject_moved_into_the_issuer_is_somebody_else(text in "[a-z:./]{1,12}", at in 0_usize..12, to in 0_usize..12) {
+            let (at, to) = (at.min(text.len()), to.min(text.len()));
+            let split = |at: usize| principal_id(PrincipalKind::User, &text[..at], &text[at..]);
+            prop_assert_eq!(at == to, split(at) == split(to));
+        }
+    }
+}

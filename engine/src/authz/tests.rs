@@ -1,1 +1,209 @@
+//! What `decide` answers, and that nothing that fails permits.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{AuthzRequest, Decision};
+use crate::bundle::Bundle;
+use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_principal};
+use crate::bundle::tests::fixture::{load, sources, with};
+use crate::identity::{Identity, Principal, PrincipalKind};
+use crate::time::UnixMillis;
+
+/// A principal of this kind with `role:` and `group:` memberships.
+fn principal(kind: PrincipalKind, held: &[&str]) -> Principal {
+    let of =
+        |prefix: &str| held.iter().filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect();
+    example_principal(kind, of("role:"), of("group:"))
+}
+
+fn known(principal: Principal) -> Identity {
+    Identity::Known(Arc::new(principal))
+}
+
+fn user(held: &[&str]) -> Identity {
+    known(principal(PrincipalKind::User, held))
+}
+
+fn request<'a>(identity: &'a Identity, action: &'a str, module: &'a str) -> AuthzRequest<'a> {
+    AuthzRequest {
+        identity,
+        action,
+        module,
+        parameters: &[],
+        class: "standard",
+        method: "GET",
+        client: EXAMPLE_CLIENT,
+        tls: true,
+        now: EXAMPLE_TIME,
+    }
+}
+
+/// The decision in one line: `permit a, b`, `deny a`, `deny`, `undecidable a`.
+fn spell(decision: &Decision) -> String {
+    let (word, ids): (&str, Vec<String>) = match decision {
+        Decision::Permit(permit) => {
+            ("permit", permit.deciding().iter().map(|one| one.id.to_string()).collect())
+        }
+        Decision::Deny(denial) => ("deny", denial.forbidding.iter().map(|one| one.id.to_string()).collect()),
+        Decision::Undecidable { erring } => ("undecidable", erring.clone()),
+    };
+    format!("{word} {}", ids.join(", ")).trim_end().to_owned()
+}
+
+#[track_caller]
+fn check(bundle: &Bundle, identity: &Identity, action: &str, module: &str, expected: &str) {
+    assert_eq!(spell(&bundle.decide(&request(identity, action, module))), expected);
+}
+
+#[test]
+fn roles_groups_and_their_roles_decide() {
+    let bundle = load(&sources());
+    check(&bundle, &user(&["role:reader"]), "docs.read", "docs", "permit docs.readers");
+    check(
+        &bundle,
+        &user(&["role:reader", "role:editor"]),
+        "docs.read",
+        "docs",
+        "permit docs.editors, docs.readers",
+    );
+    check(&bundle, &user(&["group:press"]), "docs.write", "docs", "permit docs.editors");
+    check(&bundle, &user(&["group:press"]), "docs.import", "docs", "deny switch.import");
+    check(&bundle, &user(&["role:reader"]), "docs.write", "docs", "deny");
+    check(&bundle, &user(&["role:reader"]), "docs.read", "site", "deny");
+    check(&bundle, &user(&["role:reader"]), "docs.read", "unknown", "deny");
+    check(&bundle, &Identity::Anonymous, "site.read", "site", "permit site.everyone");
+    // The schema gives nobody in particular no such action: a plain denial, so that they are asked to sign in.
+    check(&bundle, &Identity::Anonymous, "docs.read", "docs", "deny");
+    check(&bundle, &user(&[]), "docs.raed", "docs", "undecidable cedargate.request");
+    let service = known(principal(PrincipalKind::Service, &["role:reader", "group:press"]));
+    check(&bundle, &service, "docs.read", "docs", "permit docs.readers");
+    check(&bundle, &service, "docs.write", "docs", "deny");
+    let mut suspended = principal(PrincipalKind::User, &["role:reader"]);
+    suspended.suspended = true;
+    check(&bundle, &known(suspended), "docs.read", "docs", "deny account.suspended");
+}
+
+#[test]
+fn reasons_are_the_authors_words() {
+    let bundle = load(&sources());
+    let Decision::Permit(permit) = bundle.decide(&request(&user(&["role:reader"]), "docs.read", "docs"))
+    else {
+        panic!("readers read");
+    };
+    assert_eq!(&*permit.deciding()[0].reason, "Readers read documents");
+    assert_eq!(permit.bundle(), bundle.id());
+    assert!(matches!(permit.identity(), Identity::Known(known) if known.roles.contains("reader")));
+}
+
+#[test]
+fn unknown_memberships_are_ignored_and_told() {
+    let bundle = load(&sources());
+    let held = ["role:reader", "role:raeder", "group:press", "group:prses"];
+    let person = principal(PrincipalKind::User, &held);
+    assert_eq!(bundle.unknown_memberships(&person), ["group:prses", "role:raeder"]);
+    let roles: Vec<String> = bundle.effective_roles(&person).into_iter().collect();
+    assert_eq!(roles, ["editor", "reader"]);
+    let service = principal(PrincipalKind::Service, &held);
+    assert_eq!(bundle.unknown_memberships(&service), ["group:press", "group:prses", "role:raeder"]);
+    check(&bundle, &user(&["role:raeder", "group:prses"]), "docs.read", "docs", "deny");
+}
+
+#[test]
+fn a_key_does_no_more_than_its_scopes() {
+    let bundle = load(&sources());
+    let check = |scopes: &[&str], expected: &str| {
+        let mut key = principal(PrincipalKind::Service, &["role:reader"]);
+        key.scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        assert_eq!(spell(&bundle.decide(&request(&known(key), "docs.read", "docs"))), expected, "{scopes:?}");
+    };
+    let (permitted, refused) = ("permit docs.readers", "deny cedargate.scope");
+    check(&["*"], permitted);
+    check(&["docs.*"], permitted);
+    check(&["docs.read"], permitted);
+    check(&["site.read", "docs.read"], permitted);
+    check(&[], refused);
+    check(&["docs.write"], refused);
+    check(&["docs"], refused);
+    check(&["do*"], refused);
+    check(&["docs.rea"], refused);
+    check(&["docs.read.*"], refused);
+    check(&[""], refused);
+    check(&[".*"], refused);
+    // A scope grants nothing by itself.
+    let mut key = principal(PrincipalKind::Service, &[]);
+    key.scopes = BTreeSet::from(["*".to_owned()]);
+    assert_eq!(spell(&bundle.decide(&request(&known(key), "docs.read", "docs"))), "deny");
+}
+
+/// Cedar skips a policy that fails, so that an erring `forbid` would let everything pass.
+#[test]
+fn a_policy_that_fails_permits_nothing() {
+    let overflow = "{ context.assurance + 9223372036854775807 > 0 }";
+    let failing = with("guardrails/account.cedar", "{ principal.suspended }", overflow);
+    let faults = Bundle::load(&failing).expect_err("its example fails at load");
+    assert!(faults.iter().any(|fault| fault.message.contains("account.suspended failed")), "{faults:?}");
+    // One that only fails for some: the load cannot see it, the decision must.
+    let at = "{ context has time && context.assurance * 4611686018427387904 > 0 }";
+    let mut person = principal(PrincipalKind::User, &["role:reader"]);
+    let bundle =
+        load(&with("guardrails/account.cedar", "{ principal.suspended }", &at.replace("> 0", "< 0")));
+    check(&bundle, &known(person.clone()), "docs.read", "docs", "permit docs.readers");
+    person.assurance = 2;
+    check(&bundle, &known(person.clone()), "docs.read", "docs", "undecidable account.suspended");
+    // A grant that fails beside one that permits is no better.
+    let grant = "resource == Module::\"docs\"\n)";
+    let bundle =
+        load(&with("grants/docs.cedar", grant, &format!("{grant} when {}", at.replace("< 0", "> 0"))));
+    person.roles.insert("editor".to_owned());
+    check(&bundle, &known(person), "docs.read", "docs", "undecidable docs.editors");
+}
+
+#[test]
+fn the_context_is_typed() {
+    let guard = |condition: &str| {
+        let text = format!("{{ {condition} }}");
+        load(&with("guardrails/account.cedar", "{ principal.suspended }", &text))
+    };
+    let check = |condition: &str, forbidden: bool| {
+        let bundle = guard(condition);
+        let person = user(&["role:reader"]);
+        let parameters = [(Arc::from("page"), "7".to_owned()), (Arc::from("id"), "x".to_owned())];
+        let asked = AuthzRequest { parameters: &parameters, ..request(&person, "docs.read", "docs") };
+        let expected = if forbidden { "deny account.suspended" } else { "permit docs.readers" };
+        assert_eq!(spell(&bundle.decide(&asked)), expected, "{condition}");
+    };
+    check("context.client.isInRange(ip(\"192.0.2.0/24\"))", true);
+    check("context.client.isInRange(ip(\"10.0.0.0/8\"))", false);
+    check("context.time > datetime(\"2026-01-07T11:59:59Z\")", true);
+    check("context.time >= datetime(\"2026-01-07T12:00:00.001Z\")", false);
+    check("context.time.toTime() < duration(\"13h\")", true);
+    check("context.assurance < 2", true);
+    check("!context.tls", false);
+    check("context.class == \"standard\"", true);
+    check("context.method == \"GET\"", true);
+    check("context.parameters has page && context.parameters.page == 7", true);
+    check("context.parameters has id && context.parameters.id == \"x\"", true);
+    check("context.scopes.contains(\"*\")", false);
+}
+
+#[test]
+fn a_request_that_does_not_fit_is_undecidable() {
+    let bundle = load(&sources());
+    let person = user(&["role:reader"]);
+    let check = |parameters: &[(&str, &str)], client: &str, now: u64, expected: &str| {
+        let parameters: Vec<(Arc<str>, String)> =
+            parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).to_owned())).collect();
+        let client: IpAddr = client.parse().expect("it is an address");
+        let now = UnixMillis(now);
+        let asked =
+            AuthzRequest { parameters: &parameters, client, now, ..request(&person, "docs.read", "docs") };
+        assert_eq!(spell(&bundle.decide(&asked)), expected, "{parameters:?}");
+    };
+    check(&[("page", "7")], "::1", 0, "permit docs.readers");
+    check(&[("page", "7")], "::ffff:192.0.2.1", u64::MAX, "permit docs.readers");
+    check(&[("page", "seven")], "::1", 0, "undecidable cedargate.request");
+    check(&[("unknown", "7")], "::1", 0, "undecidable cedargate.request");
+    check(&[("id", "a"), ("id", "b")], "::1", 0, "undecidable cedargate.request");
+}

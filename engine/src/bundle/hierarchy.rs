@@ -123,14 +123,14 @@ impl Reading<'_> {
                 return;
             }
         };
+        // Each entity has one key `uid`, so that the nth of them tells the nth entity's line.
+        let mut lines = place.lines_of("\"uid\"");
         for value in values {
-            self.entity(place, value);
+            self.entity(place, lines.next(), value);
         }
     }
 
-    fn entity(&mut self, place: &Place<'_>, value: Value) {
-        let named = value.pointer("/uid/id").or_else(|| value.pointer("/uid/__entity/id"));
-        let line = named.and_then(|id| place.line_of(&id.to_string()));
+    fn entity(&mut self, place: &Place<'_>, line: Option<usize>, value: Value) {
         let mut fault = |message: String, remedy: &str| {
             self.faults.push(BundleFault::new(place.file(), line, message, remedy));
         };

@@ -30,9 +30,9 @@ impl<'a> Place<'a> {
         before.filter(|byte| *byte == b'\n').count() + 1
     }
 
-    /// The line on which `needle` first stands.
-    pub(crate) fn line_of(&self, needle: &str) -> Option<usize> {
-        self.text.find(needle).map(|offset| self.line(offset))
+    /// The lines on which `needle` stands, one for each time.
+    pub(crate) fn lines_of(&self, needle: &'a str) -> impl Iterator<Item = usize> {
+        self.text.match_indices(needle).map(|(offset, _)| self.line(offset))
     }
 
     pub(crate) fn fault(

@@ -22,7 +22,8 @@ action write;
 action "switch.import";
 action "docs.read" in ["read"] appliesTo { principal: [User, Service], resource: Module, context: Facts };
 action "docs.write" in ["write"] appliesTo { principal: [User, Service], resource: Module, context: Facts };
-action "docs.import" in ["write", "switch.import"] appliesTo { principal: [User], resource: Module, context: Facts };
+action "docs.import" in ["write", "switch.import"] appliesTo { principal: [User, Service], resource: Module, context: Facts };
+action "docs.purge" in ["write", "switch.import"] appliesTo { principal: [User, Service], resource: Module, context: Facts };
 action "site.read" in ["read"] appliesTo { principal: [User, Anonymous], resource: Module, context: Facts };
 "#;
 

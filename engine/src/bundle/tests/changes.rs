@@ -1,0 +1,106 @@
+//! What a reload must not do on its own.
+
+use super::fixture::{load, sources, with};
+
+/// One change, and what is said of it: a part of the one sentence, or nothing.
+#[track_caller]
+fn check(file: &str, from: &str, to: &str, says: &str) {
+    let found = load(&with(file, from, to)).loosens(&load(&sources()));
+    if says.is_empty() {
+        assert!(found.is_empty(), "{found:?}");
+    } else {
+        assert!(found.iter().any(|sentence| sentence.contains(says)), "`{says}` is not said: {found:?}");
+    }
+}
+
+#[test]
+fn tightening_and_granting_pass() {
+    check("grants/docs.cedar", "Role::\"reader\"", "Role::\"editor\"", "");
+    check(
+        "guardrails/account.cedar",
+        "@id(\"switch.import\")",
+        "@id(\"network.closed\")\n@reason(\"r\")\n@owner(\"o\")\nforbid (principal, action, resource) unless { context.tls };\n\n@id(\"switch.import\")",
+        "",
+    );
+    check(
+        "routes/docs.toml",
+        "accept = [\"session\"], ",
+        "accept = [\"session\"], conceal = true, audited = true, ",
+        "",
+    );
+    check("routes/docs.toml", "accept = [\"session\", \"api_key\"]", "accept = [\"session\"]", "");
+    check(
+        "routes/docs.toml",
+        "routes = [",
+        "routes = [\n  { on = \"GET /api/docs/:id/pages\", action = \"docs.read\" },",
+        "",
+    );
+}
+
+#[test]
+fn guardrails_do_not_go_quietly() {
+    let file = "guardrails/account.cedar";
+    check(file, "account.suspended", "account.other", "guardrail `account.suspended` is gone");
+    check(file, "{ principal.suspended }", "{ principal.suspended && !context.tls }", "says something else");
+    check(
+        file,
+        "forbid (principal, action in",
+        "forbid (principal is Service, action in",
+        "says something else",
+    );
+}
+
+#[test]
+fn kill_switches_do_not_open_quietly() {
+    let schema = "schema.cedarschema";
+    let from = "\"docs.import\" in [\"write\", \"switch.import\"]";
+    check(schema, from, "\"docs.import\" in [\"write\"]", "action `docs.import` no longer hangs on");
+    let docs = "routes/docs.toml";
+    check(
+        docs,
+        "\"docs.import\"",
+        "\"docs.write\"",
+        "`POST /api/docs/import` no longer hangs on kill switch",
+    );
+    // The row goes, and a broader one takes its path.
+    let from = "{ on = \"POST /api/docs/import\", action = \"docs.import\", accept = [\"session\"]";
+    let to = "{ on = \"POST /api/docs/:name\", action = \"docs.write\", parameters = { name = \"slug\" }, accept = [\"session\"]";
+    let mut changed = with(docs, from, to);
+    let schema = changed.files.get_mut("schema.cedarschema").expect("it is there");
+    *schema = schema.replace("id?: String", "id?: String, name?: String");
+    let found = load(&changed).loosens(&load(&sources()));
+    assert!(
+        found.iter().any(|sentence| sentence.contains("`POST /api/docs/:name` no longer hangs")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn routes_do_not_open_quietly() {
+    let docs = "routes/docs.toml";
+    let site = "routes/site.toml";
+    check(docs, "accept = [\"session\"], ", "", "now accepts API keys");
+    check(docs, "conceal = true", "conceal = false", "no longer concealed");
+    check(docs, "audited = true", "audited = false", "no longer recorded");
+    check(docs, "upstream = \"botserver\"", "upstream = \"elsewhere\"", "goes to upstream `elsewhere`");
+    check(docs, "conceal = true", "conceal = true, leniencies = [\"encoded_slash\"]", "`encoded_slash`");
+    check(docs, "conceal = true", "conceal = true, client_sets = [\"user_id\"]", "`user_id` in client_sets");
+    check(docs, "conceal = true", "conceal = true, cookies_up = [\"sid\"]", "`sid` in cookies_up");
+    check(
+        docs,
+        "conceal = true",
+        "conceal = true, destinations = [\"https://a.example\"]",
+        "in destinations",
+    );
+    check(docs, "conceal = true", "conceal = true, websocket = true", "WebSocket");
+    check(site, "sandbox = true", "sandbox = false", "no longer sandboxes");
+    check(site, "sandbox = true", "sandbox = true, service_worker = true", "service workers");
+    check(
+        site,
+        "routes = [",
+        "routes = [\n  { on = \"GET /robots.txt\", action = \"site.read\" },",
+        "is new and accepts anonymous",
+    );
+    check(docs, "\"docs.write\"", "\"docs.read\"", "now counts as read");
+    check(docs, "module = \"docs\"", "module = \"site\"", "belongs to module `site`");
+}
