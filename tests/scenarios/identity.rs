@@ -66,7 +66,7 @@ fn sign_out_ends_the_session_at_once_for_every_copy_of_its_cookie() {
     let mut browser = gateway.signed_in("standard_user");
     let mut copy = browser.clone();
     assert_eq!(copy.get(READ).status, 200);
-    let page = browser.get_page(WHOAMI).text();
+    let page = browser.navigate(WHOAMI).text();
     let form = session::form(&[], &page);
     let request = browser
         .request("POST", LOGOUT)
@@ -194,7 +194,7 @@ fn a_login_form_from_elsewhere_is_refused() {
     let gateway = Setup::demo().start();
     let account = gateway.account("standard_user").clone();
     let mut browser = Browser::new(gateway.address());
-    browser.get_page(LOGIN);
+    browser.navigate(LOGIN);
     let form = session::form(&[("login", &account.login), ("password", &account.password)], "");
     let request = browser.request("POST", LOGIN).body("application/x-www-form-urlencoded", form.as_bytes());
     let answer = browser.ask(&request);

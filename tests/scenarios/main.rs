@@ -6,6 +6,7 @@
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
+mod documents;
 #[cfg(feature = "security_tests")]
 mod failures;
 #[cfg(feature = "security_tests")]

@@ -17,7 +17,7 @@ pub struct AttackFile {
 ///
 /// In every text `{host}` stands for the gateway's address, `{key}` for the service's API key and
 /// `{cookie}` for the session of `cookie_of`, `{port}` for the gateway's port, `{long_path}`,
-/// `{many_headers}` and `{large_value}` for one more than is accepted of each; a character up to U+00FF stands for the one byte of that
+/// `{many_headers}` and `{large_value}` each past what is accepted; a character up to U+00FF stands for the one byte of that
 /// value, so that TOML can spell bytes that are no UTF-8.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +132,7 @@ pub struct Filling<'a> {
 impl Filling<'_> {
     fn fill(&self, text: &str) -> String {
         let port = self.host.rsplit(':').next().unwrap_or_default();
-        let many: String = (0..300).map(|number| format!("X-{number}: y\r\n")).collect();
+        let many: String = (0..110).map(|number| format!("X-{number}: y\r\n")).collect();
         text.replace("{host}", self.host)
             .replace("{port}", port)
             .replace("{key}", self.key)

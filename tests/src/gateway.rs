@@ -1,7 +1,7 @@
 //! Runs the real binary.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::audit::AuditLog;
+use crate::client::{Client, Request};
 use crate::ports::Port;
 use crate::secrets::Secrets;
 use crate::session::Browser;
@@ -164,6 +165,11 @@ impl Setup {
         for service in &demo.services {
             secrets.add(&format!("key of {}", service.name), &service.api_key);
         }
+        for file in std::fs::read_dir(directory.path().join("secrets")).expect("the demo's own secrets") {
+            let file = file.expect("an entry").path();
+            let value = std::fs::read_to_string(&file).expect("a secret as text");
+            secrets.add(&file.display().to_string(), value.trim());
+        }
         let admin = ports[1].address();
         let secrets = Mutex::new(secrets);
         Ok(Gateway {
@@ -291,28 +297,45 @@ impl Gateway {
     /// Kills it without a word, as a crash would, and hands its data directory on.
     #[must_use]
     pub fn kill(mut self) -> TempDir {
+        let told = self.told_by_admin();
         self.child.kill().expect("the gateway is ours to kill");
         self.child.wait().expect("the gateway's end");
-        self.check_for_leaks();
+        self.check_for_leaks(&told);
         self.directory.take().expect("the directory is there until now")
     }
 
-    /// Runs another `cedargate` against this one's data directory; its output and exit status.
+    /// Runs another `cedargate` with this one's configuration; its exit status and output.
     #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> (ExitStatus, String) {
-        cli(arguments, &[("CEDARGATE_DATA_DIR", &self.directory().to_string_lossy())])
+        let config = self.directory().join("cedargate.toml");
+        cli(&[arguments, &["--config", &config.to_string_lossy()]].concat(), &[])
     }
 
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// Fails when a secret stands in what this gateway printed or wrote, its memory of secrets aside.
-    fn check_for_leaks(&self) {
+    /// What it tells of its health and its metrics; nothing when it has ended.
+    fn told_by_admin(&self) -> String {
+        let tell = |target: &str| {
+            TcpStream::connect(self.admin).ok()?;
+            let request = Request::new("GET", target).with("Host", &self.admin.to_string());
+            Some(Client::connect(self.admin).ask(&request).ok()?.text())
+        };
+        ["/metrics", "/readyz"].into_iter().filter_map(tell).collect()
+    }
+
+    /// Fails when a secret stands in what this gateway printed, told or wrote, the file of the demo's own
+    /// secrets aside.
+    fn check_for_leaks(&self, told: &str) {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut findings = secrets.found_in(self.output().as_bytes());
+        findings.extend(
+            secrets.found_in(told.as_bytes()).into_iter().map(|name| format!("admin listener: {name}")),
+        );
         if let Some(directory) = &self.directory {
-            findings.extend(secrets.found_under(directory.path(), &[directory.path().join("demo.json")]));
+            let meant_to_hold = [directory.path().join("demo.json"), directory.path().join("secrets")];
+            findings.extend(secrets.found_under(directory.path(), &meant_to_hold));
         }
         assert!(findings.is_empty(), "secrets leaked: {findings:#?}");
     }
@@ -320,12 +343,14 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        let ended = self.directory.is_none() || std::thread::panicking();
+        let told = if ended { String::new() } else { self.told_by_admin() };
         self.child.kill().ok();
         self.child.wait().ok();
         if std::thread::panicking() {
             eprintln!("--- the gateway said:\n{}", self.output());
         } else if self.directory.is_some() {
-            self.check_for_leaks();
+            self.check_for_leaks(&told);
         }
     }
 }

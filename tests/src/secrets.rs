@@ -63,16 +63,20 @@ impl Secrets {
         names
     }
 
-    /// Every finding in the files under `folder` but those in `meant_to_hold`, as `file: secret`.
+    /// Every finding in the files under `folder`, as `file: secret`; files and folders in `meant_to_hold` are
+    /// left out.
     #[must_use]
     pub fn found_under(&self, folder: &Path, meant_to_hold: &[PathBuf]) -> Vec<String> {
         let mut findings = Vec::new();
         let Ok(entries) = std::fs::read_dir(folder) else { return findings };
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
+            if meant_to_hold.contains(&path) {
+                continue;
+            }
             if path.is_dir() {
                 findings.extend(self.found_under(&path, meant_to_hold));
-            } else if path.is_file() && !meant_to_hold.contains(&path) {
+            } else if path.is_file() {
                 let names = self.found_in(&std::fs::read(&path).unwrap_or_default());
                 findings.extend(names.into_iter().map(|name| format!("{}: {name}", path.display())));
             }

@@ -58,7 +58,7 @@ impl Browser {
 
     /// Fills the login form in and sends it.
     pub fn sign_in(&mut self, login: &str, password: &str) -> Response {
-        let page = self.get_page(LOGIN);
+        let page = self.navigate(LOGIN);
         let form = form(&[("login", login), ("password", password)], &page.text());
         let request = self
             .request("POST", LOGIN)
@@ -68,7 +68,7 @@ impl Browser {
     }
 
     /// Asks for a page as a navigation does.
-    pub fn get_page(&mut self, target: &str) -> Response {
+    pub fn navigate(&mut self, target: &str) -> Response {
         let mut request = Request::new("GET", target)
             .with("Host", &self.address.to_string())
             .with("Sec-Fetch-Site", "none")

@@ -1,0 +1,142 @@
+//! The documents say what is there: each test, file, variable, key and metric that they name exists, and none is missing.
+
+use std::collections::BTreeSet;
+
+use tests::repository;
+
+const STATES: [&str; 5] = ["here", "part", "to come", "BotServer", "otherwise"];
+
+/// The names of all test functions of the workspace.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["engine", "storage", "gateway", "tests"] {
+        for text in repository::texts(folder, &[".rs"]) {
+            for line in text.content.lines() {
+                let line = line.trim_start();
+                let line = line.strip_prefix("pub ").unwrap_or(line);
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                if let Some((name, _)) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// What stands between backticks in a line.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+fn none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_line_of_the_guide_has_a_state_and_tests_that_exist() {
+    let names = test_names();
+    let guide = repository::text("docs/guide.md").expect("the guide").content;
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for (number, line) in guide.lines().enumerate() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let head = cells.first().is_some_and(|cell| *cell == "line" || cell.starts_with("---"));
+        if !line.starts_with('|') || head {
+            continue;
+        }
+        rows += 1;
+        let [_, state, how, tests] = cells.as_slice() else {
+            faults.push(format!("docs/guide.md:{}: {} cells instead of 4", number + 1, cells.len()));
+            continue;
+        };
+        if !STATES.contains(state) {
+            faults.push(format!("docs/guide.md:{}: state `{state}`", number + 1));
+        }
+        if how.is_empty() && !matches!(*state, "BotServer" | "to come") {
+            faults.push(format!("docs/guide.md:{}: nothing makes it true", number + 1));
+        }
+        for name in quoted(tests).filter(|name| !names.contains(*name)) {
+            faults.push(format!("docs/guide.md:{}: no test `{name}`", number + 1));
+        }
+    }
+    assert!(rows > 90, "the guide's table is there: {rows} rows");
+    none(&faults);
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let names = test_names();
+    let model = repository::text("THREAT_MODEL.md").expect("the threat model").content;
+    let mut faults = Vec::new();
+    let mut named = 0;
+    for name in
+        model.lines().flat_map(quoted).filter(|name| name.starts_with("threat_") && !name.contains('…'))
+    {
+        named += 1;
+        if !names.contains(name) {
+            faults.push(format!("THREAT_MODEL.md: no test `{name}`"));
+        }
+    }
+    assert!(named > 20, "the threat model names its tests: {named}");
+    none(&faults);
+}
+
+#[test]
+fn every_link_in_a_document_leads_somewhere() {
+    let mut faults = Vec::new();
+    for text in repository::texts("", &[".md"]) {
+        let folder = repository::root().join(&text.path);
+        for target in text.content.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let (path, _) = target.0.split_once('#').unwrap_or((target.0, ""));
+            let outside = path.contains("://") || path.is_empty();
+            if !outside && !folder.with_file_name(path).exists() {
+                faults.push(format!("{}: `{path}` is not there", text.path));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn everything_that_can_be_configured_is_in_the_reference() {
+    let reference = repository::text("docs/operate.md").expect("the reference").content;
+    let mut faults = Vec::new();
+    let mut found = 0;
+    for text in repository::texts("gateway/src/config", &[".rs"]) {
+        if text.path.contains("tests") {
+            continue;
+        }
+        // `self.pick(&mut section, "key", Some("VARIABLE"))`: both, wherever a line break falls.
+        for call in text.content.split(".pick(").skip(1) {
+            let call = call.split(';').next().unwrap_or_default();
+            for name in call.split('"').skip(1).step_by(2) {
+                found += 1;
+                // `BOTSERVER_TLS_KEY` is written as the rest of `BOTSERVER_TLS_CERT`, `_KEY`.
+                let short = name.rfind('_').map_or(name, |at| name.get(at..).unwrap_or(name));
+                if !reference.contains(name) && !reference.contains(&format!("`{short}`")) {
+                    faults.push(format!("{}: `{name}` is not in docs/operate.md", text.path));
+                }
+            }
+        }
+    }
+    assert!(found > 30, "the configuration's readers are found: {found}");
+    none(&faults);
+}
+
+#[test]
+fn every_metric_is_in_the_reference_and_every_one_there_is_counted() {
+    let reference = repository::text("docs/operate.md").expect("the reference").content;
+    let source = repository::text("gateway/src/admin/metrics.rs").expect("the metrics").content;
+    let counted: BTreeSet<&str> = names_in(&source, '"');
+    let told: BTreeSet<&str> = names_in(&reference, '`');
+    assert!(counted.len() > 10, "{counted:?}");
+    assert_eq!(counted, told);
+}
+
+fn names_in(text: &str, quote: char) -> BTreeSet<&str> {
+    let name = |word: &&str| {
+        word.starts_with("cedargate_") && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    text.split(quote).filter(name).collect()
+}
