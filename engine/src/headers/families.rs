@@ -413,6 +413,15 @@ pub(super) const EXACT: &[(&str, DropReason)] = &[
     ("unscopedaffiliation", Identity),
     ("user", Identity),
     ("username", Identity),
+    // Heads of families that take whole words only.
+    ("bot", Identity),
+    ("org", Identity),
+    ("sub", Identity),
+    ("xcustomer", Identity),
+    ("xinternal", Identity),
+    ("xorg", Identity),
+    ("xperson", Identity),
+    ("xsub", Identity),
     // `X-API-Key` itself is a credential of ours; its other spellings are nobody's.
     ("xapikey", Identity),
     // httpoxy: a CGI server would export it as the proxy to use.

@@ -1,8 +1,6 @@
 //! What a client is told: one exhaustive match, so that a new refusal does not compile without its answer.
 
-use std::borrow::Cow;
-
-use super::{Answer, CredentialFault, CrossSiteFault, Dependency, Malformed, Refusal, UpstreamFault};
+use super::{Answer, Dependency, Malformed, Refusal, UpstreamFault};
 
 /// Seconds after which a program may try again when a part of the gateway is away. Long enough that a crowd
 /// of retries does not keep it away, short enough that a person waits.
@@ -23,69 +21,42 @@ impl Refusal {
         match self {
             Self::Malformed(malformed) => from_malformed(malformed),
             Self::Unrouted => plain(404, "not_found", "There is nothing here", "Check the address."),
-            Self::Throttled { retry_after_s } => Answer {
-                retry_after_s: Some(*retry_after_s),
-                ..plain(
-                    429,
-                    "throttled",
-                    "Too many requests",
-                    "Wait for the time that is named, then try again.",
-                )
-            },
-            Self::Unauthenticated => Answer {
-                challenge: true,
-                ..plain(401, "unauthenticated", "Please sign in", "Sign in, or send a valid credential.")
-            },
-            Self::CredentialRejected(_) => Answer {
-                challenge: true,
-                ..plain(
-                    401,
-                    "credential_rejected",
-                    "Your credential is not valid",
-                    "Sign in again, or send a valid credential.",
-                )
-            },
-            Self::CrossSite(_) => plain(
-                403,
-                "cross_site",
-                "This request comes from another site",
-                "Open the page on this site and try again from there.",
-            ),
-            Self::Forbidden(_) | Self::Undecidable => plain(
-                403,
-                "forbidden",
-                "You are not allowed to do this",
-                "Ask an administrator for access and name the request id.",
-            ),
-            Self::StepUp => Answer {
-                challenge: true,
-                ..plain(401, "step_up", "A stronger sign-in is needed", "Sign in again with a second factor.")
-            },
-            Self::QuotaSpent { retry_after_s, .. } => Answer {
-                retry_after_s: Some(*retry_after_s),
-                ..plain(
-                    429,
-                    "quota_spent",
-                    "Your quota is used up",
-                    "Wait for the time that is named, then try again.",
-                )
-            },
-            Self::TooLarge { .. } => Answer {
-                // The rest of the body is not read, so the next request cannot be found.
-                close: true,
-                ..plain(413, "too_large", "This is too large", "Send less at once.")
-            },
+            Self::Throttled { retry_after_s } => {
+                plain(429, "throttled", "Too many requests", WAIT).after(*retry_after_s)
+            }
+            Self::Unauthenticated => {
+                plain(401, "unauthenticated", "Please sign in", "Sign in, or send a valid credential.")
+                    .challenging()
+            }
+            Self::CredentialRejected(_) => {
+                let remedy = "Sign in again, or send a valid credential.";
+                plain(401, "credential_rejected", "Your credential is not valid", remedy).challenging()
+            }
+            Self::CrossSite(_) => {
+                let remedy = "Open the page on this site and try again from there.";
+                plain(403, "cross_site", "This request comes from another site", remedy)
+            }
+            Self::Forbidden(_) | Self::Undecidable => {
+                let remedy = "Ask an administrator for access and name the request id.";
+                plain(403, "forbidden", "You are not allowed to do this", remedy)
+            }
+            Self::StepUp => {
+                let remedy = "Sign in again with a second factor.";
+                plain(401, "step_up", "A stronger sign-in is needed", remedy).challenging()
+            }
+            Self::QuotaSpent { retry_after_s, .. } => {
+                plain(429, "quota_spent", "Your quota is used up", WAIT).after(*retry_after_s)
+            }
+            // The rest of the body is not read, so the next request cannot be found.
+            Self::TooLarge { .. } => {
+                plain(413, "too_large", "This is too large", "Send less at once.").closing()
+            }
             Self::Unavailable(dependency) => from_dependency(*dependency),
             Self::NoUpstream(fault) => from_upstream(*fault),
-            Self::Faulted => Answer {
-                close: true,
-                ..plain(
-                    500,
-                    "faulted",
-                    "Something went wrong here",
-                    "Try again; if it happens again, report the request id.",
-                )
-            },
+            Self::Faulted => {
+                let remedy = "Try again; if it happens again, report the request id.";
+                plain(500, "faulted", "Something went wrong here", remedy).closing()
+            }
         }
     }
 
@@ -93,35 +64,6 @@ impl Refusal {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.answer().code
-    }
-
-    /// The precise reason, for records only: it names what [`Refusal::answer`] hides.
-    #[must_use]
-    pub fn detail_for_record(&self) -> Cow<'static, str> {
-        match self {
-            Self::Malformed(malformed) => Cow::Borrowed(malformed.sentence()),
-            Self::Unrouted => Cow::Borrowed("no route names this method and path"),
-            Self::Throttled { retry_after_s } => {
-                Cow::Owned(format!("the address asks too often; next in {retry_after_s} s"))
-            }
-            Self::Unauthenticated => Cow::Borrowed("no credential that the route accepts was presented"),
-            Self::CredentialRejected(fault) => Cow::Borrowed(credential_fault(*fault)),
-            Self::CrossSite(fault) => Cow::Borrowed(cross_site_fault(*fault)),
-            Self::Forbidden(denial) if denial.forbidding.is_empty() => Cow::Borrowed("no policy permits it"),
-            Self::Forbidden(denial) => {
-                let ids: Vec<&str> = denial.forbidding.iter().map(|deciding| &*deciding.id).collect();
-                Cow::Owned(format!("forbidden by {}", ids.join(", ")))
-            }
-            Self::StepUp => Cow::Borrowed("the session's proof is too weak or too old for this route"),
-            Self::Undecidable => Cow::Borrowed("a policy could not be evaluated"),
-            Self::QuotaSpent { limit, retry_after_s } => {
-                Cow::Owned(format!("limit `{limit}` is spent; next in {retry_after_s} s"))
-            }
-            Self::TooLarge { bytes_max } => Cow::Owned(format!("the body is larger than {bytes_max} bytes")),
-            Self::Unavailable(dependency) => Cow::Borrowed(away(*dependency)),
-            Self::NoUpstream(fault) => Cow::Borrowed(upstream_fault(*fault)),
-            Self::Faulted => Cow::Borrowed("a stage failed in an unforeseen way"),
-        }
     }
 
     /// What a caller is told who may not learn that the route exists: the answer of an unrouted path, byte for
@@ -158,6 +100,22 @@ impl Refusal {
     }
 }
 
+const WAIT: &str = "Wait for the time that is named, then try again.";
+
+impl Answer {
+    const fn after(self, retry_after_s: u32) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..self }
+    }
+
+    const fn challenging(self) -> Self {
+        Self { challenge: true, ..self }
+    }
+
+    const fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
 const fn plain(status: u16, code: &'static str, title: &'static str, remedy: &'static str) -> Answer {
     Answer { status, code, title, remedy, detail: None, retry_after_s: None, challenge: false, close: false }
 }
@@ -181,76 +139,33 @@ fn from_malformed(malformed: &Malformed) -> Answer {
 }
 
 const fn from_dependency(dependency: Dependency) -> Answer {
-    let (retry_after_s, close) = match dependency {
+    let away = plain(503, "unavailable", "This is not available right now", AGAIN);
+    match dependency {
         Dependency::Sessions | Dependency::Credentials | Dependency::Counters | Dependency::AuditLog => {
-            (UNAVAILABLE_RETRY_S, false)
+            away.after(UNAVAILABLE_RETRY_S)
         }
-        Dependency::PasswordHashing => (HASHING_RETRY_S, false),
+        Dependency::PasswordHashing => away.after(HASHING_RETRY_S),
         // The process is about to end; the next connection reaches its successor.
-        Dependency::Draining => (UNAVAILABLE_RETRY_S, true),
-    };
-    Answer {
-        retry_after_s: Some(retry_after_s),
-        close,
-        ..plain(503, "unavailable", "This is not available right now", "Try again in a few seconds.")
+        Dependency::Draining => away.after(UNAVAILABLE_RETRY_S).closing(),
     }
 }
+
+const AGAIN: &str = "Try again in a few seconds.";
 
 const fn from_upstream(fault: UpstreamFault) -> Answer {
-    let again = "Try again in a few seconds.";
     match fault {
-        UpstreamFault::NoneHealthy => Answer {
-            retry_after_s: Some(UNAVAILABLE_RETRY_S),
-            ..plain(503, "upstream_unhealthy", "The service behind this address is down", again)
-        },
+        UpstreamFault::NoneHealthy => {
+            plain(503, "upstream_unhealthy", "The service behind this address is down", AGAIN)
+                .after(UNAVAILABLE_RETRY_S)
+        }
         UpstreamFault::Connect => {
-            plain(502, "upstream_unreachable", "The service behind this address cannot be reached", again)
+            plain(502, "upstream_unreachable", "The service behind this address cannot be reached", AGAIN)
         }
         UpstreamFault::Timeout => {
-            plain(504, "upstream_timeout", "The service behind this address did not answer in time", again)
+            plain(504, "upstream_timeout", "The service behind this address did not answer in time", AGAIN)
         }
         UpstreamFault::Broken => {
-            plain(502, "upstream_broken", "The service behind this address broke off its answer", again)
+            plain(502, "upstream_broken", "The service behind this address broke off its answer", AGAIN)
         }
-    }
-}
-
-const fn credential_fault(fault: CredentialFault) -> &'static str {
-    match fault {
-        CredentialFault::SessionEnded => "the session is unknown or has ended",
-        CredentialFault::KeyUnknown => "the API key is unknown, ended or malformed",
-        CredentialFault::BearerUnknown => "the bearer value has a form that no accepted scheme reads",
-        CredentialFault::Conflicting => "two credentials disagree, or one kind was sent twice",
-        CredentialFault::Suspended => "the account is suspended",
-        CredentialFault::NotAccepted => "the route does not accept this kind of credential",
-    }
-}
-
-const fn cross_site_fault(fault: CrossSiteFault) -> &'static str {
-    match fault {
-        CrossSiteFault::FetchSite => "`Sec-Fetch-Site` names another site",
-        CrossSiteFault::Origin => "`Origin` is not one of ours",
-        CrossSiteFault::Unproven => "neither `Sec-Fetch-Site` nor a usable `Origin` was sent",
-        CrossSiteFault::FormToken => "the form's token is missing or wrong",
-    }
-}
-
-const fn away(dependency: Dependency) -> &'static str {
-    match dependency {
-        Dependency::Sessions => "the session store is away",
-        Dependency::Credentials => "the credential store is away",
-        Dependency::Counters => "the counters are away and the limit closes without them",
-        Dependency::AuditLog => "the audit log cannot be written and the route must not run without it",
-        Dependency::PasswordHashing => "the queue of password hashes is full",
-        Dependency::Draining => "the gateway is shutting down",
-    }
-}
-
-const fn upstream_fault(fault: UpstreamFault) -> &'static str {
-    match fault {
-        UpstreamFault::NoneHealthy => "every address of the upstream is marked unhealthy",
-        UpstreamFault::Connect => "connecting to the upstream or its TLS handshake failed",
-        UpstreamFault::Timeout => "the upstream did not answer in time",
-        UpstreamFault::Broken => "the upstream closed or broke the protocol before its answer was whole",
     }
 }

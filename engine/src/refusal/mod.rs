@@ -4,6 +4,7 @@
 
 mod answer;
 mod malformed;
+mod record;
 mod table;
 
 #[cfg(test)]

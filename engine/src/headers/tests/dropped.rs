@@ -341,6 +341,8 @@ const KNOWN: &[&str] = &[
     "X-User-Id-",
     "XUserId",
     "X-UserId",
+    "X-Org",
+    "X-Sub",
 ];
 
 /// What browsers, htmx, API clients and uploads send for purposes of their own.
