@@ -171,11 +171,9 @@ fn told(result: &Result<Identified, Rejection>) -> String {
         Ok(Identified { identity: Identity::Anonymous, session: Some(_), .. }) => {
             "a session of nobody".to_owned()
         }
-        Err(rejection) => match &rejection.refusal {
-            Refusal::CredentialRejected(fault) => format!("{fault:?}"),
-            Refusal::CrossSite(fault) => format!("cross-site {fault:?}"),
-            refusal => format!("{refusal:?}"),
-        },
+        Err(Rejection { refusal: Refusal::CredentialRejected(fault), .. }) => format!("{fault:?}"),
+        Err(Rejection { refusal: Refusal::CrossSite(fault), .. }) => format!("cross-site {fault:?}"),
+        Err(Rejection { refusal, .. }) => format!("{refusal:?}"),
     }
 }
 
@@ -184,10 +182,13 @@ const BEARER: &str = "authorization";
 const KEY: &str = "x-api-key";
 const SESSION: (&str, &str) = (COOKIE, "__Host-cedargate=<SESSION>");
 
+/// A route's letters, the request's headers, who is identified.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[tokio::test]
 async fn credentials_by_route() {
     let world = World::new().await;
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         // Nothing presented.
         ("a", &[], "anonymous"),
         ("sk", &[], "Unauthenticated"),

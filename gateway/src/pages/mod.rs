@@ -8,6 +8,8 @@ pub mod render;
 pub mod return_to;
 mod sign_in;
 mod sign_out;
+#[cfg(test)]
+mod tests;
 pub mod token;
 mod who_am_i;
 

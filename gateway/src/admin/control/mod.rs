@@ -9,6 +9,8 @@ mod execute;
 mod line;
 mod reply;
 mod server;
+#[cfg(test)]
+mod tests;
 mod verb;
 mod work;
 
