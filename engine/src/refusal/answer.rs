@@ -12,7 +12,7 @@ pub const HASHING_RETRY_S: u32 = 1;
 impl Refusal {
     /// The one answer that clients get for this refusal.
     ///
-    /// Two choices hide something on purpose. Every [`CredentialFault`] gives the same answer: which part of a
+    /// Two choices hide something on purpose. Every [`super::CredentialFault`] gives the same answer: which part of a
     /// credential failed is worth something only to who is guessing. `Undecidable` answers as `Forbidden`
     /// does, and not with a 500: whether a policy denies or breaks must not be readable from outside, or
     /// inputs that break policies can be searched for; the record tells them apart.
