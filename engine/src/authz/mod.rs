@@ -149,14 +149,14 @@ impl Bundle {
     /// and belong in the record. `role:` or `group:` stands before each.
     #[must_use]
     pub fn unknown_memberships(&self, principal: &Principal) -> Vec<String> {
-        let roles = self.roles();
-        let groups = self.groups();
-        let unknown_roles = principal.roles.difference(&roles).map(|name| format!("role:{name}"));
+        let types = &self.vocabulary().types;
+        let declared = |type_name, name: &str| self.hierarchy().entity(&uid(type_name, name)).is_some();
         // A service is in no group, so every group it claims is unknown.
-        let is_user = principal.kind == PrincipalKind::User;
-        let unknown_groups = principal.groups.iter().filter(|name| !is_user || !groups.contains(*name));
-        let mut unknown: Vec<String> = unknown_groups.map(|name| format!("group:{name}")).collect();
-        unknown.extend(unknown_roles);
+        let grouped = principal.kind == PrincipalKind::User;
+        let groups = principal.groups.iter().filter(|name| !grouped || !declared(&types.group, name));
+        let roles = principal.roles.iter().filter(|name| !declared(&types.role, name));
+        let mut unknown: Vec<String> = groups.map(|name| format!("group:{name}")).collect();
+        unknown.extend(roles.map(|name| format!("role:{name}")));
         unknown.sort();
         unknown
     }

@@ -15,7 +15,7 @@ use super::sources::SCHEMA;
 use crate::identity::{Identity, PrincipalKind};
 
 /// The prefix of the action groups that are kill switches.
-const SWITCH: &str = "switch.";
+pub(super) const SWITCH: &str = "switch.";
 
 /// Attributes of principals that the gateway can supply.
 pub(crate) const PRINCIPAL_ATTRIBUTES: [&str; 3] = ["authenticated_at", "name", "suspended"];
@@ -48,8 +48,8 @@ pub(crate) struct Action {
     pub(crate) uid: EntityUid,
     /// The action with all its groups, ready for a decision's slice.
     pub(crate) entity: Entity,
-    /// Ids of all groups that it is in.
-    pub(crate) groups: BTreeSet<String>,
+    /// All groups that it is in.
+    pub(crate) ancestors: HashSet<EntityUid>,
     pub(crate) principals: HashSet<EntityTypeName>,
     pub(crate) on_module: bool,
 }
@@ -72,16 +72,15 @@ impl Types {
 impl Action {
     /// `Some(true)` for read, `Some(false)` for write, `None` if it is not in exactly one of the two.
     pub(crate) fn read_only(&self) -> Option<bool> {
-        match (self.groups.contains("read"), self.groups.contains("write")) {
+        match (self.is_in("read"), self.is_in("write")) {
             (true, false) => Some(true),
             (false, true) => Some(false),
             (true, true) | (false, false) => None,
         }
     }
 
-    /// The kill switches that it hangs on.
-    pub(crate) fn switches(&self) -> BTreeSet<&str> {
-        self.groups.iter().map(String::as_str).filter(|group| group.starts_with(SWITCH)).collect()
+    fn is_in(&self, group: &str) -> bool {
+        self.ancestors.iter().any(|ancestor| ancestor.id().unescaped() == group)
     }
 }
 
@@ -166,8 +165,8 @@ fn actions(schema: &Schema, types: &Types) -> Result<BTreeMap<String, Action>, S
         let mut resources = schema.resources_for_action(uid).into_iter().flatten();
         let action = Action {
             uid: uid.clone(),
-            groups: groups.iter().map(|group| group.id().unescaped().to_owned()).collect(),
-            entity: Entity::new_no_attrs(uid.clone(), groups),
+            entity: Entity::new_no_attrs(uid.clone(), groups.clone()),
+            ancestors: groups,
             principals,
             on_module: resources.any(|resource| *resource == types.module),
         };

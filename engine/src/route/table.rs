@@ -7,8 +7,9 @@ use http::Method;
 
 use super::file::Declared;
 use super::pattern::{Pattern, Piece};
-use super::{Route, RouteMatch};
+use super::{ParamType, Route, RouteMatch};
 use crate::path::{CanonicalPath, decode_segment};
+use crate::query::CanonicalQuery;
 
 /// All routes of a bundle, compiled.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +56,7 @@ impl RouteTable {
     /// [`Self::find`] on a path that is canonical by construction.
     pub(crate) fn find_text(&self, method: &Method, path: &str) -> Option<RouteMatch> {
         let segments = segments(path);
-        let mut walk = Walk { method, values: Vec::new() };
+        let mut walk = Walk { method, values: Vec::new(), near: None };
         walk.node(&self.root, &segments)
     }
 
@@ -71,34 +72,61 @@ impl RouteTable {
         self.routes.iter().find(|route| route.name == name)
     }
 
-    /// Why a request matches as it does, for records and people. Slow: walks every route.
+    /// Why a request matches as it does, for records and people. Costs no more than a search: unrouted floods
+    /// are explained, too.
     #[must_use]
     pub fn explain(&self, method: &Method, path: &CanonicalPath) -> String {
         if let Some(found) = self.find(method, path) {
             return format!("matches `{}`", found.route.name);
         }
         let segments = segments(path.as_str());
+        let mut walk = Walk { method, values: Vec::new(), near: Some(Vec::new()) };
+        walk.node(&self.root, &segments);
         let mut others: Vec<&str> = Vec::new();
-        let mut near: Vec<String> = Vec::new();
-        for route in &self.routes {
-            let Ok(pattern) = Pattern::parse(&route.pattern) else { continue };
-            let Some(values) = captures(&pattern, &segments) else { continue };
-            match mistyped(route, &values) {
+        let mut mistyped: Vec<String> = Vec::new();
+        let near = walk.near.unwrap_or_default();
+        for (route, fault) in &near {
+            match fault {
                 None => others.push(route.method.as_str()),
-                Some(why) if answers(route, method) => near.push(format!("`{}`: {why}", route.name)),
+                Some(fault) if answers(route, method) => mistyped.push(format!("`{}`: {fault}", route.name)),
                 Some(_) => {}
             }
         }
         others.sort_unstable();
         others.dedup();
         if !others.is_empty() {
-            near.insert(0, format!("path exists for {} only", others.join(", ")));
+            mistyped.insert(0, format!("path exists for {} only", others.join(", ")));
         }
-        if near.is_empty() { "no route has this path".to_owned() } else { near.join("; ") }
+        if mistyped.is_empty() { "no route has this path".to_owned() } else { mistyped.join("; ") }
+    }
+}
+
+impl RouteMatch {
+    /// What policy is told: the path parameters, then the values of the query parameters that the route declares.
+    #[must_use]
+    pub fn asked(&self, query: &CanonicalQuery) -> Vec<(Arc<str>, String)> {
+        let mut asked = self.parameters.clone();
+        for (name, _) in &self.route.query {
+            if let Some(value) = query.value(name) {
+                asked.push((Arc::from(name.as_str()), value.into_owned()));
+            }
+        }
+        asked
     }
 }
 
 impl Route {
+    /// The first declared query parameter whose value is not spelt as its type has it, or that occurs more than
+    /// once: policy would see the first value and the upstream might take the last.
+    #[must_use]
+    pub fn misfit(&self, query: &CanonicalQuery) -> Option<&str> {
+        let misfits = |(name, kind): &&(String, ParamType)| {
+            let repeated = query.names().filter(|other| other == name).count() > 1;
+            repeated || query.value(name).is_some_and(|value| !kind.accepts(&value))
+        };
+        self.query.iter().find(misfits).map(|(name, _)| name.as_str())
+    }
+
     /// A path that this row matches, in canonical spelling.
     pub(crate) fn example_path(&self) -> String {
         let Ok(pattern) = Pattern::parse(&self.pattern) else { return self.pattern.clone() };
@@ -137,6 +165,8 @@ impl Node {
 struct Walk<'p> {
     method: &'p Method,
     values: Vec<&'p str>,
+    /// Rows that have the path but not the method, or not the types, with what is wrong; kept to explain.
+    near: Option<Vec<(Arc<Route>, Option<String>)>>,
 }
 
 impl<'p> Walk<'p> {
@@ -161,22 +191,30 @@ impl<'p> Walk<'p> {
     }
 
     /// At most one row passes: rows of one method and shape have types that no value shares.
-    fn row(&self, rows: &[Arc<Route>], tail: Option<&[&'p str]>) -> Option<RouteMatch> {
-        let row = |route: &Arc<Route>| {
-            if !answers(route, self.method) {
-                return None;
+    fn row(&mut self, rows: &[Arc<Route>], tail: Option<&[&'p str]>) -> Option<RouteMatch> {
+        for route in rows {
+            let has_method = answers(route, self.method);
+            if !has_method && self.near.is_none() {
+                continue;
             }
             let mut values: Vec<String> = self.values.iter().map(|raw| decode_segment(raw)).collect();
             if let Some(tail) = tail {
-                values.push(decode_tail(tail)?);
+                let Some(tail) = decode_tail(tail) else { continue };
+                values.push(tail);
             }
-            if mistyped(route, &values).is_some() {
-                return None;
+            let fault = mistyped(route, &values);
+            if has_method && fault.is_none() {
+                let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
+                return Some(RouteMatch {
+                    route: Arc::clone(route),
+                    parameters: names.zip(values).collect(),
+                });
             }
-            let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
-            Some(RouteMatch { route: Arc::clone(route), parameters: names.zip(values).collect() })
-        };
-        rows.iter().find_map(row)
+            if let Some(near) = &mut self.near {
+                near.push((Arc::clone(route), fault));
+            }
+        }
+        None
     }
 }
 
@@ -204,26 +242,6 @@ fn mistyped(route: &Route, values: &[String]) -> Option<String> {
         }
     }
     None
-}
-
-/// The decoded values, where the pattern has the shape of the path.
-fn captures(pattern: &Pattern, segments: &[&str]) -> Option<Vec<String>> {
-    let mut values = Vec::new();
-    let mut rest = segments;
-    for piece in &pattern.pieces {
-        let (segment, below) = rest.split_first()?;
-        match piece {
-            Piece::Static(text) if text == segment => {}
-            Piece::Static(_) => return None,
-            Piece::Parameter(_) => values.push(decode_segment(segment)),
-            Piece::Tail(_) => {
-                values.push(decode_tail(rest)?);
-                return Some(values);
-            }
-        }
-        rest = below;
-    }
-    rest.is_empty().then_some(values)
 }
 
 /// The segments of a tail, decoded and joined. A segment that holds a slash of its own is no value:

@@ -54,13 +54,13 @@ fn guardrails_do_not_go_quietly() {
 fn kill_switches_do_not_open_quietly() {
     let schema = "schema.cedarschema";
     let from = "\"docs.import\" in [\"write\", \"switch.import\"]";
-    check(schema, from, "\"docs.import\" in [\"write\"]", "action `docs.import` no longer hangs on");
+    check(schema, from, "\"docs.import\" in [\"write\"]", "action `docs.import` is no longer in kill switch");
     let docs = "routes/docs.toml";
     check(
         docs,
         "\"docs.import\"",
         "\"docs.write\"",
-        "`POST /api/docs/import` no longer hangs on kill switch",
+        "`POST /api/docs/import` is no longer in kill switch `switch.import`",
     );
     // The row goes, and a broader one takes its path.
     let from = "{ on = \"POST /api/docs/import\", action = \"docs.import\", accept = [\"session\"]";
@@ -70,7 +70,7 @@ fn kill_switches_do_not_open_quietly() {
     *schema = schema.replace("id?: String", "id?: String, name?: String");
     let found = load(&changed).loosens(&load(&sources()));
     assert!(
-        found.iter().any(|sentence| sentence.contains("`POST /api/docs/:name` no longer hangs")),
+        found.iter().any(|sentence| sentence.contains("`POST /api/docs/:name` is no longer in kill switch")),
         "{found:?}"
     );
 }
@@ -103,4 +103,33 @@ fn routes_do_not_open_quietly() {
     );
     check(docs, "\"docs.write\"", "\"docs.read\"", "now counts as read");
     check(docs, "module = \"docs\"", "module = \"site\"", "belongs to module `site`");
+}
+
+#[test]
+fn nobody_leaves_a_guardrail_quietly() {
+    let entities = "entities/all.json";
+    let guard = "principal in Role::\"editor\" && context.class == \"files\"";
+    let guarded = with("guardrails/account.cedar", "principal.suspended", guard);
+    let check = |file: &str, from: &str, to: &str, says: &str| {
+        let mut changed = guarded.clone();
+        let text = changed.files.get_mut(file).expect("it is there");
+        assert!(text.contains(from));
+        *text = text.replace(from, to);
+        assert_eq!(load(&changed).loosens(&load(&guarded)), [says]);
+    };
+    let from = "\"press\" }, \"attrs\": {}, \"parents\": [{ \"type\": \"Role\", \"id\": \"editor\" }]";
+    let to = "\"press\" }, \"attrs\": {}, \"parents\": []";
+    check(entities, from, to, "group `press` is no longer in role `editor`, which a guardrail names");
+    let (from, to) = ("\"docs.write\" in [\"write\"]", "\"docs.write\" in [\"write\", \"switch.import\"]");
+    let says = "is now in kill switch `switch.import`, which a guardrail names";
+    let found = {
+        let mut changed = guarded.clone();
+        let schema = changed.files.get_mut("schema.cedarschema").expect("it is there");
+        *schema = schema.replace(from, to);
+        load(&changed).loosens(&load(&guarded))
+    };
+    assert_eq!(found, [format!("action `docs.write` {says}"), format!("route `PUT /api/docs/:id` {says}")]);
+    let docs = "routes/docs.toml";
+    let says = "route `POST /api/docs/import` is counted as `standard` instead of `files`";
+    check(docs, "class = \"files\"", "class = \"standard\"", says);
 }
