@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
+use tracing_log::log;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -84,12 +85,30 @@ pub fn begin(log: &Log) -> Result<LogGuard, LogError> {
     let (stderr, stderr_worker) = waiting(io::stderr(), "log-stderr");
     let subscriber = subscriber(log, stderr, file);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Begun)?;
-    // Pingora and others speak `log`; none of them passes INFO, so nothing more need be formatted.
-    tracing_log::LogTracer::builder()
-        .with_max_level(tracing_log::log::LevelFilter::Info)
-        .init()
-        .map_err(|_| LogError::Begun)?;
+    log::set_logger(&Bridge).map_err(|_| LogError::Begun)?;
+    log::set_max_level(log::LevelFilter::Info);
     Ok(LogGuard { _workers: [file_worker, stderr_worker] })
+}
+
+/// Takes what pingora and others say through `log`. None of it passes INFO, and no path of a build machine comes along.
+struct Bridge;
+
+impl log::Log for Bridge {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let (from, message) = (record.target(), record.args());
+        match record.level() {
+            log::Level::Error => tracing::error!(target: "log", from, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "log", from, "{message}"),
+            log::Level::Info => tracing::info!(target: "log", from, "{message}"),
+            log::Level::Debug | log::Level::Trace => {}
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 fn waiting(writer: impl io::Write + Send + 'static, name: &str) -> (NonBlocking, WorkerGuard) {
@@ -203,6 +222,23 @@ mod tests {
         assert!(!files.contains("ours") && files.contains("told"), "{files}");
         let (_, files) = logged(LogFormat::Json, LogLevel::Warn, work);
         assert_eq!(files, "");
+    }
+
+    #[test]
+    fn what_others_say_through_log_is_told_without_their_debug_lines() {
+        use tracing_log::log::{Level, Log as _, Record};
+        let say = |level, text: &str| {
+            super::Bridge.log(
+                &Record::builder().level(level).target("pingora_core").args(format_args!("{text}")).build(),
+            );
+        };
+        let work = || {
+            say(Level::Warn, "told");
+            say(Level::Debug, "Cookie: kept");
+        };
+        let (_, files) = logged(LogFormat::Json, LogLevel::Trace, work);
+        let line: serde_json::Value = serde_json::from_str(&files).unwrap();
+        assert_eq!((&line["from"], &line["message"]), (&"pingora_core".into(), &"told".into()));
     }
 
     #[test]

@@ -87,6 +87,8 @@ fn with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitCode;
+
     use clap::CommandFactory;
 
     use super::Cli;
@@ -97,6 +99,34 @@ mod tests {
         for verb in command.get_subcommands_mut() {
             pages(verb, told);
         }
+    }
+
+    #[test]
+    fn exit_codes_say_what_went_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let faulty = directory.path().join("faulty.toml");
+        std::fs::write(&faulty, "lisen = 1\n").unwrap();
+        let faulty = faulty.to_str().unwrap();
+        let check = |arguments: &[&str], code: u8| {
+            let all = std::iter::once("cedargate").chain(arguments.iter().copied()).map(Into::into);
+            assert_eq!(
+                format!("{:?}", super::with(all)),
+                format!("{:?}", ExitCode::from(code)),
+                "{arguments:?}"
+            );
+        };
+        check(&["--version"], 0);
+        check(&["help", "run"], 0);
+        check(&[], 2);
+        check(&["rum"], 2);
+        check(&["session", "end", "not-an-id"], 2);
+        check(&["key", "add", "reports"], 2);
+        check(&["check-config", "--config", faulty], 3);
+        check(&["check-config", "--config", faulty, "--json"], 3);
+        check(&["check-config", "--config", "/nonexistent"], 3);
+        check(&["run", "--config", faulty], 3);
+        check(&["policy", "check", "--policies", "/nonexistent"], 3);
+        check(&["session", "list", "--data-dir", "/nonexistent"], 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Asks the running gateway, or works on its store where none runs.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use storage::OpenError;
@@ -10,6 +11,10 @@ use super::source::Source;
 use crate::admin::control::{Client, ClientError, Code, Operator, Problem, Reply, Verb};
 use crate::app::{self, RunError};
 use crate::config::Config;
+
+/// How long an answer may take: reading a large bundle anew takes seconds. A gateway that hangs is not one that is
+/// absent.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which gateway is meant.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +35,7 @@ impl Target {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::of(&error, "see whether the machine is out of files"))?;
-        match runtime.block_on(self.done(verb))? {
+        match runtime.block_on(self.done(verb, PATIENCE))? {
             Reply::Done(value) if self.json => println!("{value}"),
             Reply::Done(value) => tell(&value),
             Reply::Refused(problem) => return Err(refused(&problem)),
@@ -38,7 +43,7 @@ impl Target {
         Ok(())
     }
 
-    async fn done(&self, verb: Verb) -> Result<Reply, Failure> {
+    async fn done(&self, verb: Verb, patience: Duration) -> Result<Reply, Failure> {
         let data_dir = match &self.data_dir {
             Some(data_dir) => data_dir.clone(),
             None => {
@@ -47,10 +52,13 @@ impl Target {
             }
         };
         match Client::connect(&data_dir).await {
-            Ok(mut client) => client
-                .ask(&verb)
-                .await
-                .map_err(|error| Failure::of(&error, "look at the audit log, then ask again")),
+            Ok(mut client) => match tokio::time::timeout(patience, client.ask(&verb)).await {
+                Ok(answer) => answer.map_err(|error| Failure::of(&error, UNSURE)),
+                Err(_) => {
+                    let message = format!("the gateway takes no notice for {} seconds", patience.as_secs());
+                    Err(Failure::failed(message, UNSURE))
+                }
+            },
             Err(error @ ClientError::NoAnswer { .. }) => self.directly(verb, &error).await,
             Err(error) => Err(Failure::of(&error, "ask again")),
         }
@@ -78,6 +86,8 @@ impl Target {
         done.map_err(|error| Failure::run(&error))
     }
 }
+
+const UNSURE: &str = "look at the audit log whether it was done, then ask again";
 
 fn refused(problem: &Problem) -> Failure {
     let remedy = match problem.code {
@@ -127,9 +137,64 @@ pub(super) fn table(value: &Value, columns: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
-    use super::table;
+    use serde_json::json;
+    use storage::{Keyring, Mark, Store};
+
+    use super::{Target, table};
+    use crate::admin::control::{SOCKET_NAME, Verb};
+    use crate::cli::source::Source;
+
+    /// A data directory with a configuration that names its keys by file.
+    fn house() -> (tempfile::TempDir, Target, [u8; 32]) {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let mut keys = String::new();
+        for (key, first) in [("encryption", "8f"), ("database", "41"), ("jwt_secret", "c9")] {
+            std::fs::write(
+                at(key),
+                format!("{first}3a1c9be07d45526e914fb8a2c3d6070b5ae8f19c24d37786e1fa4c0d9b3512"),
+            )
+            .unwrap();
+            std::fs::set_permissions(at(key), std::fs::Permissions::from_mode(0o600)).unwrap();
+            keys.push_str(&format!("{key} = \"file:{}\"\n", at(key).display()));
+        }
+        let text = format!("hosts = [{{ public_url = \"https://app.example\" }}]\n[keys]\n{keys}");
+        std::fs::write(at("cedargate.toml"), text).unwrap();
+        let source = Source { config: Some(at("cedargate.toml")) };
+        let config = source.load().unwrap();
+        let master = *config.keys.encryption.expose();
+        (directory, Target { source, data_dir: None, json: false }, master)
+    }
+
+    #[tokio::test]
+    async fn threat_18_a_gateway_that_hangs_is_not_one_that_is_absent() {
+        const SHORT: Duration = Duration::from_millis(100);
+        let (directory, target, master) = house();
+        let data_dir = directory.path().join("data");
+        let store = Store::open(&data_dir, &Keyring::from_master(&master), Mark::Production).unwrap();
+        let failed = target.done(Verb::AccountList {}, SHORT).await.unwrap_err();
+        assert!(format!("{failed:?}").contains("a gateway holds the store"), "{failed:?}");
+
+        // Somebody listens and says nothing: the store is left alone, whether or not it is held.
+        drop(store);
+        let _deaf = std::os::unix::net::UnixListener::bind(data_dir.join(SOCKET_NAME)).unwrap();
+        let failed = target.done(Verb::AccountList {}, SHORT).await.unwrap_err();
+        assert!(format!("{failed:?}").contains("takes no notice"), "{failed:?}");
+        assert!(!data_dir.join("audit").exists(), "nothing was opened");
+    }
+
+    #[tokio::test]
+    async fn without_a_configuration_only_a_running_gateway_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = Source { config: None };
+        let target = Target { source, data_dir: Some(directory.path().to_owned()), json: false };
+        let failed = target.done(Verb::AccountList {}, Duration::from_secs(1)).await.unwrap_err();
+        assert!(format!("{failed:?}").contains("no gateway answers"), "{failed:?}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn rows_stand_in_columns_and_escapes_do_not_reach_the_terminal() {
