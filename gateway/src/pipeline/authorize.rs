@@ -41,7 +41,7 @@ pub fn authorize(
         identity,
         action: &route.action,
         module: &route.module,
-        parameters: &matched.parameters,
+        parameters: &matched.asked(facts.query),
         class: &route.class,
         method: facts.method.as_str(),
         client: facts.client,

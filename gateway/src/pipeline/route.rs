@@ -45,12 +45,9 @@ fn query(facts: &RequestFacts<'_>, route: &Route, trail: &mut Trail) -> Result<(
         trail.detail(format!("query parameter `{name}` says who someone is"));
         return Err(Refusal::Malformed(Malformed::QUERY_IDENTITY));
     }
-    for (name, kind) in &route.query {
-        let Some(value) = facts.query.value(name) else { continue };
-        if !kind.accepts(&value) {
-            trail.detail(format!("query parameter `{name}` is not a value of its type"));
-            return Err(Refusal::Malformed(Malformed::QUERY_BAD_VALUE));
-        }
+    if let Some(name) = route.misfit(facts.query) {
+        trail.detail(format!("query parameter `{name}` is repeated, or not a value of its type"));
+        return Err(Refusal::Malformed(Malformed::QUERY_BAD_VALUE));
     }
     Ok(())
 }
