@@ -35,6 +35,10 @@ impl Policies {
             Ok(parsed) => parsed,
             Err(errors) => return parse_faults(&place, &errors, faults),
         };
+        // An editor that has only begun to save leaves an empty file: its guardrails would be gone.
+        if parsed.is_empty() && parsed.num_of_templates() == 0 {
+            faults.push(place.fault(None, "the file has no policy", "write one, or remove the file"));
+        }
         for template in parsed.templates() {
             let at = text.find("?principal").or_else(|| text.find("?resource"));
             let message = format!("`{}` is a template", template.annotation("id").unwrap_or("a policy"));
@@ -71,23 +75,7 @@ impl Policies {
             };
             faults.push(place.fault(Some(at), message, remedy));
         }
-        let mut said = ["id", "reason", "owner"].map(|key| {
-            let value = policy.annotation(key).map(str::trim).unwrap_or_default();
-            if value.is_empty() {
-                let message = format!("the policy has no @{key}");
-                faults.push(place.fault(Some(at), message, format!("write `@{key}(\"…\")` before it")));
-            }
-            value.to_owned()
-        });
-        let [id, reason, owner] = &mut said;
-        if !id.is_empty() && !is_id(id) {
-            let message = format!("@id `{id}` is not of the form a-z 0-9 . _ -, or begins with `{RESERVED}`");
-            faults.push(place.fault(Some(at), message, "rename it: records, metrics and tests carry it"));
-        }
-        if let Some(first) = self.facts.get(id.as_str()) {
-            let message = format!("@id `{id}` is taken by {}:{}", first.file, first.line);
-            faults.push(place.fault(Some(at), message, "rename one of them: an id names one policy"));
-        }
+        let [id, reason, owner] = self.annotations(place, at, policy, faults);
         if faults.len() > before {
             return;
         }
@@ -103,7 +91,35 @@ impl Policies {
         if let Err(error) = self.set.add(policy.new_id(PolicyId::new(id.as_str()))) {
             faults.push(place.fault(Some(at), error.to_string(), "give the policy an @id of its own"));
         }
-        self.facts.insert(std::mem::take(id), facts);
+        self.facts.insert(id, facts);
+    }
+
+    /// Its id, reason and owner.
+    fn annotations(
+        &self,
+        place: &Place<'_>,
+        at: usize,
+        policy: &Policy,
+        faults: &mut Vec<BundleFault>,
+    ) -> [String; 3] {
+        let said = ["id", "reason", "owner"].map(|key| {
+            let value = policy.annotation(key).map(str::trim).unwrap_or_default();
+            if value.is_empty() {
+                let message = format!("the policy has no @{key}");
+                faults.push(place.fault(Some(at), message, format!("write `@{key}(\"…\")` before it")));
+            }
+            value.to_owned()
+        });
+        let [id, ..] = &said;
+        if !id.is_empty() && !is_id(id) {
+            let message = format!("@id `{id}` is not of the form a-z 0-9 . _ -, or begins with `{RESERVED}`");
+            faults.push(place.fault(Some(at), message, "rename it: records, metrics and tests carry it"));
+        }
+        if let Some(first) = self.facts.get(id.as_str()) {
+            let message = format!("@id `{id}` is taken by {}:{}", first.file, first.line);
+            faults.push(place.fault(Some(at), message, "rename one of them: an id names one policy"));
+        }
+        said
     }
 
     /// Holds every policy against the schema and against the declared entities.

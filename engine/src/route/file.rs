@@ -1,6 +1,6 @@
 //! Route files: TOML with places, every fault at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
@@ -9,9 +9,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::pattern::Pattern;
-use super::{Accept, CLASSES, PARAMETERS_MAX, Page, ParamType, Route, Target};
+use super::raw::{Head, LegacyBearer, PageName, Row, Scheme, TypeName, leniencies};
+use super::{Accept, CLASSES, PARAMETERS_MAX, ParamType, Route, Target};
 use crate::bundle::{BundleFault, Place};
-use crate::path::Leniencies;
 use crate::query::is_identity_name;
 
 /// A row with where it stands.
@@ -64,120 +64,6 @@ pub(crate) fn read_file(file: &str, text: &str, faults: &mut Vec<BundleFault>) -
     let declared = rows.into_iter().filter_map(|row| reader.row(row)).collect();
     reader.unused();
     declared
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Head {
-    module: Spanned<String>,
-    upstream: Option<Spanned<String>>,
-    pages: Option<Spanned<bool>>,
-    accept: Option<Vec<Scheme>>,
-    class: Option<Spanned<String>>,
-    legacy_bearer: Option<LegacyBearer>,
-    #[serde(default)]
-    parameters: BTreeMap<String, Spanned<TypeName>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    on: String,
-    action: String,
-    accept: Option<Vec<Scheme>>,
-    class: Option<String>,
-    #[serde(default)]
-    conceal: bool,
-    #[serde(default)]
-    audited: bool,
-    #[serde(default)]
-    websocket: bool,
-    body_bytes_max: Option<u64>,
-    #[serde(default)]
-    leniencies: Vec<Leniency>,
-    #[serde(default)]
-    sandbox: bool,
-    #[serde(default)]
-    service_worker: bool,
-    #[serde(default)]
-    client_sets: Vec<String>,
-    #[serde(default)]
-    query: BTreeMap<String, TypeName>,
-    #[serde(default)]
-    cookies_up: Vec<String>,
-    #[serde(default)]
-    cookies_down: Vec<String>,
-    #[serde(default)]
-    headers_allowed: Vec<String>,
-    #[serde(default)]
-    destinations: Vec<String>,
-    #[serde(default)]
-    parameters: BTreeMap<String, TypeName>,
-    page: Option<PageName>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Scheme {
-    Anonymous,
-    Session,
-    ApiKey,
-}
-
-#[derive(Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LegacyBearer {
-    Drop,
-    Refuse,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Leniency {
-    EncodedSlash,
-    Semicolon,
-    EncodedPercent,
-    RepeatedQuery,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PageName {
-    SignIn,
-    SignInSubmit,
-    SignOut,
-    SignOutSubmit,
-    WhoAmI,
-    Keys,
-    Style,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(untagged, expecting = "a type is \"uuid\", \"int\", \"slug\", \"text\" or a list of values")]
-enum TypeName {
-    Named(Primitive),
-    Listed(Vec<String>),
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Primitive {
-    Uuid,
-    Int,
-    Slug,
-    Text,
-}
-
-impl TypeName {
-    fn resolve(&self) -> ParamType {
-        match self {
-            Self::Named(Primitive::Uuid) => ParamType::Uuid,
-            Self::Named(Primitive::Int) => ParamType::Int,
-            Self::Named(Primitive::Slug) => ParamType::Slug,
-            Self::Named(Primitive::Text) => ParamType::Text,
-            Self::Listed(values) => ParamType::Enum(values.clone()),
-        }
-    }
 }
 
 struct Reader<'a> {
@@ -241,20 +127,11 @@ impl Reader<'_> {
         let parameters = self.parameters(at, &row, &pattern);
         let accept = self.accept(at, &row);
         let class = row.class.as_deref().or(self.head.class.as_ref().map(|class| class.get_ref().as_str()));
-        let class = class.map(str::to_owned).unwrap_or_else(|| "standard".to_owned());
+        let class = class.unwrap_or("standard").to_owned();
         self.class(at, &class);
         let target = self.target(at, row.page);
+        self.upgrade_and_action(at, &row, &method, accept);
         self.lists(at, &row);
-        if row.websocket && (method != Method::GET || accept.anonymous) {
-            self.fault(
-                at,
-                "a WebSocket route is a GET and is not anonymous",
-                "drop `websocket`, or `anonymous`",
-            );
-        }
-        if !is_name(&row.action) {
-            self.fault(at, format!("action `{}` is not of the form a-z 0-9 _ - .", row.action), "rename it");
-        }
         if self.faults.len() > before {
             return None;
         }
@@ -286,6 +163,16 @@ impl Reader<'_> {
             read_only: false,
         };
         Some(Declared { route, pattern, file: self.place.file().into(), line: self.place.line(at) })
+    }
+
+    fn upgrade_and_action(&mut self, at: usize, row: &Row, method: &Method, accept: Accept) {
+        if row.websocket && (*method != Method::GET || accept.anonymous) {
+            let remedy = "drop `websocket`, or `anonymous`";
+            self.fault(at, "a WebSocket route is a GET and is not anonymous", remedy);
+        }
+        if !is_name(&row.action) {
+            self.fault(at, format!("action `{}` is not of the form a-z 0-9 _ - .", row.action), "rename it");
+        }
     }
 
     fn on(&mut self, at: usize, on: &str) -> Option<(Method, Pattern)> {
@@ -359,6 +246,15 @@ impl Reader<'_> {
             }
             typed.push((Arc::clone(name), kind));
         }
+        self.names(at, row, &typed);
+        self.enums(
+            at,
+            typed.iter().map(|(_, kind)| kind.clone()).chain(row.query.values().map(TypeName::resolve)),
+        );
+        typed
+    }
+
+    fn names(&mut self, at: usize, row: &Row, typed: &[(Arc<str>, ParamType)]) {
         for name in row.parameters.keys() {
             if !typed.iter().any(|(known, _)| known.as_ref() == name) {
                 self.fault(
@@ -377,11 +273,6 @@ impl Reader<'_> {
                 );
             }
         }
-        self.enums(
-            at,
-            typed.iter().map(|(_, kind)| kind.clone()).chain(row.query.values().map(TypeName::resolve)),
-        );
-        typed
     }
 
     fn enums(&mut self, at: usize, kinds: impl Iterator<Item = ParamType>) {
@@ -490,33 +381,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-impl PageName {
-    fn resolve(self) -> Page {
-        match self {
-            Self::SignIn => Page::SignIn,
-            Self::SignInSubmit => Page::SignInSubmit,
-            Self::SignOut => Page::SignOut,
-            Self::SignOutSubmit => Page::SignOutSubmit,
-            Self::WhoAmI => Page::WhoAmI,
-            Self::Keys => Page::Keys,
-            Self::Style => Page::Style,
-        }
-    }
-}
-
-fn leniencies(named: &[Leniency]) -> Leniencies {
-    let mut set = Leniencies::default();
-    for leniency in named {
-        match leniency {
-            Leniency::EncodedSlash => set.encoded_slash = true,
-            Leniency::Semicolon => set.semicolon = true,
-            Leniency::EncodedPercent => set.encoded_percent = true,
-            Leniency::RepeatedQuery => set.repeated_query = true,
-        }
-    }
-    set
 }
 
 fn is_name(text: &str) -> bool {

@@ -3,6 +3,7 @@
 mod file;
 mod param;
 mod pattern;
+mod raw;
 mod table;
 
 #[cfg(test)]

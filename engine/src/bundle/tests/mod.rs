@@ -208,6 +208,10 @@ fn parts_that_are_missing_are_faults() {
     check("schema.cedarschema", "the bundle has no schema");
     check("guardrails/account.cedar", "no guardrails");
     check("entities/all.json", "`Role::\"reader\"` is not declared");
+    let mut saving = sources();
+    saving.files.insert("guardrails/network.cedar".to_owned(), "// nothing yet\n".to_owned());
+    let spelt = spell(&Bundle::load(&saving).expect_err("a guardrail may be missing"));
+    assert!(spelt.contains("guardrails/network.cedar: the file has no policy"), "{spelt}");
 }
 
 #[test]

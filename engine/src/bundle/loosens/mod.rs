@@ -1,12 +1,14 @@
 //! What a new bundle permits that the previous one did not, as far as it can be seen without proof.
 
+mod route;
+
 use std::collections::BTreeSet;
 
 use cedar_policy::{Effect, EntityUid, Policy};
 
 use super::vocabulary::{Action, SWITCH};
 use super::{Bundle, uid};
-use crate::route::{Accept, Route, Target};
+use crate::route::Route;
 
 impl Bundle {
     /// Readable sentences on how this bundle is looser than `previous`; empty when a reload may happen on its
@@ -29,7 +31,7 @@ impl Bundle {
             let before = previous.routes.find_text(&route.method, &path);
             match (before, after) {
                 (Some(before), Some(after)) => {
-                    self.route(previous, &before.route, &after.route, &named, &mut found)
+                    self.moved_route(previous, &before.route, &after.route, &named, &mut found)
                 }
                 (None, Some(after)) if after.route.accept.anonymous => {
                     found
@@ -70,11 +72,11 @@ impl Bundle {
     fn moved_actions(&self, previous: &Self, named: &BTreeSet<EntityUid>, found: &mut BTreeSet<String>) {
         for (name, before) in &previous.vocabulary.actions {
             let Some(after) = self.vocabulary.actions.get(name) else { continue };
-            regrouped(&format!("action `{name}`"), Some(before), Some(after), named, found);
+            regrouped(&format!("action `{name}`"), before, after, named, found);
         }
     }
 
-    fn route(
+    fn moved_route(
         &self,
         previous: &Self,
         before: &Route,
@@ -82,60 +84,13 @@ impl Bundle {
         named: &BTreeSet<EntityUid>,
         found: &mut BTreeSet<String>,
     ) {
-        let name = &after.name;
-        let mut say = |what: String| {
-            found.insert(format!("route `{name}` {what}"));
-        };
-        for credential in widened(before.accept, after.accept) {
-            say(format!("now accepts {credential}"));
+        let what = format!("route `{}`", after.name);
+        found.extend(route::changes(before, after).into_iter().map(|change| format!("{what} {change}")));
+        let before = previous.vocabulary.actions.get(before.action.as_ref());
+        let after = self.vocabulary.actions.get(after.action.as_ref());
+        if let (Some(before), Some(after)) = (before, after) {
+            regrouped(&what, before, after, named, found);
         }
-        if before.target != after.target {
-            say(format!("goes to {} instead of {}", spell(&after.target), spell(&before.target)));
-        }
-        if before.module != after.module {
-            say(format!("belongs to module `{}` instead of `{}`", after.module, before.module));
-        }
-        if before.class != after.class {
-            say(format!("is counted as `{}` instead of `{}`", after.class, before.class));
-        }
-        let dropped = [
-            (before.conceal && !after.conceal, "is no longer concealed"),
-            (before.audited && !after.audited, "is no longer recorded before it is forwarded"),
-            (before.sandbox && !after.sandbox, "no longer sandboxes its answers"),
-            (!before.service_worker && after.service_worker, "now serves service workers"),
-            (!before.read_only && after.read_only, "now counts as read, which other sites may cause"),
-            (!before.websocket && after.websocket, "now upgrades to a WebSocket"),
-            (!before.legacy_bearer_drop && after.legacy_bearer_drop, "now drops foreign bearers"),
-        ];
-        for (_, what) in dropped.into_iter().filter(|(loosened, _)| *loosened) {
-            say(what.to_owned());
-        }
-        let lists = [
-            ("client_sets", &before.client_sets, &after.client_sets),
-            ("cookies_up", &before.cookies_up, &after.cookies_up),
-            ("cookies_down", &before.cookies_down, &after.cookies_down),
-            ("headers_allowed", &before.headers_allowed, &after.headers_allowed),
-            ("destinations", &before.destinations, &after.destinations),
-        ];
-        for (list, before, after) in lists {
-            for added in after.iter().filter(|name| !before.contains(name)) {
-                say(format!("now has `{added}` in {list}"));
-            }
-        }
-        let (action_before, action_after) = (&before.action, &after.action);
-        let (before, after) = (before.leniencies, after.leniencies);
-        let leniencies = [
-            (!before.encoded_slash && after.encoded_slash, "encoded_slash"),
-            (!before.semicolon && after.semicolon, "semicolon"),
-            (!before.encoded_percent && after.encoded_percent, "encoded_percent"),
-            (!before.repeated_query && after.repeated_query, "repeated_query"),
-        ];
-        for (_, leniency) in leniencies.into_iter().filter(|(widened, _)| *widened) {
-            say(format!("now has `{leniency}` in leniencies"));
-        }
-        let before = previous.vocabulary.actions.get(action_before.as_ref());
-        let after = self.vocabulary.actions.get(action_after.as_ref());
-        regrouped(&format!("route `{name}`"), before, after, named, found);
     }
 }
 
@@ -144,6 +99,9 @@ fn named(bundle: &Bundle) -> impl Iterator<Item = EntityUid> {
     let guardrails = bundle.policies.policies().filter(|policy| policy.effect() == Effect::Forbid);
     guardrails.flat_map(Policy::entity_literals)
 }
+
+const LEFT: &str = "is no longer in";
+const JOINED: &str = "is now in";
 
 /// What was left and what was joined, of what guardrails name. Joining counts as well: a guardrail may say
 /// "unless".
@@ -154,42 +112,29 @@ fn moved(
     mut say: impl FnMut(&str, &str),
 ) {
     for left in before.difference(after).filter(|uid| named.contains(*uid)) {
-        say("is no longer in", left.id().unescaped());
+        say(LEFT, left.id().unescaped());
     }
     for joined in after.difference(before).filter(|uid| named.contains(*uid)) {
-        say("is now in", joined.id().unescaped());
+        say(JOINED, joined.id().unescaped());
     }
 }
 
 fn regrouped(
     what: &str,
-    before: Option<&Action>,
-    after: Option<&Action>,
+    before: &Action,
+    after: &Action,
     named: &BTreeSet<EntityUid>,
     found: &mut BTreeSet<String>,
 ) {
-    let (Some(before), Some(after)) = (before, after) else { return };
     let reach = |action: &Action| -> BTreeSet<EntityUid> {
         action.ancestors.iter().cloned().chain([action.uid.clone()]).collect()
     };
     moved(&reach(before), &reach(after), named, |how, group| {
-        let kind = if group.starts_with(SWITCH) { "kill switch" } else { "action group" };
-        found.insert(format!("{what} {how} {kind} `{group}`, which a guardrail names"));
+        let is_switch = group.starts_with(SWITCH);
+        let kind = if is_switch { "kill switch" } else { "action group" };
+        // To throw a kill switch must be possible at once.
+        if !(is_switch && how == JOINED) {
+            found.insert(format!("{what} {how} {kind} `{group}`, which a guardrail names"));
+        }
     });
-}
-
-fn widened(before: Accept, after: Accept) -> impl Iterator<Item = &'static str> {
-    let kinds = [
-        (!before.anonymous && after.anonymous, "anonymous callers"),
-        (!before.session && after.session, "sessions"),
-        (!before.api_key && after.api_key, "API keys"),
-    ];
-    kinds.into_iter().filter(|(widened, _)| *widened).map(|(_, kind)| kind)
-}
-
-fn spell(target: &Target) -> String {
-    match target {
-        Target::Upstream(name) => format!("upstream `{name}`"),
-        Target::Page(page) => format!("page {page:?}"),
-    }
 }
