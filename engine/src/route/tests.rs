@@ -247,6 +247,40 @@ fn every_row_is_judged() {
     assert!(spelt.contains("docs.toml:5: ") && spelt.contains("docs.toml:6: "), "{spelt}");
 }
 
+/// Patterns over two letters, so that many match one path.
+fn patterns() -> impl Strategy<Value = Vec<String>> {
+    let segment = prop_oneof![3 => Just("a"), 3 => Just("b"), 2 => Just(":x")];
+    let pattern = (prop::collection::vec(segment, 1..4), any::<bool>()).prop_map(|(segments, tail)| {
+        let mut pattern = String::new();
+        for (nth, segment) in segments.iter().enumerate() {
+            // Names differ within a pattern.
+            pattern.push('/');
+            pattern.push_str(&segment.replace('x', &format!("x{nth}")));
+        }
+        if tail { pattern + "/*rest" } else { pattern }
+    });
+    prop::collection::btree_set(pattern, 1..8).prop_map(|patterns| patterns.into_iter().collect())
+}
+
+/// How a pattern matches a path, segment by segment: 0 static, 1 parameter, 2 tail. The least is the best.
+fn ranks(pattern: &str, path: &str) -> Option<Vec<u8>> {
+    let mut ranks = Vec::new();
+    let mut segments = path.split('/').skip(1);
+    for piece in pattern.split('/').skip(1) {
+        let segment = segments.next()?;
+        match piece.chars().next() {
+            Some('*') => {
+                ranks.push(2);
+                return Some(ranks);
+            }
+            Some(':') => ranks.push(1),
+            _ if piece == segment => ranks.push(0),
+            _ => return None,
+        }
+    }
+    segments.next().is_none().then_some(ranks)
+}
+
 /// Spellings of one value that servers are known to read alike.
 fn spellings() -> impl Strategy<Value = (ParamType, Vec<String>)> {
     let uuids = any::<u128>().prop_map(|bits| {
@@ -280,6 +314,23 @@ fn spellings() -> impl Strategy<Value = (ParamType, Vec<String>)> {
 }
 
 proptest! {
+    #[test]
+    fn the_trie_finds_what_a_walk_over_all_rows_finds(
+        patterns in patterns(),
+        path in prop::collection::vec("[abc]", 1..5).prop_map(|segments| format!("/{}", segments.join("/"))),
+    ) {
+        let row = |pattern: &String| {
+            let names = pattern.split([':', '*']).skip(1).map(|rest| rest.split('/').next().unwrap_or_default());
+            let types: Vec<String> = names.map(|name| format!("{name} = \"text\"")).collect();
+            format!("on = \"GET {pattern}\", parameters = {{ {} }}", types.join(", "))
+        };
+        let rows: Vec<String> = patterns.iter().map(row).collect();
+        let table = table(&rows.iter().map(String::as_str).collect::<Vec<_>>()).expect("shapes differ");
+        let best = patterns.iter().filter_map(|pattern| Some((ranks(pattern, &path)?, pattern))).min();
+        let found = find(&table, "GET", &path).map(|(name, _)| name);
+        prop_assert_eq!(found, best.map(|(_, pattern)| format!("GET {pattern}")));
+    }
+
     #[test]
     fn no_value_has_two_accepted_spellings((kind, mut spelt) in spellings()) {
         spelt.sort();
