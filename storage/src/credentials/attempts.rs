@@ -1,8 +1,10 @@
 //! Counting attempts to sign in.
 //!
 //! With N the configured bound: after N failures every further attempt has to wait, one second, then two,
-//! doubling; the wait is answered, never slept. After 2N failures a lock begins. When it ends the waiting
-//! goes on, and N more failures lock again. A success forgets the failures; so does a day without attempts.
+//! doubling; the wait is answered, never slept. After 2N failures a lock begins; an attempt that comes before
+//! its wait is over is not looked at and counts as one of them, so that hammering locks as surely as patience.
+//! When the lock ends the waiting goes on, and N more failures lock again. A success forgets the failures; so
+//! does a day without attempts.
 //!
 //! An attempt is counted as failed before the password is looked at, and given back afterwards, so parallel
 //! guesses cannot all read the same count (threat 11). Logins are counted whether they exist or not: the
@@ -34,8 +36,8 @@ const FORGET_MS: u64 = 24 * 3600 * 1000;
 const SHARDS: usize = 64;
 const COUNTERS_PER_SHARD: usize = 1024;
 
-/// Digest of login and device -> failures, last attempt, end of the lock.
-const ATTEMPTS: TableDefinition<&[u8], (u32, u64, u64)> = TableDefinition::new("sign_in_attempts");
+/// Digest of login and device -> failures, attempts before their wait was over, last failure, end of the lock.
+const ATTEMPTS: TableDefinition<&[u8], (u32, u32, u64, u64)> = TableDefinition::new("sign_in_attempts");
 
 /// The counters. Cheap to clone.
 #[derive(Clone)]
@@ -86,6 +88,8 @@ struct Shard {
 #[derive(Clone, Copy)]
 struct Counter {
     failures: u32,
+    /// Attempts that came before their wait was over: they count towards the lock, and make no wait longer.
+    hurried: u32,
     last: UnixMillis,
     locked_until: UnixMillis,
 }
@@ -103,9 +107,9 @@ impl Attempts {
             for row in transaction.open_table(ATTEMPTS)?.iter()? {
                 let (place, value) = row?;
                 let place = Digest::from_bytes(place.value()).ok_or(StoreError::Malformed)?;
-                let (failures, last, locked_until) = value.value();
-                let counter =
-                    Counter { failures, last: UnixMillis(last), locked_until: UnixMillis(locked_until) };
+                let (failures, hurried, last, locked_until) = value.value();
+                let (last, locked_until) = (UnixMillis(last), UnixMillis(locked_until));
+                let counter = Counter { failures, hurried, last, locked_until };
                 attempts.shard(&place).counters.insert(place, counter);
             }
             Ok(())
@@ -127,13 +131,18 @@ impl Attempts {
         let wait = self.rules.wait_ms(counter.failures);
         let waited = now.since(counter.last);
         if waited < wait {
-            return Attempt::Slow { retry_after_ms: wait - waited };
+            counter.hurried = counter.hurried.saturating_add(1);
+            counter.lock(&self.rules, now);
+            shard.put(place, counter, now);
+            return if now < counter.locked_until {
+                Attempt::Locked { until: counter.locked_until }
+            } else {
+                Attempt::Slow { retry_after_ms: wait - waited }
+            };
         }
         counter.failures += 1;
         counter.last = now;
-        if counter.failures >= self.rules.lock_at() {
-            counter.locked_until = now.plus(self.rules.lockout_ms);
-        }
+        counter.lock(&self.rules, now);
         shard.put(place, counter, now);
         Attempt::Granted(Reservation { place, warned: counter.failures >= self.rules.attempts_max })
     }
@@ -152,7 +161,7 @@ impl Attempts {
         let mut shard = self.shard(&place);
         if let Some(counter) = shard.counters.get_mut(&place) {
             counter.failures = counter.failures.saturating_sub(1);
-            if counter.failures < self.rules.lock_at() {
+            if counter.total() < self.rules.lock_at() {
                 counter.locked_until = UnixMillis(0);
             }
             shard.dirty.insert(place);
@@ -186,7 +195,7 @@ impl Attempts {
                     let key = place.as_bytes().as_slice();
                     match counter {
                         Some(counter) => drop(
-                            table.insert(key, (counter.failures, counter.last.0, counter.locked_until.0))?,
+                            table.insert(key, counter.row())?,
                         ),
                         None => drop(table.remove(key)?),
                     }
@@ -257,7 +266,21 @@ impl AttemptRules {
 
 impl Counter {
     const fn new(now: UnixMillis) -> Self {
-        Self { failures: 0, last: now, locked_until: UnixMillis(0) }
+        Self { failures: 0, hurried: 0, last: now, locked_until: UnixMillis(0) }
+    }
+
+    const fn row(&self) -> (u32, u32, u64, u64) {
+        (self.failures, self.hurried, self.last.0, self.locked_until.0)
+    }
+
+    const fn total(&self) -> u32 {
+        self.failures.saturating_add(self.hurried)
+    }
+
+    fn lock(&mut self, rules: &AttemptRules, now: UnixMillis) {
+        if self.total() >= rules.lock_at() {
+            self.locked_until = now.plus(rules.lockout_ms);
+        }
     }
 
     /// What time has done to it.
@@ -268,18 +291,18 @@ impl Counter {
         if now < self.locked_until {
             return;
         }
-        if self.failures >= rules.lock_at() {
+        if self.total() >= rules.lock_at() {
             // The lock has ended; the waiting has not.
-            self.failures = rules.attempts_max;
+            (self.failures, self.hurried) = (rules.attempts_max, 0);
         }
         if now.since(self.last) >= FORGET_MS {
-            self.failures = 0;
+            (self.failures, self.hurried) = (0, 0);
         }
     }
 
     /// The higher, the more would be lost with it.
     fn weight(&self, now: UnixMillis) -> (bool, u32, UnixMillis) {
-        (now < self.locked_until, self.failures, self.last)
+        (now < self.locked_until, self.total(), self.last)
     }
 }
 
