@@ -23,12 +23,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::control::{self, Backend, BindError, Operator, Reply, Verb};
-use crate::admin::health::{Health, Part, Status};
+use crate::admin::health::{Health, Part};
 use crate::admin::metrics::Metrics;
 use crate::authn::Authn;
 use crate::authn::cookies::Cookie;
 use crate::authn::site::Sites;
 use crate::config::Config;
+use crate::config::fault::Faults;
 use crate::config::settings::UpstreamIdentity;
 use crate::edge::{self, Edge};
 use crate::identity::{botserver, ed25519};
@@ -110,9 +111,9 @@ pub enum RunError {
         /// Every fault.
         faults: Vec<BundleFault>,
     },
-    /// A route names an upstream that is not configured.
-    #[error("routes lead to upstream `{0}`, which is not configured")]
-    UnknownUpstream(String),
+    /// Routes and configuration do not fit each other.
+    #[error("the routes and the configuration do not fit each other:\n{0}")]
+    Misfit(Faults),
     /// An upstream cannot be set up.
     #[error("an upstream cannot be set up")]
     Upstream(#[from] SetupError),
@@ -166,7 +167,7 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let store = Store::open(&config.data_dir, &keyring(config), Mark::Production)?;
     let cell = Arc::new(SnapshotCell::new(bundle(config)?));
     let backend = Backend {
-        reloader: Arc::new(Reloader::new(cell, config.policies_dir.clone())),
+        reloader: Arc::new(Reloader::new(cell, config.policies_dir.clone(), config.upstreams.keys().cloned())),
         sessions: Arc::new(Sessions::embedded(store.clone(), session_rules(config))),
         accounts: Accounts::new(store.clone()),
         keys: ApiKeys::new(store.clone()),
@@ -222,6 +223,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 /// The parts that live as long as the gateway.
 struct House {
+    store: Store,
     gateway: Gateway,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -240,14 +242,14 @@ impl House {
         let store = Store::open(&config.data_dir, &keyring, mark)?;
         let sessions = Arc::new(Sessions::embedded(store.clone(), session_rules(config)));
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
-        let attempts = Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?;
+        let attempts = Attempts::open(store.clone(), attempt_rules(config)).map_err(RunError::Credentials)?;
         let audit = audit(config)?;
         let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
         let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
-        let reloader = Arc::new(Reloader::new(cell.clone(), config.policies_dir.clone()));
+        let reloader = Arc::new(Reloader::new(cell.clone(), config.policies_dir.clone(), config.upstreams.keys().cloned()));
         let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone() };
         let authn =
             Arc::new(Authn::new(sites.clone(), sessions.clone(), accounts.clone(), keys.clone(), metrics.clone()));
@@ -285,8 +287,7 @@ impl House {
             ed25519,
             health: health.clone(),
         });
-        health.set(Part::Store, Status::Up("embedded".to_owned()));
-        Ok(Self { gateway, health, metrics, audit, sessions, attempts, upstreams, reloader, control })
+        Ok(Self { store, gateway, health, metrics, audit, sessions, attempts, upstreams, reloader, control })
     }
 
     /// The proxy library's half, without its server.
@@ -316,6 +317,7 @@ impl House {
             )),
             tokio::spawn(background::housekeeping(
                 background::Kept {
+                    store: self.store.clone(),
                     sessions: self.sessions.clone(),
                     attempts: self.attempts.clone(),
                     audit: self.audit.clone(),
@@ -345,14 +347,8 @@ impl House {
 fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {
     let directory = config.policies_dir.clone();
     let bundle = snapshot::load(&directory).map_err(|faults| RunError::Bundle { directory, faults })?;
-    for route in bundle.routes().routes() {
-        if let engine::route::Target::Upstream(name) = &route.target
-            && !config.upstreams.contains_key(name)
-        {
-            return Err(RunError::UnknownUpstream(name.to_string()));
-        }
-    }
-    Ok(bundle)
+    let misses = config.misses(&bundle);
+    if misses.is_empty() { Ok(bundle) } else { Err(RunError::Misfit(Faults(misses))) }
 }
 
 fn keyring(config: &Config) -> Keyring {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage::audit_log::{AuditLog, AuditState};
+use storage::Store;
 use storage::credentials::Attempts;
 use storage::sessions::Sessions;
 use tokio::net::TcpListener;
@@ -113,6 +114,8 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
 
 /// What is looked after.
 pub struct Kept {
+    /// Whose state is told.
+    pub store: Store,
     /// Whose expired ones are swept.
     pub sessions: Arc<Sessions>,
     /// Whose counters are put into the store.
@@ -130,6 +133,7 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
     let mut next_sweep = clock::instant();
     loop {
         tell_audit(&kept.audit, &kept.health, &kept.metrics);
+        tell_store(&kept.store, &kept.health);
         if let Err(error) = kept.attempts.flush().await {
             tracing::warn!(%error, "failed sign-ins could not be put into the store");
         }
@@ -154,6 +158,15 @@ pub async fn admin(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metr
     if let Err(error) = listener::serve(listener, health, metrics, ended).await {
         tracing::error!(%error, "the admin listener ended");
     }
+}
+
+fn tell_store(store: &Store, health: &Health) {
+    let status = if store.is_failing() {
+        Status::Down("the disk refused the last write; sign-ins and changes fail".to_owned())
+    } else {
+        Status::Up("embedded".to_owned())
+    };
+    health.set(Part::Store, status);
 }
 
 fn tell_audit(audit: &AuditLog, health: &Health, metrics: &Metrics) {

@@ -1,10 +1,12 @@
 //! The policy world: built aside, swapped whole, the last good one kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use engine::bundle::{Bundle, BundleFault, BundleId};
+use engine::route::Target;
 
 use crate::bundle_dir;
 
@@ -26,10 +28,7 @@ impl SnapshotCell {
     /// Begins with a bundle.
     #[must_use]
     pub fn new(bundle: Bundle) -> Self {
-        Self {
-            current: ArcSwap::from_pointee(Snapshot { bundle }),
-            previous: ArcSwap::from_pointee(None),
-        }
+        Self { current: ArcSwap::from_pointee(Snapshot { bundle }), previous: ArcSwap::from_pointee(None) }
     }
 
     /// The snapshot that decides now.
@@ -103,15 +102,21 @@ pub enum ReloadError {
 pub struct Reloader {
     cell: Arc<SnapshotCell>,
     directory: PathBuf,
+    /// Upstreams that are configured; routes to others would be answered by nobody.
+    upstreams: BTreeSet<Arc<str>>,
     /// One reload at a time: two that cross could put the older one in place.
     turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// Reloads `cell` from `directory`.
+    /// Reloads `cell` from `directory`, with routes to these upstreams alone.
     #[must_use]
-    pub fn new(cell: Arc<SnapshotCell>, directory: PathBuf) -> Self {
-        Self { cell, directory, turn: Mutex::new(()) }
+    pub fn new(
+        cell: Arc<SnapshotCell>,
+        directory: PathBuf,
+        upstreams: impl IntoIterator<Item = Arc<str>>,
+    ) -> Self {
+        Self { cell, directory, upstreams: upstreams.into_iter().collect(), turn: Mutex::new(()) }
     }
 
     /// The cell that it swaps.
@@ -127,6 +132,10 @@ impl Reloader {
     pub fn reload(&self, cause: &Cause) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let bundle = load(&self.directory).map_err(ReloadError::Faults)?;
+        let strays = self.strays(&bundle);
+        if !strays.is_empty() {
+            return Err(ReloadError::Faults(strays));
+        }
         let current = self.cell.current();
         let (from, to) = (current.bundle.id().clone(), bundle.id().clone());
         if from == to {
@@ -139,6 +148,27 @@ impl Reloader {
         }
         self.cell.swap(bundle);
         Ok(Reloaded::Swapped { from, to })
+    }
+
+    /// One fault for each upstream that routes name and the configuration does not.
+    fn strays(&self, bundle: &Bundle) -> Vec<BundleFault> {
+        let mut strays: BTreeMap<&str, BundleFault> = BTreeMap::new();
+        for route in bundle.routes().routes() {
+            if let Target::Upstream(name) = &route.target
+                && !self.upstreams.contains(name)
+            {
+                strays.entry(name).or_insert_with(|| BundleFault {
+                    file: "routes/".to_owned(),
+                    line: None,
+                    message: format!(
+                        "route `{}` goes to upstream `{name}`, which is not configured",
+                        route.name
+                    ),
+                    remedy: format!("add [upstreams.{name}] to the configuration and restart"),
+                });
+            }
+        }
+        strays.into_values().collect()
     }
 
     /// Puts the previous bundle back in place, whatever the files say.

@@ -135,16 +135,28 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or names the directory wrongly.
     pub fn data_dir_of(file: Option<&Path>) -> Result<PathBuf, Faults> {
+        Self::directory_of(file, "data_dir", DATA_DIR)
+    }
+
+    /// The policies directory that a file names, whatever else is wrong with it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or names the directory wrongly.
+    pub fn policies_dir_of(file: Option<&Path>) -> Result<PathBuf, Faults> {
+        Self::directory_of(file, "policies_dir", POLICIES_DIR)
+    }
+
+    fn directory_of(file: Option<&Path>, key: &'static str, usual: &str) -> Result<PathBuf, Faults> {
         let environment = Environment::default();
-        let Some(file) = file else { return Ok(PathBuf::from(DATA_DIR)) };
+        let Some(file) = file else { return Ok(PathBuf::from(usual)) };
         let text = read_bounded(file).map_err(|message| unreadable(file, message))?;
         let mut reader = Reader::new(file, &text, &environment);
         let (document, _) = DeTable::parse_recoverable(&text);
         let mut root = reader.root(document.get_ref());
-        let written = reader.pick(&mut root, "data_dir", None);
+        let written = reader.pick(&mut root, key, None);
         let path = reader.path(written);
         if reader.faults.is_empty() {
-            return Ok(path.unwrap_or_else(|| reader.beside_file(DATA_DIR)));
+            return Ok(path.unwrap_or_else(|| reader.beside_file(usual)));
         }
         Err(Faults(reader.faults))
     }
@@ -167,7 +179,7 @@ impl Reader<'_> {
         let data_dir = self.pick(&mut root, "data_dir", None);
         let data_dir = self.path(data_dir).unwrap_or_else(|| self.beside_file(DATA_DIR));
         let policies_dir = self.pick(&mut root, "policies_dir", None);
-        let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file("policies"));
+        let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file(POLICIES_DIR));
         let policies_watch = self.pick(&mut root, "policies_watch", None);
         let policies_watch = self.boolean(policies_watch).unwrap_or(false);
         let (tls, tls_min_version) = self.tls(&mut root);
@@ -213,6 +225,8 @@ impl Reader<'_> {
 
 /// Where data lies unless the configuration says otherwise.
 const DATA_DIR: &str = "data";
+/// Where the bundle lies unless the configuration says otherwise.
+const POLICIES_DIR: &str = "policies";
 
 fn unreadable(file: &Path, message: String) -> Faults {
     let remedy = "name the configuration with --config, and let the gateway's user read it".into();

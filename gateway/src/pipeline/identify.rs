@@ -1,11 +1,12 @@
 //! Stage 4, identify: the credentials that the route accepts become an identity.
 
 use engine::facts::RequestFacts;
+use engine::identity::Identity;
 use engine::refusal::Refusal;
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 
-use crate::authn::{Authn, Identified};
+use crate::authn::{Authn, Identified, Rejection};
 use crate::pipeline::record::Trail;
 
 /// Asks the schemes that the route names, and only those.
@@ -25,9 +26,13 @@ pub async fn identify(
             trail.identified(&identified);
             Ok(identified)
         }
-        Err(rejection) => {
-            rejection.notes.into_iter().for_each(|note| trail.note(note));
-            Err(rejection.refusal)
+        Err(Rejection { refusal, notes, principal: Some(principal) }) => {
+            trail.identified(&Identified { identity: Identity::Known(principal), session: None, notes });
+            Err(refusal)
+        }
+        Err(Rejection { refusal, notes, principal: None }) => {
+            notes.into_iter().for_each(|note| trail.note(note));
+            Err(refusal)
         }
     }
 }

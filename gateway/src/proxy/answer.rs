@@ -195,7 +195,7 @@ async fn write(
 /// What becomes of a request whose upstream, client or body failed on the way.
 pub async fn failed(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
-    ctx.trail.detail(format!("{}", error.etype().as_str()));
+    ctx.trail.detail(error.etype().as_str().to_owned());
     let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
     let Some(refused) = refusal_of.filter(|_| !begun) else {
         // The answer has begun or nobody is left to read one: closing is all that is honest.
@@ -211,16 +211,17 @@ pub async fn failed(parts: &Parts, session: &mut Session, ctx: &mut RequestConte
 }
 
 fn by_source(error: &Error) -> Option<Refusal> {
+    use ErrorType::{ConnectTimedout, ConnectionClosed, ReadError, ReadTimedout, WriteError, WriteTimedout};
+    let kind = error.etype();
     match error.esource() {
-        ErrorSource::Upstream => Some(Refusal::NoUpstream(match error.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout => UpstreamFault::Timeout,
-            _ => UpstreamFault::Broken,
-        })),
-        ErrorSource::Downstream => match error.etype() {
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout => None,
-            ErrorType::ReadTimedout => Some(Refusal::Malformed(Malformed { reason: "body.too_slow", status: 408 })),
-            _ => Some(Refusal::Malformed(Malformed { reason: "body.framing", status: 400 })),
-        },
+        ErrorSource::Upstream if matches!(kind, ReadTimedout | WriteTimedout | ConnectTimedout) => {
+            Some(Refusal::NoUpstream(UpstreamFault::Timeout))
+        }
+        ErrorSource::Upstream => Some(Refusal::NoUpstream(UpstreamFault::Broken)),
+        // Nobody is left to answer.
+        ErrorSource::Downstream if matches!(kind, WriteError | ReadError | ConnectionClosed | WriteTimedout) => None,
+        ErrorSource::Downstream if *kind == ReadTimedout => Some(Refusal::Malformed(Malformed::BODY_TOO_SLOW)),
+        ErrorSource::Downstream => Some(Refusal::Malformed(Malformed::BODY_FRAMING)),
         ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Faulted),
     }
 }

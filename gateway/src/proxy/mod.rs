@@ -173,10 +173,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        ctx.refusal = Some(Refusal::NoUpstream(match error.etype() {
-            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => UpstreamFault::Timeout,
-            _ => UpstreamFault::Connect,
-        }));
+        let late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        let fault = if late { UpstreamFault::Timeout } else { UpstreamFault::Connect };
+        ctx.refusal = Some(Refusal::NoUpstream(fault));
         let Some(upstream) = &ctx.upstream else { return error };
         if let Some(backend) = upstream.backends().iter().find(|backend| Some(backend.address) == ctx.backend)
             && upstream.backends().len() > 1
