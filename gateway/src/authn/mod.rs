@@ -58,12 +58,15 @@ pub struct Identified {
 }
 
 /// Nobody was verified, or what was presented does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Rejection {
     /// What the client is told.
     pub refusal: Refusal,
     /// What the record should say beside it.
     pub notes: Vec<String>,
+    /// Whose credential it is, where one holds and the request is refused all the same: the one whose browser
+    /// another site has used.
+    pub principal: Option<Arc<Principal>>,
 }
 
 impl From<Rejection> for Refusal {
@@ -114,12 +117,16 @@ impl Authn {
         facts: &RequestFacts<'_>,
     ) -> Result<Identified, Rejection> {
         let mut notes = Vec::new();
-        match self.verify(now, &matched.route, facts, &mut notes).await {
-            Ok(Some(proved)) => {
+        let proved = match self.verify(now, &matched.route, facts, &mut notes).await {
+            Ok(Some(proved)) => proved,
+            Ok(None) => return Ok(Identified { identity: Identity::Anonymous, session: None, notes }),
+            Err(refusal) => return Err(Rejection { refusal, notes, principal: None }),
+        };
+        match self.used(now, &matched.route, facts, proved.session.as_ref()).await {
+            Ok(()) => {
                 Ok(Identified { identity: Identity::Known(proved.principal), session: proved.session, notes })
             }
-            Ok(None) => Ok(Identified { identity: Identity::Anonymous, session: None, notes }),
-            Err(refusal) => Err(Rejection { refusal, notes }),
+            Err(refusal) => Err(Rejection { refusal, notes, principal: Some(proved.principal) }),
         }
     }
 
@@ -149,11 +156,9 @@ impl Authn {
             }
             Some(Form::Legacy | Form::Unknown) => Outcome::Rejected(CredentialFault::BearerUnknown),
         };
-        let proved = agree(agree(one_proved(session)?, key)?, bearer)?;
-        match &proved {
-            None if route.accept.anonymous => {}
-            None => return Err(Refusal::Unauthenticated),
-            Some(proved) => self.used(now, route, facts, proved.session.as_ref()).await?,
+        let proved = agree(agree(agree(None, session)?, key)?, bearer)?;
+        if proved.is_none() && !route.accept.anonymous {
+            return Err(Refusal::Unauthenticated);
         }
         Ok(proved)
     }
@@ -230,10 +235,6 @@ fn one<'h>(facts: &RequestFacts<'h>, name: &HeaderName) -> Result<Option<&'h Hea
         (first, None) => Ok(first),
         (_, Some(_)) => Err(Refusal::CredentialRejected(CredentialFault::Conflicting)),
     }
-}
-
-fn one_proved(outcome: Outcome) -> Result<Option<Box<Proved>>, Refusal> {
-    agree(None, outcome)
 }
 
 /// Two credentials hold together only when they are one and the same.
