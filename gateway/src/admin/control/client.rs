@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::line::{self, LineError};
 use super::reply::Reply;
-use super::server::SOCKET_NAME;
+use super::server::{SOCKET_NAME, within_bounds};
 use super::verb::Verb;
 
 /// A connection to a running gateway.
@@ -51,8 +51,12 @@ impl Client {
     /// Nobody answers.
     pub async fn connect(data_dir: &Path) -> Result<Self, ClientError> {
         let path = data_dir.join(SOCKET_NAME);
-        let stream =
-            UnixStream::connect(&path).await.map_err(|source| ClientError::NoAnswer { path, source })?;
+        let connected = within_bounds(&path, |short| std::os::unix::net::UnixStream::connect(short));
+        let stream = connected.and_then(|stream| {
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream)
+        });
+        let stream = stream.map_err(|source| ClientError::NoAnswer { path, source })?;
         let (reader, writer) = stream.into_split();
         Ok(Self { reader: BufReader::new(reader), writer })
     }

@@ -1,9 +1,10 @@
 //! The control socket: `control.sock` (0600) in the data directory (0700).
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::clock;
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "control.sock";
 
+/// Bytes of a socket's path that the system takes, its end included.
+const SOCKET_PATH_BYTES_MAX: usize = 108;
 /// Connections at a time: people and their scripts.
 const CONNECTIONS_MAX: usize = 16;
 /// How long a connection may say nothing.
@@ -64,12 +67,11 @@ impl Server {
     /// Somebody answers there, or the file cannot be made.
     pub fn bind(data_dir: &Path, backend: Arc<Backend>) -> Result<Self, BindError> {
         let path = data_dir.join(SOCKET_NAME);
-        let failed = |source| BindError::Io { path: path.clone(), source };
         make_way(&path)?;
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        // Until here the directory's 0700 keeps others out.
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path, backend })
+        match listen(&path) {
+            Ok(listener) => Ok(Self { listener, path, backend }),
+            Err(source) => Err(BindError::Io { path, source }),
+        }
     }
 
     /// Answers until `stop` completes; a verb that is under way is finished and answered.
@@ -113,6 +115,36 @@ impl Drop for Server {
     }
 }
 
+/// Opens a socket at a path, with no moment in which others could reach it.
+///
+/// A socket is made with whatever the umask leaves open, so it is made in a directory of its own (0700), closed to
+/// others there, and moved into place.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let private = path.with_extension("new");
+    match fs::remove_dir_all(&private) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    DirBuilder::new().mode(0o700).create(&private)?;
+    let made = private.join("s");
+    let listener = within_bounds(&made, |short| UnixListener::bind(short))?;
+    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    fs::rename(&made, path)?;
+    fs::remove_dir(&private)?;
+    Ok(listener)
+}
+
+/// Calls with a path to a socket that the system takes: one of a data directory that lies too deep is reached
+/// through its open parent.
+pub(super) fn within_bounds<T>(path: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() < SOCKET_PATH_BYTES_MAX {
+        return call(path);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return call(path) };
+    let parent = File::open(parent)?;
+    call(&Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(name))
+}
+
 /// Removes the socket of a process that is gone.
 fn make_way(path: &Path) -> Result<(), BindError> {
     let failed = |source| BindError::Io { path: path.to_owned(), source };
@@ -122,7 +154,7 @@ fn make_way(path: &Path) -> Result<(), BindError> {
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    match within_bounds(path, |short| std::os::unix::net::UnixStream::connect(short)) {
         Ok(_) => Err(BindError::Live(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)

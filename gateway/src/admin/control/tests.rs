@@ -58,7 +58,7 @@ impl World {
         let cell = Arc::new(SnapshotCell::new(Bundle::load(&sources(true)).unwrap()));
         let audit = dir.path().join("audit");
         let backend = Backend {
-            reloader: Arc::new(Reloader::new(cell, POLICIES.into())),
+            reloader: Arc::new(Reloader::new(cell, POLICIES.into(), ["botserver".into()])),
             sessions: Arc::new(Sessions::memory(keyring, rules)),
             accounts: Accounts::new(store.clone()),
             keys: ApiKeys::new(store.clone()),
@@ -302,6 +302,7 @@ async fn the_socket_belongs_to_one_live_process() {
     let first = bind().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(bind(), Err(BindError::Live(_))));
+    assert!(!world.dir.path().join("control.new").exists());
     drop(first);
     assert!(!path.exists());
     // A process that died leaves its file behind.
@@ -312,6 +313,23 @@ async fn the_socket_belongs_to_one_live_process() {
     assert!(matches!(bind(), Err(BindError::NotASocket(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     assert!(matches!(Client::connect(world.dir.path()).await, Err(ClientError::NoAnswer { .. })));
+}
+
+#[tokio::test]
+async fn a_data_directory_may_lie_deep() {
+    let world = World::new(true);
+    let deep = world.dir.path().join("d".repeat(200));
+    fs::create_dir(&deep).unwrap();
+    let server = Server::bind(&deep, Arc::clone(&world.backend)).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.run(async move {
+        stopped.await.ok();
+    }));
+    let reply = Client::connect(&deep).await.unwrap().ask(&Verb::Status {}).await.unwrap();
+    assert_eq!(done(reply)["running"], true);
+    assert!(matches!(Server::bind(&deep, Arc::clone(&world.backend)), Err(BindError::Live(_))));
+    stop.send(()).unwrap();
+    task.await.unwrap();
 }
 
 #[tokio::test]
