@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tests::repository;
 
-const STATES: [&str; 5] = ["here", "part", "to come", "BotServer", "otherwise"];
+const STATES: [&str; 6] = ["here", "part", "to come", "BotServer", "operator", "otherwise"];
 
 /// The names of all test functions of the workspace.
 fn test_names() -> BTreeSet<String> {
@@ -53,7 +53,7 @@ fn every_line_of_the_guide_has_a_state_and_tests_that_exist() {
         if !STATES.contains(state) {
             faults.push(format!("docs/guide.md:{}: state `{state}`", number + 1));
         }
-        if how.is_empty() && !matches!(*state, "BotServer" | "to come") {
+        if how.is_empty() && !matches!(*state, "BotServer" | "operator" | "to come") {
             faults.push(format!("docs/guide.md:{}: nothing makes it true", number + 1));
         }
         for name in quoted(tests).filter(|name| !names.contains(*name)) {
@@ -80,6 +80,40 @@ fn every_test_that_the_threat_model_names_exists() {
     }
     assert!(named > 20, "the threat model names its tests: {named}");
     none(&faults);
+}
+
+#[test]
+fn every_place_that_a_document_names_is_there() {
+    let mut faults = Vec::new();
+    let mut documents = repository::texts("docs", &[".md"]);
+    documents.extend(
+        ["README.md", "SECURITY.md", "THREAT_MODEL.md"]
+            .map(|path| repository::text(path).unwrap_or_else(|| panic!("{path} is not there"))),
+    );
+    let ours = ["engine/", "storage/", "gateway/", "policies/", "tests/", "docs/", "deploy/"];
+    let mut found = 0;
+    for text in &documents {
+        let named = text.content.lines().flat_map(quoted);
+        for place in
+            named.filter(|name| !name.contains(' ') && ours.iter().any(|ours| name.starts_with(ours)))
+        {
+            for path in spelt_out(place) {
+                found += 1;
+                if !repository::root().join(&path).exists() {
+                    faults.push(format!("{}: `{path}` is not there", text.path));
+                }
+            }
+        }
+    }
+    assert!(found > 20, "the documents name places: {found}");
+    none(&faults);
+}
+
+/// `a/{b,c}.rs` is `a/b.rs` and `a/c.rs`.
+fn spelt_out(place: &str) -> Vec<String> {
+    let Some((before, rest)) = place.split_once('{') else { return vec![place.to_owned()] };
+    let Some((names, after)) = rest.split_once('}') else { return vec![place.to_owned()] };
+    names.split(',').map(|name| format!("{before}{name}{after}")).collect()
 }
 
 #[test]
@@ -110,7 +144,8 @@ fn everything_that_can_be_configured_is_in_the_reference() {
         // `self.pick(&mut section, "key", Some("VARIABLE"))`: both, wherever a line break falls.
         for call in text.content.split(".pick(").skip(1) {
             let call = call.split(';').next().unwrap_or_default();
-            for name in call.split('"').skip(1).step_by(2) {
+            let names = call.split('"').skip(1).step_by(2);
+            for name in names.filter(|name| !name.contains(' ')) {
                 found += 1;
                 // `BOTSERVER_TLS_KEY` is written as the rest of `BOTSERVER_TLS_CERT`, `_KEY`.
                 let short = name.rfind('_').map_or(name, |at| name.get(at..).unwrap_or(name));
