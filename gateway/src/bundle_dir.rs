@@ -15,7 +15,7 @@ use std::path::Path;
 
 use engine::bundle::{BundleFault, BundleSources};
 
-use descriptors::{Directory, Entry};
+use descriptors::{Directory, Entry, Guard};
 pub use shipped::{WriteError, shipped, write_to};
 pub use watch::{Watch, WatchError};
 
@@ -42,11 +42,20 @@ pub fn read(directory: &Path) -> Result<BundleSources, Vec<BundleFault>> {
     read_twice(directory, || {})
 }
 
+/// Reads a work tree's bundle for a look at it: whose it is and who else writes there does not matter where nothing is
+/// decided by it.
+///
+/// # Errors
+/// As [`read`], but for owners and modes.
+pub fn look_at(directory: &Path) -> Result<BundleSources, Vec<BundleFault>> {
+    Reading::of(directory, Guard::Looking)
+}
+
 /// `between` runs between the two readings.
 fn read_twice(directory: &Path, between: impl FnOnce()) -> Result<BundleSources, Vec<BundleFault>> {
-    let first = Reading::of(directory)?;
+    let first = Reading::of(directory, Guard::Deciding)?;
     between();
-    let second = Reading::of(directory)?;
+    let second = Reading::of(directory, Guard::Deciding)?;
     if first == second {
         return Ok(second);
     }
@@ -70,9 +79,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(directory: &Path) -> Result<BundleSources, Vec<BundleFault>> {
+    fn of(directory: &Path, guard: Guard) -> Result<BundleSources, Vec<BundleFault>> {
         let mut reading = Self::default();
-        match Directory::open_root(directory) {
+        match Directory::open_root(directory, guard) {
             Ok(root) => reading.root(&root),
             Err(error) => reading.fault(&directory.display().to_string(), &error.message, error.remedy),
         }

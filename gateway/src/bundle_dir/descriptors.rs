@@ -8,7 +8,19 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, Stat};
 
 /// A directory that belongs to root or to us and that nobody else writes to.
-pub(super) struct Directory(OwnedFd);
+pub(super) struct Directory {
+    descriptor: OwnedFd,
+    guard: Guard,
+}
+
+/// What the texts are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// They decide: owners and modes count.
+    Deciding,
+    /// They are looked at.
+    Looking,
+}
 
 /// A name in a directory.
 pub(super) enum Entry {
@@ -31,30 +43,30 @@ const CLOSE_IT: &str = "chmod go-w it: whoever writes there changes who may do w
 impl Directory {
     /// Opens the bundle's directory. It may be one symlink, so that a whole bundle can be swapped as one; a chain of
     /// them is refused, because each link more is another place where somebody else can turn it.
-    pub(super) fn open_root(path: &Path) -> Result<Self, Refused> {
+    pub(super) fn open_root(path: &Path, guard: Guard) -> Result<Self, Refused> {
         let target = match std::fs::read_link(path) {
             Ok(target) => path.parent().map_or_else(|| PathBuf::from(&target), |parent| parent.join(&target)),
             Err(_) => path.to_owned(),
         };
-        Self::checked(rustix::fs::openat(CWD, &target, DIRECTORY, Mode::empty()))
+        Self::checked(rustix::fs::openat(CWD, &target, DIRECTORY, Mode::empty()), guard)
     }
 
     /// Opens a directory in this one; a symlink is refused.
     pub(super) fn open_directory(&self, name: &str) -> Result<Self, Refused> {
-        Self::checked(rustix::fs::openat(&self.0, name, DIRECTORY, Mode::empty()))
+        Self::checked(rustix::fs::openat(&self.descriptor, name, DIRECTORY, Mode::empty()), self.guard)
     }
 
-    fn checked(opened: rustix::io::Result<OwnedFd>) -> Result<Self, Refused> {
+    fn checked(opened: rustix::io::Result<OwnedFd>, guard: Guard) -> Result<Self, Refused> {
         let descriptor = opened.map_err(|error| not_opened(error, "a directory"))?;
         let stat = rustix::fs::fstat(&descriptor).map_err(|error| broken(&error.into()))?;
-        owned_and_closed(&stat)?;
-        Ok(Self(descriptor))
+        owned_and_closed(&stat, guard)?;
+        Ok(Self { descriptor, guard })
     }
 
     /// The names in it, at most `entries_max`.
     pub(super) fn entries(&self, entries_max: usize) -> Result<Vec<Entry>, Refused> {
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&self.0).map_err(|error| broken(&error.into()))? {
+        for entry in Dir::read_from(&self.descriptor).map_err(|error| broken(&error.into()))? {
             let entry = entry.map_err(|error| broken(&error.into()))?;
             let name = match entry.file_name().to_str() {
                 Ok("." | "..") => continue,
@@ -74,13 +86,13 @@ impl Directory {
     pub(super) fn read_file(&self, name: &str, bytes_max: u64) -> Result<String, Refused> {
         // Not blocking: a FIFO in its place would hold the load for ever.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::openat(&self.0, name, flags, Mode::empty())
+        let descriptor = rustix::fs::openat(&self.descriptor, name, flags, Mode::empty())
             .map_err(|error| not_opened(error, "a regular file"))?;
         let stat = rustix::fs::fstat(&descriptor).map_err(|error| broken(&error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(refused("it is not a regular file", "put a regular file in its place"));
         }
-        owned_and_closed(&stat)?;
+        owned_and_closed(&stat, self.guard)?;
         let mut bytes = Vec::new();
         File::from(descriptor)
             .take(bytes_max.saturating_add(1))
@@ -97,7 +109,10 @@ impl Directory {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-fn owned_and_closed(stat: &Stat) -> Result<(), Refused> {
+fn owned_and_closed(stat: &Stat, guard: Guard) -> Result<(), Refused> {
+    if guard == Guard::Looking {
+        return Ok(());
+    }
     if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
         return Err(refused("it belongs to another user", OWN_IT));
     }

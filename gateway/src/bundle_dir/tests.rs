@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{BUNDLE_ENTRIES_MAX, FILE_BYTES_MAX, Watch, read, read_twice, shipped, write_to};
+use super::{BUNDLE_ENTRIES_MAX, FILE_BYTES_MAX, Watch, look_at, read, read_twice, shipped, write_to};
 
 /// A small bundle, closed to others.
 fn bundle() -> tempfile::TempDir {
@@ -144,6 +144,16 @@ fn threat_17_what_others_could_have_written_is_refused() {
             "another user",
         );
     }
+}
+
+#[test]
+fn a_look_asks_for_no_owner_and_follows_no_symlink() {
+    let directory = bundle();
+    close(directory.path(), 0o775);
+    close(&directory.path().join("grants/b.cedar"), 0o664);
+    assert_eq!(look_at(directory.path()).unwrap().files.len(), 5);
+    symlink("/etc/hostname", directory.path().join("grants/c.cedar")).unwrap();
+    assert!(look_at(directory.path()).unwrap_err()[0].message.contains("symlink"));
 }
 
 #[test]

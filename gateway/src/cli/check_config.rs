@@ -1,5 +1,7 @@
 //! `cedargate check-config`
 
+use std::path::Path;
+
 use engine::bundle::{Bundle, BundleFault};
 use serde_json::json;
 
@@ -26,8 +28,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let file = args.source.file();
-    let found = Config::load(file.as_deref(), &Environment::of_process());
-    let checked = found.and_then(|config| with_bundle(&config).map(|bundle| (config, bundle)));
+    let checked = checked(file.as_deref());
     if args.json {
         return as_json(&checked);
     }
@@ -56,14 +57,74 @@ fn as_json(checked: &Result<(Config, Bundle), Faults>) -> Result<(), Failure> {
     checked.as_ref().map(|_| ()).map_err(|_| Failure::told())
 }
 
-/// The bundle that the configuration names, if both hold and fit.
-fn with_bundle(config: &Config) -> Result<Bundle, Faults> {
-    let loaded = bundle_dir::read(&config.policies_dir).and_then(|sources| Bundle::load(&sources));
-    let in_directory = |BundleFault { file, line, message, remedy }| {
-        let place = Place::File { path: config.policies_dir.join(file), line };
-        Fault { place, message, remedy }
+/// Configuration and bundle, if both hold and fit; otherwise the faults of both.
+fn checked(file: Option<&Path>) -> Result<(Config, Bundle), Faults> {
+    let config = Config::load(file, &Environment::of_process());
+    let directory = Config::policies_dir_of(file);
+    let bundle = directory.as_ref().ok().map(|directory| bundle(directory));
+    match (config, bundle) {
+        (Ok(config), Some(Ok(bundle))) => {
+            let misses = config.misses(&bundle);
+            if misses.is_empty() { Ok((config, bundle)) } else { Err(Faults(misses)) }
+        }
+        (config, bundle) => {
+            let faults = config.err().into_iter().chain(bundle.and_then(Result::err));
+            Err(Faults(faults.flat_map(|faults| faults.0).collect()))
+        }
+    }
+}
+
+fn bundle(directory: &Path) -> Result<Bundle, Faults> {
+    let loaded = bundle_dir::read(directory).and_then(|sources| Bundle::load(&sources));
+    let placed = |BundleFault { file, line, message, remedy }| {
+        // A fault of the directory itself names it whole.
+        let path =
+            if directory.as_os_str() == file.as_str() { directory.into() } else { directory.join(file) };
+        Fault { place: Place::File { path, line }, message, remedy }
     };
-    let bundle = loaded.map_err(|faults| Faults(faults.into_iter().map(in_directory).collect()))?;
-    let misses = config.misses(&bundle);
-    if misses.is_empty() { Ok(bundle) } else { Err(Faults(misses)) }
+    loaded.map_err(|faults| Faults(faults.into_iter().map(placed).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checked;
+    use crate::bundle_dir;
+
+    #[test]
+    fn faults_of_configuration_and_bundle_are_told_together_and_then_whether_they_fit() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let told = |text: &str| {
+            std::fs::write(at("cedargate.toml"), text).unwrap();
+            checked(Some(&at("cedargate.toml"))).map(|_| ()).map_err(|faults| faults.to_string())
+        };
+        let both = told("lisen = 1\n").unwrap_err();
+        assert!(both.contains("unknown key `lisen`"), "{both}");
+        assert!(both.contains(&format!("{}: there is no such", at("policies").display())), "{both}");
+
+        let whole = whole(directory.path());
+        bundle_dir::write_to(&at("policies")).unwrap();
+        let misfit = told(&whole).unwrap_err();
+        assert!(misfit.contains("goes to upstream `botserver`, which is not configured"), "{misfit}");
+        assert_eq!(misfit.matches("remedy").count(), 1, "{misfit}");
+        let upstream = "[upstreams.botserver]\naddresses = [\"127.0.0.1:1\"]\nidentity = \"botserver\"\n";
+        assert_eq!(told(&format!("{whole}{upstream}")), Ok(()));
+    }
+
+    /// A configuration with keys in files.
+    fn whole(directory: &std::path::Path) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let mut text = "hosts = [{ public_url = \"https://app.example\" }]\n[keys]\n".to_owned();
+        for (key, first) in [("encryption", "8f"), ("database", "41"), ("jwt_secret", "c9")] {
+            let path = directory.join(key);
+            std::fs::write(
+                &path,
+                format!("{first}3a1c9be07d45526e914fb8a2c3d6070b5ae8f19c24d37786e1fa4c0d9b3512"),
+            )
+            .unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            text.push_str(&format!("{key} = \"file:{}\"\n", path.display()));
+        }
+        text
+    }
 }

@@ -58,10 +58,12 @@ impl Failure {
         if let RunError::Bundle { faults, .. } = error {
             return Self::policies(faults);
         }
+        if let RunError::Misfit(faults) = error {
+            return Self::configuration(faults);
+        }
         let remedy = match error {
             RunError::Store(error) => store_remedy(error),
             RunError::Listen { .. } => Some("name another address, or stop what listens there"),
-            RunError::UnknownUpstream(_) => Some("configure it, or change the routes that name it"),
             _ => None,
         };
         Self::of(error, remedy.unwrap_or("run `cedargate check-config`"))

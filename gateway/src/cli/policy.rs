@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Policies {
     fn load(&self) -> Result<Bundle, Failure> {
-        bundle_dir::read(&self.directory)
+        bundle_dir::look_at(&self.directory)
             .and_then(|sources| Bundle::load(&sources))
             .map_err(|faults| Failure::policies(&faults))
     }

@@ -23,8 +23,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         println!("bundle {}", bundle.id());
         return Ok(());
     }
-    let loaded =
-        bundle_dir::read(&args.policies.directory).and_then(|sources| engine::bundle::Bundle::load(&sources));
+    let loaded = bundle_dir::look_at(&args.policies.directory)
+        .and_then(|sources| engine::bundle::Bundle::load(&sources));
     let (told, done) = match loaded {
         Ok(bundle) => (json!({ "valid": true, "bundle": bundle.id().to_string(), "faults": [] }), Ok(())),
         Err(faults) => {
