@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn threat_7_an_identity_that_is_not_read_is_not_ready() {
+    fn threat_07_an_identity_that_is_not_read_is_not_ready() {
         use IdentityState::{NoAnswer, NotRead, PublishedSecretAccepted, Verified};
         let check = |states: &[IdentityState], ready: bool, last_is_new: bool| {
             let health = Health::new([Part::Identity("botserver".into())], Vec::new());

@@ -1,6 +1,7 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
 use engine::audit::{AuditEvent, End, Outcome};
+use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -67,93 +68,42 @@ impl Metrics {
     /// # Errors
     /// Two metrics have one name: a fault of ours that shows on the first start.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| IntCounter::new(name, help);
-        let counters =
-            |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
-        let duration =
-            HistogramOpts::new("cedargate_request_duration_seconds", "From the request line to the end.")
-                .buckets(DURATION_BOUNDS_S.to_vec());
-        let stages = HistogramOpts::new("cedargate_stage_duration_seconds", "Time spent in a stage.")
-            .buckets(STAGE_BOUNDS_S.to_vec());
-        let metrics = Self {
-            registry: Registry::new(),
-            requests: counters(
-                "cedargate_requests_total",
+        let make = Maker(Registry::new());
+        make.gauges("build_info", "Always 1.", "version")?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Ok(Self {
+            requests: make.counters(
+                "requests_total",
                 "Requests that ended.",
                 &["outcome", "status_class"],
             )?,
-            refusals: counters("cedargate_refusals_total", "Refused requests by code.", &["code"])?,
-            duration: Histogram::with_opts(duration)?,
-            stages: HistogramVec::new(stages, &["stage"])?,
-            in_flight: IntGauge::new("cedargate_in_flight_requests", "Requests that are under way.")?,
-            upload_bytes: counter("cedargate_upload_bytes_total", "Body bytes received from clients.")?,
-            download_bytes: counter("cedargate_download_bytes_total", "Body bytes sent to clients.")?,
-            dropped_headers: counter(
-                "cedargate_dropped_headers_total",
-                "Request headers that were dropped.",
-            )?,
-            dropped_bearers: counter(
-                "cedargate_dropped_bearers_total",
-                "BotServer bearers beside a session.",
-            )?,
-            empty_connections: counter(
-                "cedargate_empty_connections_total",
-                "Connections without a request.",
-            )?,
-            failed_handshakes: counter("cedargate_failed_handshakes_total", "TLS handshakes that failed.")?,
-            protocol_errors: counter(
-                "cedargate_protocol_errors_total",
-                "Requests that the HTTP parser refused.",
-            )?,
-            panics: counter("cedargate_panics_total", "Stages that panicked: each is a fault of ours.")?,
-            logins: counters("cedargate_logins_total", "Sign-ins by their end.", &["result"])?,
-            sessions: IntGauge::new("cedargate_sessions", "Live sessions.")?,
-            audit_up: IntGauge::new("cedargate_audit_log_up", "1 while the audit log can be written.")?,
-            audit_summarised: counter(
-                "cedargate_audit_summarised_total",
-                "Early refusals recorded by count only.",
-            )?,
-            bundle_reloads: counters(
-                "cedargate_bundle_reloads_total",
+            refusals: make.counters("refusals_total", "Refused requests by code.", &["code"])?,
+            duration: make.histogram()?,
+            stages: make.stages()?,
+            in_flight: make.gauge("in_flight_requests", "Requests that are under way.")?,
+            upload_bytes: make.counter("upload_bytes_total", "Body bytes received from clients.")?,
+            download_bytes: make.counter("download_bytes_total", "Body bytes sent to clients.")?,
+            dropped_headers: make.counter("dropped_headers_total", "Request headers that were dropped.")?,
+            dropped_bearers: make.counter("dropped_bearers_total", "BotServer bearers beside a session.")?,
+            empty_connections: make.counter("empty_connections_total", "Connections without a request.")?,
+            failed_handshakes: make.counter("failed_handshakes_total", "TLS handshakes that failed.")?,
+            protocol_errors: make
+                .counter("protocol_errors_total", "Requests that the HTTP parser refused.")?,
+            panics: make.counter("panics_total", "Stages that panicked: each is a fault of ours.")?,
+            logins: make.counters("logins_total", "Sign-ins by their end.", &["result"])?,
+            sessions: make.gauge("sessions", "Live sessions.")?,
+            audit_up: make.gauge("audit_log_up", "1 while the audit log can be written.")?,
+            audit_summarised: make
+                .counter("audit_summarised_total", "Early refusals recorded by count only.")?,
+            bundle_reloads: make.counters(
+                "bundle_reloads_total",
                 "Bundle reloads by their end.",
                 &["result"],
             )?,
-            upstream_up: IntGaugeVec::new(
-                Opts::new("cedargate_upstream_up", "1 while an address of the upstream is healthy."),
-                &["upstream"],
-            )?,
-        };
-        metrics.register()?;
-        Ok(metrics)
-    }
-
-    fn register(&self) -> Result<(), prometheus::Error> {
-        let build = IntGaugeVec::new(Opts::new("cedargate_build_info", "Always 1."), &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        self.registry.register(Box::new(build))?;
-        self.registry.register(Box::new(self.duration.clone()))?;
-        self.registry.register(Box::new(self.upstream_up.clone()))?;
-        self.registry.register(Box::new(self.stages.clone()))?;
-        for counters in [&self.requests, &self.refusals, &self.logins, &self.bundle_reloads] {
-            self.registry.register(Box::new(counters.clone()))?;
-        }
-        for gauge in [&self.in_flight, &self.sessions, &self.audit_up] {
-            self.registry.register(Box::new(gauge.clone()))?;
-        }
-        for counter in [
-            &self.upload_bytes,
-            &self.download_bytes,
-            &self.dropped_headers,
-            &self.dropped_bearers,
-            &self.empty_connections,
-            &self.failed_handshakes,
-            &self.protocol_errors,
-            &self.panics,
-            &self.audit_summarised,
-        ] {
-            self.registry.register(Box::new(counter.clone()))?;
-        }
-        Ok(())
+            upstream_up: make.gauges("upstream_up", "1 while an address of it is healthy.", "upstream")?,
+            registry: make.0,
+        })
     }
 
     /// A request has begun; it counts as under way while the guard lives.
@@ -255,6 +205,46 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
+}
+
+/// Makes metrics of the gateway's name, each registered as it is made: none can be counted and not told.
+struct Maker(Registry);
+
+impl Maker {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.registered(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.registered(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.registered(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.registered(IntGaugeVec::new(opts(name, help), &[label])?)
+    }
+
+    fn histogram(&self) -> Result<Histogram, prometheus::Error> {
+        let opts = opts("request_duration_seconds", "From the request line to the end.");
+        self.registered(Histogram::with_opts(HistogramOpts::from(opts).buckets(DURATION_BOUNDS_S.to_vec()))?)
+    }
+
+    fn stages(&self) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::from(opts("stage_duration_seconds", "Time spent in a stage."));
+        self.registered(HistogramVec::new(opts.buckets(STAGE_BOUNDS_S.to_vec()), &["stage"])?)
+    }
+
+    fn registered<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("cedargate")
 }
 
 const fn status_class(status: u16) -> &'static str {
