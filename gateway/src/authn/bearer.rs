@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn threat_8_forms() {
+    fn threat_08_forms() {
         let own = token(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"iss":"general-bots","sub":"x"}"#);
         let symmetric = token(r#"{"alg":"hs512"}"#, r#"{"iss":"https://idp.example"}"#);
         let asymmetric_own = token(r#"{"alg":"RS256"}"#, r#"{"iss":"general-bots"}"#);

@@ -205,6 +205,8 @@ async fn credentials_by_route() {
         ("s", &[(COOKIE, "__Host-cedargate=<SUSPENDED>")], "Suspended"),
         ("s", &[(COOKIE, "__Host-cedargate=")], "SessionEnded"),
         ("s", &[(COOKIE, "__Host-cedargate=<KEY>")], "SessionEnded"),
+        ("s", &[(COOKIE, "__Host-cedargate=<SESSION>A")], "SessionEnded"),
+        ("s", &[(COOKIE, "__Host-cedargate=\"<SESSION>\"")], "SessionEnded"),
         ("as", &[(COOKIE, "__Host-cedargate=<ENDED>")], "anonymous"),
         ("as", &[(COOKIE, "__Host-cedargate=<SUSPENDED>")], "anonymous"),
         ("as", &[(COOKIE, "__Host-cedargate=x")], "anonymous"),
@@ -223,6 +225,8 @@ async fn credentials_by_route() {
         ("k", &[(KEY, "<REVOKED>")], "KeyUnknown"),
         ("k", &[(KEY, "<OLD_KEY>")], "KeyUnknown"),
         ("k", &[(KEY, "<SESSION>")], "KeyUnknown"),
+        ("k", &[(KEY, "<KEY>A")], "KeyUnknown"),
+        ("k", &[(KEY, "<KEY>, <KEY>")], "KeyUnknown"),
         ("k", &[(KEY, "")], "KeyUnknown"),
         ("k", &[(BEARER, "<KEY>")], "BearerUnknown"),
         ("k", &[(BEARER, "Basic <KEY>")], "BearerUnknown"),
@@ -257,6 +261,26 @@ async fn credentials_by_route() {
     }
 }
 
+/// A value cut anywhere is no credential, however long what is left of it is.
+#[tokio::test]
+async fn cut_credentials_are_none() {
+    let world = World::new().await;
+    for (name, value) in &world.known {
+        for length in 0..value.len() {
+            let cut = value.get(..length).unwrap();
+            let (route, header) = match name.contains("KEY") || *name == "REVOKED" {
+                true => (route("k"), (KEY, cut.to_owned())),
+                false => (route("s"), (COOKIE, format!("__Host-cedargate={cut}"))),
+            };
+            let result = world.ask(route, false, HOST, &[(header.0, &header.1)]).await;
+            assert!(
+                matches!(result, Err(Rejection { refusal: Refusal::CredentialRejected(_), .. })),
+                "{name} {length}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn notes_for_the_record() {
     let world = World::new().await;
@@ -276,7 +300,7 @@ async fn notes_for_the_record() {
 const OWN_TOKEN: &str = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJnZW5lcmFsLWJvdHMiLCJzdWIiOiJ4In0.c2ln";
 
 #[tokio::test]
-async fn threat_8_our_own_upstream_token_is_refused_everywhere_and_noted() {
+async fn threat_08_our_own_upstream_token_is_refused_everywhere_and_noted() {
     let world = World::new().await;
     let own = (BEARER, OWN_TOKEN);
     let cases: &[(&str, &[(&str, &str)])] = &[
