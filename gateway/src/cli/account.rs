@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::failure::Failure;
 use super::operate::{Target, table, text};
+use super::out::say;
 use super::password;
 use crate::admin::control::{Hidden, Verb};
 
@@ -84,13 +85,15 @@ const COLUMNS: [(&str, &str); 6] = [
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     match args.verb {
         AccountVerb::List { target } => {
-            target.have(Verb::AccountList {}, |answer| print!("{}", table(answer, &COLUMNS)))
+            target.have(Verb::AccountList {}, |answer| say(table(answer, &COLUMNS).trim_end()))
         }
         AccountVerb::Add { target, login, roles, groups } => {
             let (roles, groups) = (set(roles), set(groups));
             let password = read_password()?;
             let verb = Verb::AccountAdd { login, password, roles, groups };
-            target.have(verb, |answer| println!("added {} ({})", text(answer, "login"), text(answer, "id")))
+            target.have(verb, |answer| {
+                say(format_args!("added {} ({})", text(answer, "login"), text(answer, "id")))
+            })
         }
         AccountVerb::Suspend(named) => named.have("suspended", |account| Verb::AccountSuspend { account }),
         AccountVerb::Resume(named) => named.have("resumed", |account| Verb::AccountResume { account }),
@@ -111,7 +114,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 impl Named {
     fn have(self, done: &str, verb: impl FnOnce(String) -> Verb) -> Result<(), Failure> {
         let shown = self.account.clone();
-        self.target.have(verb(self.account), |_| println!("{done} {shown}"))
+        self.target.have(verb(self.account), |_| say(format_args!("{done} {shown}")))
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::failure::Failure;
 use super::operate::{Target, text};
+use super::out::say;
 use crate::admin::control::Verb;
 
 /// The policies of the running gateway: show, reload, rollback
@@ -41,8 +42,8 @@ enum BundleVerb {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     match args.verb {
         BundleVerb::Show { target } => target.have(Verb::BundleShow {}, |answer| {
-            println!("bundle {}", digest(answer));
-            println!("routes {}", text(answer, "routes"));
+            say(format_args!("bundle {}", digest(answer)));
+            say(format_args!("routes {}", text(answer, "routes")));
         }),
         BundleVerb::Reload { target, accept } => target.have(Verb::BundleReload { accept }, changed),
         BundleVerb::Rollback { target } => target.have(Verb::BundleRollback {}, changed),
@@ -51,7 +52,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 fn changed(answer: &serde_json::Value) {
     let word = if text(answer, "changed") == "true" { "now decides" } else { "decides already" };
-    println!("bundle {} {word}", digest(answer));
+    say(format_args!("bundle {} {word}", digest(answer)));
 }
 
 /// Whole, because `--accept` wants it whole.

@@ -6,6 +6,7 @@ use engine::bundle::{Bundle, BundleFault};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::out::say;
 use super::source::Source;
 use crate::bundle_dir;
 use crate::config::Config;
@@ -34,11 +35,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     let (config, bundle) = checked.map_err(|faults| Failure::configuration(&faults))?;
     let file = file.map_or_else(|| "the environment".into(), |file| file.display().to_string());
-    println!("well: {file}");
-    println!("well: {} with {} routes", config.policies_dir.display(), bundle.routes().routes().len());
-    println!("      bundle {}", bundle.id());
-    config.notices().iter().for_each(|notice| println!("notice: {notice}"));
-    config.questions().iter().for_each(|question| println!("question: {question}"));
+    say(format_args!("well: {file}"));
+    say(format_args!(
+        "well: {} with {} routes",
+        config.policies_dir.display(),
+        bundle.routes().routes().len()
+    ));
+    say(format_args!("      bundle {}", bundle.id()));
+    config.notices().iter().for_each(|notice| say(format_args!("notice: {notice}")));
+    config.questions().iter().for_each(|question| say(format_args!("question: {question}")));
     Ok(())
 }
 
@@ -53,7 +58,7 @@ fn as_json(checked: &Result<(Config, Bundle), Faults>) -> Result<(), Failure> {
         }),
         Err(faults) => json!({ "valid": false, "faults": faults.0 }),
     };
-    println!("{told}");
+    say(told);
     checked.as_ref().map(|_| ()).map_err(|_| Failure::told())
 }
 

@@ -1,6 +1,7 @@
 //! `cedargate demo`
 
 use super::failure::Failure;
+use crate::demo::settings::SettingsError;
 use crate::demo::{self, DemoArgs, DemoError};
 
 /// Try it: a gateway with accounts and keys of its own, and an upstream
@@ -15,8 +16,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     demo::run(&args.demo).map_err(|error| {
-        if let DemoError::Run(error) = &error {
-            return Failure::run(error);
+        match &error {
+            DemoError::Run(error) => return Failure::run(error),
+            DemoError::Settings(SettingsError::Faults(faults)) => return Failure::configuration(faults),
+            _ => {}
         }
         Failure::of(&error, error.remedy())
     })

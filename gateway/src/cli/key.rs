@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::account::set;
 use super::failure::Failure;
 use super::operate::{Target, table, text};
+use super::out::{aside, say};
 use crate::admin::control::Verb;
 use crate::config;
 
@@ -67,15 +68,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             let verb = Verb::KeyAdd { service, scopes: set(scopes), roles: set(roles), lifetime_s };
             target.have(verb, |answer| {
                 // The key alone on stdout, so that it can be piped to where it is kept.
-                eprintln!("key {}, until {}:", text(answer, "id"), text(answer, "expires"));
-                println!("{}", answer.get("api_key").and_then(|key| key.as_str()).unwrap_or_default());
+                aside(format_args!("key {}, until {}:", text(answer, "id"), text(answer, "expires")));
+                say(answer.get("api_key").and_then(|key| key.as_str()).unwrap_or_default());
             })
         }
         KeyVerb::List { target } => {
-            target.have(Verb::KeyList {}, |answer| print!("{}", table(answer, &COLUMNS)))
+            target.have(Verb::KeyList {}, |answer| say(table(answer, &COLUMNS).trim_end()))
         }
         KeyVerb::Revoke { target, id } => {
-            target.have(Verb::KeyRevoke { key: id }, |_| println!("revoked {id}"))
+            target.have(Verb::KeyRevoke { key: id }, |_| say(format_args!("revoked {id}")))
         }
     }
 }

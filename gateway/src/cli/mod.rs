@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod key;
 mod operate;
+mod out;
 mod password;
 mod policy;
 mod run;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use storage::OpenError;
 
 use super::failure::Failure;
+use super::out::say;
 use super::source::Source;
 use crate::admin::control::{Client, ClientError, Code, Operator, Problem, Reply, Verb};
 use crate::app::{self, RunError};
@@ -36,7 +37,7 @@ impl Target {
         let runtime =
             runtime.map_err(|error| Failure::of(&error, "see whether the machine is out of files"))?;
         match runtime.block_on(self.done(verb, PATIENCE))? {
-            Reply::Done(value) if self.json => println!("{value}"),
+            Reply::Done(value) if self.json => say(value),
             Reply::Done(value) => tell(&value),
             Reply::Refused(problem) => return Err(refused(&problem)),
         }

@@ -3,6 +3,7 @@
 use storage::Mark;
 
 use super::failure::Failure;
+use super::out::say;
 use super::source::Source;
 use crate::app::{self, Start};
 use crate::logging;
@@ -28,7 +29,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let ready = |ready: &app::Ready| {
         tracing::info!(gateway = %ready.gateway, admin = %ready.admin, "ready");
-        println!("ready {scheme}://{}", ready.gateway);
+        say(format_args!("ready {scheme}://{}", ready.gateway));
     };
     app::run(Start { config, mark: Mark::Production, notice: None }, ready)
         .map_err(|error| Failure::run(&error))

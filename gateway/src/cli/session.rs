@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::operate::{Target, table, text};
+use super::out::say;
 use crate::admin::control::Verb;
 
 /// Who is signed in: list, end, end-all
@@ -52,13 +53,13 @@ const COLUMNS: [(&str, &str); 6] = [
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     match args.verb {
         SessionVerb::List { target, account } => {
-            target.have(Verb::SessionList { account }, |answer| print!("{}", table(answer, &COLUMNS)))
+            target.have(Verb::SessionList { account }, |answer| say(table(answer, &COLUMNS).trim_end()))
         }
         SessionVerb::End { target, id } => {
-            target.have(Verb::SessionEnd { session: id }, |_| println!("ended {id}"))
+            target.have(Verb::SessionEnd { session: id }, |_| say(format_args!("ended {id}")))
         }
         SessionVerb::EndAll { target, account } => target.have(Verb::SessionEndAll { account }, |answer| {
-            println!("ended all of {}", text(answer, "account"))
+            say(format_args!("ended all of {}", text(answer, "account")))
         }),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod environment;
 pub mod fault;
+mod hosts;
 pub mod keys;
 mod limits;
 mod listeners;
@@ -35,7 +36,7 @@ use toml::de::DeTable;
 use environment::Environment;
 use fault::{Fault, Faults, Place};
 use origin::Origin;
-use reader::Reader;
+use reader::{Reader, Section};
 use settings::{
     Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion, Upstream,
 };
@@ -153,12 +154,8 @@ impl Config {
         let mut reader = Reader::new(file, &text, &environment);
         let (document, _) = DeTable::parse_recoverable(&text);
         let mut root = reader.root(document.get_ref());
-        let written = reader.pick(&mut root, key, None);
-        let path = reader.path(written);
-        if reader.faults.is_empty() {
-            return Ok(path.unwrap_or_else(|| reader.beside_file(usual)));
-        }
-        Err(Faults(reader.faults))
+        let directory = reader.directory(&mut root, key, usual);
+        if reader.faults.is_empty() { Ok(directory) } else { Err(Faults(reader.faults)) }
     }
 
     /// What whoever starts the gateway should know: settings that do less than their name says, and overrides.
@@ -176,10 +173,8 @@ impl Reader<'_> {
         let words = [("production", Deployment::Production), ("development", Deployment::Development)];
         let deployment = self.choice(deployment, &words).unwrap_or(Deployment::Production);
         let (listen, admin_listen) = self.listeners(&mut root);
-        let data_dir = self.pick(&mut root, "data_dir", None);
-        let data_dir = self.path(data_dir).unwrap_or_else(|| self.beside_file(DATA_DIR));
-        let policies_dir = self.pick(&mut root, "policies_dir", None);
-        let policies_dir = self.path(policies_dir).unwrap_or_else(|| self.beside_file(POLICIES_DIR));
+        let data_dir = self.directory(&mut root, "data_dir", DATA_DIR);
+        let policies_dir = self.directory(&mut root, "policies_dir", POLICIES_DIR);
         let policies_watch = self.pick(&mut root, "policies_watch", None);
         let policies_watch = self.boolean(policies_watch).unwrap_or(false);
         let (tls, tls_min_version) = self.tls(&mut root);
@@ -220,6 +215,11 @@ impl Reader<'_> {
             shutdown_drain,
             notices: Vec::new(),
         })
+    }
+
+    fn directory(&mut self, section: &mut Section<'_>, key: &'static str, usual: &str) -> PathBuf {
+        let written = self.pick(section, key, None);
+        self.path(written).unwrap_or_else(|| self.beside_file(usual))
     }
 }
 

@@ -3,6 +3,7 @@
 use engine::bundle::BundleFault;
 use serde_json::{Value, json};
 
+use super::super::out::say;
 use super::{Failure, Policies};
 use crate::bundle_dir;
 
@@ -19,8 +20,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if !args.json {
         let bundle = args.policies.load()?;
-        println!("well: {} routes", bundle.routes().routes().len());
-        println!("bundle {}", bundle.id());
+        say(format_args!("well: {} routes", bundle.routes().routes().len()));
+        say(format_args!("bundle {}", bundle.id()));
         return Ok(());
     }
     let loaded = bundle_dir::look_at(&args.policies.directory)
@@ -32,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             (json!({ "valid": false, "faults": faults }), Err(Failure::told()))
         }
     };
-    println!("{told}");
+    say(told);
     done
 }
 

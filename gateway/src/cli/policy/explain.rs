@@ -10,6 +10,7 @@ use engine::path::CanonicalPath;
 use engine::verify;
 use http::Method;
 
+use super::super::out::say;
 use super::{Failure, Policies};
 use crate::clock;
 
@@ -51,11 +52,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Failure::failed(format!("the path is refused: {}", malformed.reason), "spell it as a client would")
     })?;
     let Some(matched) = bundle.routes().find(&args.method, &path) else {
-        println!("refused, because no route names it (404)");
+        say("refused, because no route names it (404)");
         return Ok(());
     };
     let route = &matched.route;
-    println!("route {} asks for {} on Module::\"{}\"", route.name, route.action, route.module);
+    say(format_args!("route {} asks for {} on Module::\"{}\"", route.name, route.action, route.module));
     let identity = args.identity();
     let request = AuthzRequest {
         identity: &identity,
@@ -68,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         tls: !args.plain,
         now: clock::now(),
     };
-    print!("{}", verify::explain(&bundle, &request));
+    say(verify::explain(&bundle, &request).trim_end());
     Ok(())
 }
 

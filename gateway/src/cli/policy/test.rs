@@ -5,6 +5,7 @@ use std::path::Path;
 use engine::bundle::Bundle;
 use engine::verify::{self, TestReport};
 
+use super::super::out::say;
 use super::{Failure, Policies};
 
 /// Run the test cases beside the policies
@@ -21,10 +22,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let reports = reports(&bundle, &args.policies.directory.join("tests"))?;
     let uncovered = verify::uncovered(&bundle, &reports);
     let failures: Vec<&String> = reports.iter().flat_map(|report| &report.failures).collect();
-    failures.iter().for_each(|failure| println!("failed: {failure}"));
-    uncovered.iter().for_each(|route| println!("without a case: {route}"));
+    failures.iter().for_each(|failure| say(format_args!("failed: {failure}")));
+    uncovered.iter().for_each(|route| say(format_args!("without a case: {route}")));
     let passed: usize = reports.iter().map(|report| report.passed).sum();
-    println!("{passed} passed, {} failed, {} routes without a case", failures.len(), uncovered.len());
+    say(format_args!(
+        "{passed} passed, {} failed, {} routes without a case",
+        failures.len(),
+        uncovered.len()
+    ));
     if failures.is_empty() && uncovered.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,11 @@
 //! Numbers, durations, rates and words.
 
-use super::check;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::super::Config;
+use super::{check, keys};
 
 #[test]
 fn numbers_are_whole_within_bounds_and_plain() {
@@ -84,4 +89,29 @@ fn unknown_keys_are_faults_with_the_nearest_known_one() {
     check("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", &[], &["gate.toml:3: ", "not TOML"]);
     check("listen = \n", &[], &["gate.toml:2: ", "not TOML"]);
     check("\"a\\nb\" = 1\n", &[], &["unknown key `a\u{fffd}b`"]);
+}
+
+proptest! {
+    /// Whatever a file holds, it is read or refused; each fault has its place within the file and a remedy.
+    #[test]
+    fn any_text_is_read_or_refused(
+        lines in proptest::collection::vec(
+            (
+                "(|\\[|\\[\\[)(listen|hosts|keys|tls|limits|upstreams|audit|log|session)(\\.[a-z]{1,6})?(|\\]|\\]\\])",
+                "( = )?(\"[ -~é]{0,12}\"|-?[0-9]{1,20}|true|\\{[a-z= 1]{0,9}\\}|\\[[0-9, \"]{0,9}\\]|[ -~]{0,8})",
+            ),
+            0..12,
+        ),
+    ) {
+        let text: String = lines.iter().map(|(key, value)| format!("{key}{value}\n")).collect();
+        if let Err(faults) = Config::read(Path::new("gate.toml"), &text, &keys()) {
+            prop_assert!(!faults.0.is_empty());
+            for fault in faults.0 {
+                prop_assert!(!fault.remedy.is_empty() && !fault.message.contains('\n'), "{fault}");
+                if let super::super::fault::Place::File { line: Some(line), .. } = fault.place {
+                    prop_assert!((1..=text.lines().count() + 1).contains(&line), "{line} of {text}");
+                }
+            }
+        }
+    }
 }
