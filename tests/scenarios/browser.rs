@@ -38,16 +38,18 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
     browser.screenshot(&pictures.join("4-refused.png"));
     assert!(browser.text().to_lowercase().contains("not allowed"), "{}", browser.text());
 
+    browser.open(&url("/health"));
     // BotServer's own pages write with fetch and know no token of ours.
     let written = browser.run("return fetch('/api/docs/save', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'}).then(answer => answer.status)");
     assert_eq!(written, 200);
 
     // From a second terminal: every session of that account ends.
-    let (status, said) = gateway.cli(&["session", "end", "--account", &account.login]);
+    let (status, said) = gateway.cli(&["session", "end-all", &account.login]);
     assert!(status.success(), "{said}");
     browser.open(&url(WHOAMI));
     browser.screenshot(&pictures.join("5-signed-out.png"));
     assert!(!browser.text().contains(&account.login) || browser.url().contains(LOGIN), "{}", browser.text());
+    browser.open(&url("/health"));
     let again = browser.run("return fetch('/api/docs/list', {headers: {Accept: 'application/json'}}).then(answer => answer.status)");
     assert_eq!(again, 401);
 }

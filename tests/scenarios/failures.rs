@@ -174,3 +174,38 @@ fn a_head_that_dribbles_is_cut_and_recorded() {
         gateway.audit().wait_after(0, "the dribbled head", |record| record["request"]["path"] == "/dribble");
     assert_eq!(record["answer"]["end"], "deadline", "{record:#}");
 }
+
+#[test]
+fn a_panic_in_any_stage_leaves_one_record_and_a_gateway_that_serves() {
+    let gateway = Setup::demo().start();
+    let stages = [
+        "receive",
+        "route",
+        "admit",
+        "identify",
+        "authorize",
+        "spend",
+        "shape",
+        "forward",
+        "respond",
+        "record",
+    ];
+    for stage in stages {
+        let agent = format!("panics/{stage}");
+        let request = request(&gateway, "GET", READ, &agent).with("X-Cedargate-Fault", stage);
+        let answer = Client::connect(gateway.address()).ask(&request);
+        let answer = answer.unwrap_or_else(|lost| panic!("{stage}: no answer: {lost:?}"));
+        // What panics while it is recorded has been answered already.
+        assert_eq!(answer.status, if stage == "record" { 200 } else { 500 }, "{stage}");
+        assert!(
+            !answer.text().contains("panic"),
+            "{stage}: the answer tells of the inside: {}",
+            answer.text()
+        );
+        let record = gateway.audit().of(&answer.request_id());
+        assert_eq!(record["answer"]["end"], "panic", "{stage}: {record:#}");
+    }
+    assert!(gateway.output().contains("panic"), "a panic is loud in the program's own log");
+    let after = Client::connect(gateway.address()).ask(&request(&gateway, "GET", READ, "after"));
+    assert_eq!(after.expect("an answer").status, 200);
+}

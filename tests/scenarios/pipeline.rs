@@ -96,6 +96,7 @@ fn check_stages(record: &Value) {
         .iter()
         .map(|pair| pair[0].as_str().expect("a name"))
         .collect();
+    // The peer is chosen, which is a part of `forward`, before the headers are shaped for it.
     let order = [
         "receive",
         "route",
@@ -103,8 +104,8 @@ fn check_stages(record: &Value) {
         "identify",
         "authorize",
         "spend",
-        "shape",
         "forward",
+        "shape",
         "respond",
         "record",
     ];

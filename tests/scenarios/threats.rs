@@ -60,26 +60,41 @@ fn threat_04_upstream_content_neither_sets_our_cookies_nor_runs_as_us() {
     assert!(policy.contains("frame-ancestors 'none'"), "our pages can be framed: {policy}");
 }
 
-/// What `check-config` says of a configuration with this line among its good ones.
-fn check_config(line: &str) -> (bool, String) {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let file = folder.path().join("cedargate.toml");
-    let config = format!(
-        "environment = \"production\"\nhosts = [{{ public_url = \"https://gateway.example\" }}]\n{line}\n"
-    );
-    fs::write(&file, config).expect("a configuration");
-    let keys: Vec<String> = (0..3).map(|_| random_hex()).collect();
-    let environment = [
-        ("BOTSERVER_ENCRYPTION_KEY", keys[0].as_str()),
-        ("DATABASE_ENCRYPTION_KEY", keys[1].as_str()),
-        ("BOTSERVER_JWT_SECRET", keys[2].as_str()),
-    ];
-    let (status, said) = cli(&["check-config", "--config", &file.to_string_lossy()], &environment);
-    for key in &keys {
-        assert!(!said.contains(key.as_str()), "a key stands in what check-config says: {said}");
-    }
-    (status.success(), said)
+/// A production configuration that starts, in a folder of its own, with its keys apart from it.
+struct Production {
+    folder: tempfile::TempDir,
+    keys: Vec<(&'static str, String)>,
 }
+
+impl Production {
+    fn new() -> Self {
+        let names = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
+        let keys = names.into_iter().map(|name| (name, random_hex())).collect();
+        Self { folder: tempfile::TempDir::new().expect("a folder"), keys }
+    }
+
+    /// Runs a verb with these lines in the configuration; whether it was content, and what it said.
+    fn run(&self, verb: &str, public_url: &str, upstream: &str, lines: &str) -> (bool, String) {
+        let file = self.folder.path().join("cedargate.toml");
+        let policies = tests::repository::root().join("policies");
+        let config = format!(
+            "policies_dir = {policies:?}\nhosts = [{{ public_url = \"{public_url}\" }}]\n{lines}\n[upstreams.botserver]\nidentity = \"botserver\"\n{upstream}\n"
+        );
+        fs::write(&file, config).expect("a configuration");
+        let keys: Vec<(&str, &str)> = self.keys.iter().map(|(name, key)| (*name, key.as_str())).collect();
+        let (status, said) = cli(&[verb, "--config", &file.to_string_lossy()], &keys, "");
+        for (name, key) in &keys {
+            assert!(
+                key.len() < 32 || !said.contains(key) || key.contains("dev-secret"),
+                "{name} is printed: {said}"
+            );
+        }
+        (status.success(), said)
+    }
+}
+
+const PUBLIC: &str = "https://gateway.example";
+const NEAR: &str = "addresses = [\"127.0.0.1:9000\"]";
 
 /// 256 random bits from the kernel.
 fn random_hex() -> String {
@@ -91,19 +106,18 @@ fn random_hex() -> String {
 
 #[test]
 fn threat_05_an_upstream_that_cannot_be_told_from_another_stops_the_start() {
-    let upstream = |rest: &str| format!("[upstreams.botserver]\n{rest}");
-    for (line, good) in [
-        (upstream("addresses = [\"127.0.0.1:9000\"]"), true),
-        (upstream("addresses = [\"10.1.2.3:9000\"]"), false),
-        (upstream("addresses = [\"10.1.2.3:9000\"]\ninsecure = \"a private wire\""), true),
-        (upstream("addresses = [\"10.1.2.3:9000\"]\ntls = { name = \"bots.example\" }"), true),
-        (upstream("addresses = [\"10.1.2.3:9000\"]\ntls = {}"), false),
+    let production = Production::new();
+    let far = "addresses = [\"10.1.2.3:9000\"]";
+    for (upstream, good) in [
+        (NEAR.to_owned(), true),
+        (far.to_owned(), false),
+        (format!("{far}\ninsecure = \"a private wire\""), true),
+        (format!("{far}\ntls = {{ name = \"bots.example\" }}"), true),
+        (format!("{far}\ntls = {{}}"), false),
     ] {
-        let (passes, said) = check_config(&line);
-        assert_eq!(passes, good, "{line}: {said}");
-        if !good {
-            assert!(said.contains("cedargate.toml:"), "no place: {said}");
-        }
+        let (content, said) = production.run("check-config", PUBLIC, &upstream, "");
+        assert_eq!(content, good, "{upstream}: {said}");
+        assert!(good || said.contains("cedargate.toml:"), "no place: {said}");
     }
 }
 
@@ -170,49 +184,41 @@ fn threat_09_a_principal_is_neither_its_login_nor_anybody_elses_id() {
 
 #[test]
 fn threat_12_a_public_url_in_clear_off_loopback_stops_the_start() {
-    let (passes, said) = check_config("allowed_origins = [\"http://intranet.example\"]");
-    assert!(!passes, "{said}");
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let file = folder.path().join("cedargate.toml");
-    fs::write(&file, "hosts = [{ public_url = \"http://gateway.example\" }]\n").expect("a configuration");
-    let (status, said) = cli(&["check-config", "--config", &file.to_string_lossy()], &[]);
-    assert!(!status.success() && said.contains("http://gateway.example"), "{said}");
+    let production = Production::new();
+    let (content, said) = production.run("check-config", "http://gateway.example", NEAR, "");
+    assert!(!content && said.contains("http://gateway.example"), "{said}");
+    let origins = "allowed_origins = [\"http://intranet.example\"]";
+    let (content, said) = production.run("check-config", PUBLIC, NEAR, origins);
+    assert!(!content && said.contains("http://intranet.example"), "{said}");
 }
 
 #[test]
 fn threat_13_run_takes_no_key_that_is_missing_guessable_or_used_twice() {
-    let good = [random_hex(), random_hex(), random_hex()];
-    let names = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let file = folder.path().join("cedargate.toml");
-    fs::write(&file, "hosts = [{ public_url = \"https://gateway.example\" }]\n").expect("a configuration");
-    let check = |values: &[(usize, &str)]| {
-        let mut environment: Vec<(&str, &str)> =
-            names.iter().copied().zip(good.iter().map(String::as_str)).collect();
-        for (index, value) in values {
-            environment[*index].1 = value;
-        }
-        cli(&["check-config", "--config", &file.to_string_lossy()], &environment)
-    };
-    let (status, said) = check(&[]);
-    assert!(status.success(), "{said}");
-    let repeated = "deadbeef".repeat(8);
-    let short = &good[0][..32];
+    let good = Production::new();
+    assert!(good.run("check-config", PUBLIC, NEAR, "").0);
+    let first = random_hex();
     for (index, value) in [
-        (0, ""),
-        (0, repeated.as_str()),
-        (0, short),
-        (1, good[0].as_str()),
-        (2, "dev-secret-key-change-in-production-minimum-32-chars"),
-        (2, "[256-bit hex string]"),
+        (0, String::new()),
+        (0, "deadbeef".repeat(8)),
+        (0, first[..32].to_owned()),
+        (1, "[256-bit hex string]".to_owned()),
+        (2, "dev-secret-key-change-in-production-minimum-32-chars".to_owned()),
     ] {
-        let (status, said) = check(&[(index, value)]);
-        assert!(!status.success(), "{} = {value:?} starts", names[index]);
-        assert!(said.contains(names[index]), "{}: {said}", names[index]);
-        if value.len() > 8 {
-            assert!(!said.contains(value) || index == 2, "the value is printed: {said}");
+        let mut production = Production::new();
+        production.keys[index].1 = value;
+        for verb in ["check-config", "run"] {
+            let (content, said) = production.run(verb, PUBLIC, NEAR, "");
+            assert!(
+                !content && said.contains(production.keys[index].0),
+                "{verb}, {:?}: {said}",
+                production.keys[index]
+            );
         }
     }
+    let mut production = Production::new();
+    production.keys[1].1 = production.keys[0].1.clone();
+    let (content, said) = production.run("check-config", PUBLIC, NEAR, "");
+    assert!(!content && said.contains(production.keys[1].0), "two keys that are equal: {said}");
 }
 
 #[test]
@@ -228,21 +234,10 @@ fn threat_16_a_demo_neither_leaves_loopback_nor_becomes_production() {
     assert_eq!(mode & 0o777, 0o600);
     let first = gateway.account("global_admin").password.clone();
     let directory = gateway.kill();
-    let config = format!(
-        "data_dir = {:?}\npolicies_dir = {:?}\nlisten = \"127.0.0.1:0\"\nhosts = [{{ public_url = \"https://gateway.example\" }}]\n[upstreams.botserver]\naddresses = [\"127.0.0.1:9\"]\n",
-        directory.path(),
-        tests::repository::root().join("policies"),
-    );
-    let file = directory.path().join("run.toml");
-    fs::write(&file, config).expect("a configuration");
-    let keys = [random_hex(), random_hex(), random_hex()];
-    let environment = [
-        ("BOTSERVER_ENCRYPTION_KEY", keys[0].as_str()),
-        ("DATABASE_ENCRYPTION_KEY", keys[1].as_str()),
-        ("BOTSERVER_JWT_SECRET", keys[2].as_str()),
-    ];
-    let (status, said) = cli(&["run", "--config", &file.to_string_lossy()], &environment);
-    assert!(!status.success() && said.contains("demo"), "run took the demo's store: {said}");
+    let production = Production::new();
+    let data = format!("data_dir = {:?}", directory.path());
+    let (content, said) = production.run("run", PUBLIC, NEAR, &data);
+    assert!(!content && said.contains("demo"), "run took the demo's store: {said}");
     let other = Setup::demo().start();
     assert_ne!(other.account("global_admin").password, first, "two demos share a password");
 }
@@ -252,7 +247,8 @@ fn threat_18_the_cli_does_not_take_a_hung_gateway_for_none() {
     let gateway = Setup::demo().start();
     gateway.signal(Signal::STOP);
     let begun = std::time::Instant::now();
-    let (status, said) = gateway.cli(&["account", "add", "intruder", "--role", "global_admin"]);
+    let (status, said) = gateway
+        .cli_told(&["account", "add", "intruder", "--role", "global_admin"], "a-long-password-of-27\n");
     gateway.signal(Signal::CONT);
     assert!(!status.success(), "the store of a hung gateway was edited: {said}");
     assert!(begun.elapsed() < Duration::from_secs(30), "the CLI hangs with it");

@@ -1,6 +1,6 @@
 //! Runs the real binary.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -307,8 +307,14 @@ impl Gateway {
     /// Runs another `cedargate` with this one's configuration; its exit status and output.
     #[must_use]
     pub fn cli(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        self.cli_told(arguments, "")
+    }
+
+    /// The same, told this on its standard input.
+    #[must_use]
+    pub fn cli_told(&self, arguments: &[&str], input: &str) -> (ExitStatus, String) {
         let config = self.directory().join("cedargate.toml");
-        cli(&[arguments, &["--config", &config.to_string_lossy()]].concat(), &[])
+        cli(&[arguments, &["--config", &config.to_string_lossy()]].concat(), &[], input)
     }
 
     fn pid(&self) -> Pid {
@@ -355,12 +361,17 @@ impl Drop for Gateway {
     }
 }
 
-/// Runs `cedargate` to its end; its exit status, and its output with the errors after it.
+/// Runs `cedargate` to its end, with this environment and this on its standard input; its exit status, and its
+/// output with the errors after it.
 #[must_use]
-pub fn cli(arguments: &[&str], environment: &[(&str, &str)]) -> (ExitStatus, String) {
+pub fn cli(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (ExitStatus, String) {
     let mut command = command(&[]);
-    command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null());
-    let output = command.output().expect("the binary runs");
+    command.args(arguments).envs(environment.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    // One that does not read its input closes it, which is no fault.
+    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().expect("its end");
     let text = [output.stdout, output.stderr].concat();
     (output.status, String::from_utf8_lossy(&text).into_owned())
 }
