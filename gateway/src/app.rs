@@ -13,10 +13,11 @@ use pingora_proxy::HttpProxy;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError};
 use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
 use storage::credentials::{
-    Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings, PasswordVerifier, SignIn,
+    Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings,
+    PasswordVerifier, SignIn,
 };
-use storage::sessions::{SessionRules, Sessions};
 use storage::keyring::Purpose;
+use storage::sessions::{SessionRules, Sessions};
 use storage::{Keyring, Mark, OpenError, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -167,7 +168,11 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let store = Store::open(&config.data_dir, &keyring(config), Mark::Production)?;
     let cell = Arc::new(SnapshotCell::new(bundle(config)?));
     let backend = Backend {
-        reloader: Arc::new(Reloader::new(cell, config.policies_dir.clone(), config.upstreams.keys().cloned())),
+        reloader: Arc::new(Reloader::new(
+            cell,
+            config.policies_dir.clone(),
+            config.upstreams.keys().cloned(),
+        )),
         sessions: Arc::new(Sessions::embedded(store.clone(), session_rules(config))),
         accounts: Accounts::new(store.clone()),
         keys: ApiKeys::new(store.clone()),
@@ -249,10 +254,19 @@ impl House {
         let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
-        let reloader = Arc::new(Reloader::new(cell.clone(), config.policies_dir.clone(), config.upstreams.keys().cloned()));
+        let reloader = Arc::new(Reloader::new(
+            cell.clone(),
+            config.policies_dir.clone(),
+            config.upstreams.keys().cloned(),
+        ));
         let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone() };
-        let authn =
-            Arc::new(Authn::new(sites.clone(), sessions.clone(), accounts.clone(), keys.clone(), metrics.clone()));
+        let authn = Arc::new(Authn::new(
+            sites.clone(),
+            sessions.clone(),
+            accounts.clone(),
+            keys.clone(),
+            metrics.clone(),
+        ));
         let pages = Arc::new(Pages::new(PagesParts {
             sites: sites.clone(),
             sessions: sessions.clone(),
@@ -337,7 +351,8 @@ impl House {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         };
-        let watched = config.policies_watch.then(|| crate::bundle_dir::watch::Watch::begin(&config.policies_dir));
+        let watched =
+            config.policies_watch.then(|| crate::bundle_dir::watch::Watch::begin(&config.policies_dir));
         let hangups = shutdown::reload_signal().map_err(RunError::Process)?;
         tasks.push(tokio::spawn(reloads.run(watched.transpose()?, hangups, stop)));
         Ok(tasks)
@@ -405,7 +420,9 @@ fn notices(config: &Config, notice: Option<&String>) -> Vec<String> {
 fn cookie_names(config: &Config, sites: &Sites) -> Vec<String> {
     let sites = config.hosts.iter().filter_map(|host| sites.find(&host.name));
     let mut names: Vec<String> = sites
-        .flat_map(|site| [Cookie::Session, Cookie::Form, Cookie::Device].map(|cookie| cookie.name(site).to_owned()))
+        .flat_map(|site| {
+            [Cookie::Session, Cookie::Form, Cookie::Device].map(|cookie| cookie.name(site).to_owned())
+        })
         .collect();
     names.sort();
     names.dedup();

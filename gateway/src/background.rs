@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::audit_log::{AuditLog, AuditState};
 use storage::Store;
+use storage::audit_log::{AuditLog, AuditState};
 use storage::credentials::Attempts;
 use storage::sessions::Sessions;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::listener;
 use crate::admin::health::{Health, Part, Status};
+use crate::admin::listener;
 use crate::admin::metrics::Metrics;
 use crate::bundle_dir::watch::Watch;
 use crate::clock;
@@ -45,7 +45,8 @@ impl Reloads {
     ) {
         let this = Arc::new(self);
         this.tell(None);
-        let (watch, mut changes) = watched.map_or((None, None), |(watch, changes)| (Some(watch), Some(changes)));
+        let (watch, mut changes) =
+            watched.map_or((None, None), |(watch, changes)| (Some(watch), Some(changes)));
         loop {
             let cause = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -66,14 +67,21 @@ impl Reloads {
     fn reload(&self, cause: &'static str) {
         let outcome = self.reloader.reload(&Cause::Change);
         match &outcome {
-            Ok(Reloaded::Unchanged(_)) => return,
+            // What was refused before may have been taken back.
+            Ok(Reloaded::Unchanged(_)) => return self.tell(None),
             Ok(Reloaded::Swapped { from, to }) => {
                 tracing::info!(%from, %to, cause, "a new bundle decides");
-                record::bundle_changed(&self.audit, clock::now(), to, &[format!("{cause}: bundle {to} replaces {from}")]);
+                record::bundle_changed(
+                    &self.audit,
+                    clock::now(),
+                    to,
+                    &[format!("{cause}: bundle {to} replaces {from}")],
+                );
             }
             Err(error) => {
                 let current = self.reloader.cell().current();
-                let notes: Vec<String> = std::iter::once(format!("{cause}: {error}")).chain(sentences(error)).collect();
+                let notes: Vec<String> =
+                    std::iter::once(format!("{cause}: {error}")).chain(sentences(error)).collect();
                 for note in &notes {
                     tracing::error!(cause, "the bundle was not taken: {note}");
                 }
@@ -153,7 +161,12 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
 }
 
 /// Serves health and metrics until `end` says true: a drain is watched to its end.
-pub async fn admin(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>, mut end: watch::Receiver<bool>) {
+pub async fn admin(
+    listener: TcpListener,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    mut end: watch::Receiver<bool>,
+) {
     let ended = async move { drop(end.wait_for(|end| *end).await) };
     if let Err(error) = listener::serve(listener, health, metrics, ended).await {
         tracing::error!(%error, "the admin listener ended");
@@ -175,7 +188,9 @@ fn tell_audit(audit: &AuditLog, health: &Health, metrics: &Metrics) {
     let status = match state.state {
         AuditState::Writing if state.lost == 0 => Status::Up(format!("{} queued", state.queued)),
         AuditState::Writing => Status::Degraded(format!("{} records were lost since the start", state.lost)),
-        AuditState::Failing { error } => Status::Down(format!("cannot be written: {error}; {} queued", state.queued)),
+        AuditState::Failing { error } => {
+            Status::Down(format!("cannot be written: {error}; {} queued", state.queued))
+        }
         AuditState::Closed => Status::Down("closed".to_owned()),
     };
     health.set(Part::AuditLog, status);

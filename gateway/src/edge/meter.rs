@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
@@ -19,13 +20,18 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Bytes of a request's head that are kept for its record and for the check of its request line.
 /// Past the largest head that is accepted (8 KiB of target, 32 KiB of headers) by a margin.
 pub const HEAD_BYTES_MAX: usize = 48 * 1024;
+
+/// For reading away what a refused client still sends.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// Bytes of that which are read: what is on its way in a fast network's buffers.
+const LINGER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What is known of the current request on a connection before the parser has handed it over.
 #[derive(Debug, Default)]
@@ -36,6 +42,7 @@ pub struct Meter {
     admitted: AtomicBool,
     refused_status: AtomicU16,
     bytes_written: AtomicU64,
+    lingers: AtomicBool,
     request_id: Mutex<Option<Uuid>>,
 }
 
@@ -57,6 +64,12 @@ impl Meter {
     /// The id that the client was told.
     pub fn request_id(&self) -> Option<Uuid> {
         *self.request_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client may still be sending when this connection ends: what it sends is read away for a moment,
+    /// because closing under unread bytes resets the connection and can lose the answer on its way.
+    pub fn linger(&self) {
+        self.lingers.store(true, Ordering::Release);
     }
 
     /// Whether a byte of the current request has arrived.
@@ -131,7 +144,7 @@ pub type Refuse = dyn Fn(u16) -> Bytes + Send + Sync;
 
 /// A connection whose bytes are counted and whose parser is kept from answering by itself.
 pub struct Metered {
-    inner: Stream,
+    inner: Option<Stream>,
     meter: Arc<Meter>,
     refuse: Arc<Refuse>,
     instead: Option<Bytes>,
@@ -140,7 +153,12 @@ pub struct Metered {
 impl Metered {
     /// Puts a meter on a connection. `refuse` makes our own answer where the parser refuses.
     pub fn new(inner: Stream, meter: Arc<Meter>, refuse: Arc<Refuse>) -> Self {
-        Self { inner, meter, refuse, instead: None }
+        Self { inner: Some(inner), meter, refuse, instead: None }
+    }
+
+    /// The connection. It is gone only while this is being dropped.
+    fn inner(&mut self) -> io::Result<&mut Stream> {
+        self.inner.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Writes our refusal in place of what the parser wants to write; `Ready` once it is out.
@@ -150,8 +168,11 @@ impl Metered {
             self.meter.refused_status.store(status, Ordering::Release);
             self.instead = Some((self.refuse)(status));
         }
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         while let Some(rest) = self.instead.as_mut().filter(|rest| rest.has_remaining()) {
-            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+            match Pin::new(&mut *inner).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     rest.advance(written);
@@ -180,6 +201,28 @@ impl std::fmt::Debug for Metered {
     }
 }
 
+impl Drop for Metered {
+    fn drop(&mut self) {
+        if !self.meter.lingers.load(Ordering::Acquire) {
+            return;
+        }
+        if let (Some(inner), Ok(runtime)) = (self.inner.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(read_away(inner));
+        }
+    }
+}
+
+/// Ends our side and reads away what the client still sends, for a bounded time and amount.
+async fn read_away(mut stream: Stream) {
+    let reading = async {
+        AsyncWriteExt::shutdown(&mut stream).await?;
+        tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    if let Ok(Ok(bytes)) = tokio::time::timeout(LINGER_MAX, reading).await {
+        tracing::trace!(bytes, "read away what a refused client still sent");
+    }
+}
+
 impl AsyncRead for Metered {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -187,7 +230,7 @@ impl AsyncRead for Metered {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let polled = Pin::new(self.inner()?).poll_read(cx, buf);
         if matches!(polled, Poll::Ready(Ok(()))) {
             self.meter.arrived(buf.filled().get(before..).unwrap_or_default());
         }
@@ -196,15 +239,11 @@ impl AsyncRead for Metered {
 }
 
 impl AsyncWrite for Metered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if !self.meter.admitted() {
             return self.poll_instead(buf, cx).map_ok(|()| buf.len());
         }
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let polled = Pin::new(self.inner()?).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = &polled {
             self.meter.bytes_written.fetch_add(*written as u64, Ordering::Relaxed);
         }
@@ -212,52 +251,54 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(self.inner()?).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(self.inner()?).poll_shutdown(cx)
     }
 }
 
 #[async_trait]
 impl Shutdown for Metered {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        if let Some(inner) = &mut self.inner {
+            Shutdown::shutdown(&mut **inner).await;
+        }
     }
 }
 
 impl UniqueID for Metered {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.inner.as_ref().map_or(-1, |inner| inner.id())
     }
 }
 
 impl Ssl for Metered {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.inner.as_ref()?.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.inner.as_ref()?.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Metered {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        self.inner.as_ref().map_or_else(Vec::new, |inner| inner.get_timing_digest())
     }
 }
 
 impl GetProxyDigest for Metered {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        self.inner.as_ref()?.get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for Metered {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        self.inner.as_ref()?.get_socket_digest()
     }
 }
 
@@ -266,7 +307,6 @@ impl Peek for Metered {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn metered() -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
         let (client, server) = tokio::io::duplex(4096);
@@ -303,6 +343,20 @@ mod tests {
         client.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "HTTP/1.1 200 OK\r\n\r\n");
         assert_eq!(meter.bytes_written(), 19);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_gets_its_answer_first() {
+        let (mut server, meter, mut client) = metered();
+        meter.admit();
+        server.write_all(b"HTTP/1.1 413 Payload Too Large\r\n\r\n").await.unwrap();
+        meter.linger();
+        drop(server);
+        // More than the pipe holds: without anybody who reads, this would not come to its end.
+        client.write_all(&vec![b'x'; 64 * 1024]).await.unwrap();
+        let mut seen = String::new();
+        client.read_to_string(&mut seen).await.unwrap();
+        assert!(seen.starts_with("HTTP/1.1 413"));
     }
 
     #[tokio::test]

@@ -143,8 +143,7 @@ impl Edge {
         }
         let Some(inner) = self.handshake(stream.into(), peer).await else { return };
         let meter = Arc::new(Meter::default());
-        let connection =
-            Arc::new(Connection { peer, tls: self.acceptor.is_some(), meter: meter.clone() });
+        let connection = Arc::new(Connection { peer, tls: self.acceptor.is_some(), meter: meter.clone() });
         let refuse = {
             let gateway = self.gateway.clone();
             let connection = connection.clone();
@@ -251,7 +250,8 @@ pub fn raw_answer(status: u16, reason: &str, headers: &[(&str, &str)], body: &[u
     for (name, value) in headers {
         answer.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
-    answer.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    answer
+        .extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
     answer.extend_from_slice(body);
     Bytes::from(answer)
 }

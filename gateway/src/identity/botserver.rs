@@ -42,7 +42,14 @@ impl Signer {
     #[must_use]
     pub fn probe(&self, subject: Uuid, now: UnixMillis) -> String {
         let roles = BTreeSet::from(["user".to_owned()]);
-        self.sign(subject, "cedargate-probe", &roles, PrincipalKind::User, now, now.0 / 1000 + super::LIFETIME_S)
+        self.sign(
+            subject,
+            "cedargate-probe",
+            &roles,
+            PrincipalKind::User,
+            now,
+            now.0 / 1000 + super::LIFETIME_S,
+        )
     }
 
     fn sign(

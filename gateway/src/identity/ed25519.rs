@@ -101,9 +101,11 @@ mod tests {
         let x = signer.jwks()["keys"][0]["x"].as_str().unwrap().to_owned();
         let public = URL_SAFE_NO_PAD.decode(x).unwrap();
         let now = UnixMillis(1_700_000_000_000);
-        for (expires_at, expected) in
-            [(None, 1_700_000_060), (Some(now.plus(10_000)), 1_700_000_010), (Some(now.plus(90_000)), 1_700_000_060)]
-        {
+        for (expires_at, expected) in [
+            (None, 1_700_000_060),
+            (Some(now.plus(10_000)), 1_700_000_010),
+            (Some(now.plus(90_000)), 1_700_000_060),
+        ] {
             let token = signer.mint(&principal(expires_at), "crm", now);
             let (input, signature) = token.rsplit_once('.').unwrap();
             let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();

@@ -18,7 +18,12 @@ const PER_ADDRESS: &str = "per-address";
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
-pub async fn address(counters: &Counters, limits: &Limits, now: UnixMillis, client: IpAddr) -> Result<(), Refusal> {
+pub async fn address(
+    counters: &Counters,
+    limits: &Limits,
+    now: UnixMillis,
+    client: IpAddr,
+) -> Result<(), Refusal> {
     take(counters, LimitKey::address(PER_ADDRESS, client), limits.per_address, now).await
 }
 

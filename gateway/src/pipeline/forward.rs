@@ -47,7 +47,9 @@ fn destination(matched: &RouteMatch, query: &CanonicalQuery) -> Option<String> {
 /// `https://example.com` must not let `https://example.com.evil` through.
 fn is_listed(destination: &str, listed: &[String]) -> bool {
     listed.iter().any(|origin| {
-        destination.strip_prefix(origin.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+        destination
+            .strip_prefix(origin.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     })
 }
 
@@ -67,7 +69,9 @@ mod tests {
     #[test]
     fn a_destination_is_listed_only_up_to_the_end_of_its_origin() {
         let listed = ["https://example.com".to_owned()];
-        let check = |destination: &str, expected| assert_eq!(is_listed(destination, &listed), expected, "{destination}");
+        let check = |destination: &str, expected| {
+            assert_eq!(is_listed(destination, &listed), expected, "{destination}")
+        };
         check("https://example.com", true);
         check("https://example.com/a?b", true);
         check("https://example.com?b", true);

@@ -74,7 +74,12 @@ pub struct Received {
 impl Received {
     /// What the later stages may know.
     #[must_use]
-    pub fn facts<'a>(&'a self, headers: &'a HeaderMap, received_at: UnixMillis, request_id: Uuid) -> RequestFacts<'a> {
+    pub fn facts<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        received_at: UnixMillis,
+        request_id: Uuid,
+    ) -> RequestFacts<'a> {
         RequestFacts {
             method: &self.method,
             host: &self.host,
@@ -133,7 +138,9 @@ fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
     let mut parts = line.unwrap_or_default().trim_ascii_start().split(|byte| *byte == b' ');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(_), Some(target), Some(b"HTTP/1.1"), None) => Ok(target),
-        (Some(_), Some(_), Some(version), None) if version.starts_with(b"HTTP/") => Err(Malformed::FRAMING_VERSION),
+        (Some(_), Some(_), Some(version), None) if version.starts_with(b"HTTP/") => {
+            Err(Malformed::FRAMING_VERSION)
+        }
         _ => Err(Malformed::FRAMING_LINES),
     }
 }
@@ -165,7 +172,8 @@ mod tests {
 
     fn check(wire: &[u8], expected: Result<&str, &str>) {
         let found = wire_target(wire);
-        let found = found.as_ref().map(|target| std::str::from_utf8(target).unwrap()).map_err(|fault| fault.reason);
+        let found =
+            found.as_ref().map(|target| std::str::from_utf8(target).unwrap()).map_err(|fault| fault.reason);
         assert_eq!(found, expected, "{}", wire.escape_ascii());
     }
 

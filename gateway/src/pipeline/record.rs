@@ -206,7 +206,8 @@ impl Trail {
 
     /// The client's `User-Agent`.
     pub fn user_agent(&mut self, headers: &http::HeaderMap) {
-        let value = headers.get(http::header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let value =
+            headers.get(http::header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
         self.user_agent = value.map(|value| cut(&value, USER_AGENT_BYTES_MAX));
     }
 
@@ -384,7 +385,13 @@ pub fn bundle_refused(audit: &AuditLog, now: UnixMillis, serving: &BundleId, not
 }
 
 /// An event that belongs to no request.
-fn security(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, refusal: Option<&'static str>, notes: &[String]) {
+fn security(
+    audit: &AuditLog,
+    now: UnixMillis,
+    bundle: &BundleId,
+    refusal: Option<&'static str>,
+    notes: &[String],
+) {
     let event = AuditEvent {
         time: clock::rfc3339(now),
         kind: EventKind::Security,

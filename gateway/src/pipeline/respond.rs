@@ -14,7 +14,8 @@ const DOCUMENT_CSP: &str = "object-src 'none'; base-uri 'self'; frame-ancestors 
 /// gateway's pages and cannot register a service worker over them.
 const SANDBOX_CSP: &str = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
 /// Our own pages: nothing but their own style sheet and form, in nobody's frame.
-const PAGE_CSP: &str = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+const PAGE_CSP: &str =
+    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
@@ -157,8 +158,14 @@ mod tests {
     fn what_an_upstream_says_for_our_origin_is_taken_away() {
         let route = route();
         for name in [
-            "server", "x-powered-by", "via", "service-worker-allowed", "clear-site-data", "alt-svc",
-            "access-control-allow-origin", "access-control-allow-credentials",
+            "server",
+            "x-powered-by",
+            "via",
+            "service-worker-allowed",
+            "clear-site-data",
+            "alt-svc",
+            "access-control-allow-origin",
+            "access-control-allow-credentials",
         ] {
             check(&route, &[(name, "anything")], name, &[]);
         }
@@ -168,7 +175,8 @@ mod tests {
     #[test]
     fn cookies_of_an_upstream_pass_by_allow_list_and_never_by_our_names() {
         let mut route = route();
-        route.cookies_down = vec!["theme".to_owned(), "__Host-cedargate".to_owned(), "cedargate_session".to_owned()];
+        route.cookies_down =
+            vec!["theme".to_owned(), "__Host-cedargate".to_owned(), "cedargate_session".to_owned()];
         let sent = [
             ("set-cookie", "theme=dark; Path=/"),
             ("set-cookie", "session_id=x"),
@@ -183,12 +191,22 @@ mod tests {
     #[test]
     fn an_upstream_keeps_its_own_policies_and_gets_ours_where_it_has_none() {
         let mut route = route();
-        check(&route, &[("content-security-policy", "default-src 'self'")], "content-security-policy", &["default-src 'self'"]);
+        check(
+            &route,
+            &[("content-security-policy", "default-src 'self'")],
+            "content-security-policy",
+            &["default-src 'self'"],
+        );
         check(&route, &[], "content-security-policy", &[DOCUMENT_CSP]);
         check(&route, &[("cache-control", "public")], "cache-control", &["public"]);
         check(&route, &[], "cache-control", &["private, no-store"]);
         check(&route, &[], "strict-transport-security", &[HSTS]);
         route.sandbox = true;
-        check(&route, &[("content-security-policy", "default-src 'self'")], "content-security-policy", &["default-src 'self'", SANDBOX_CSP]);
+        check(
+            &route,
+            &[("content-security-policy", "default-src 'self'")],
+            "content-security-policy",
+            &["default-src 'self'", SANDBOX_CSP],
+        );
     }
 }

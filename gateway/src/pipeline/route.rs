@@ -15,7 +15,11 @@ use crate::snapshot::Snapshot;
 /// # Errors
 /// `Malformed` for a spelling that this route does not allow by name, `Unrouted` where no route names the
 /// path, the method or the spelling of a parameter.
-pub fn route(snapshot: &Snapshot, facts: &RequestFacts<'_>, trail: &mut Trail) -> Result<Arc<RouteMatch>, Refusal> {
+pub fn route(
+    snapshot: &Snapshot,
+    facts: &RequestFacts<'_>,
+    trail: &mut Trail,
+) -> Result<Arc<RouteMatch>, Refusal> {
     let bundle = &snapshot.bundle;
     trail.bundle(bundle.id());
     let Some(matched) = bundle.routes().find(facts.method, facts.path) else {

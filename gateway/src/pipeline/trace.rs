@@ -49,11 +49,8 @@ impl TraceContext {
 fn parse(value: &str) -> Option<(String, bool)> {
     let mut parts = value.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let well_formed = parts.next().is_none()
-        && version == "00"
-        && is_id(trace, 32)
-        && is_id(span, 16)
-        && is_hex(flags, 2);
+    let well_formed =
+        parts.next().is_none() && version == "00" && is_id(trace, 32) && is_id(span, 16) && is_hex(flags, 2);
     let flags = u8::from_str_radix(flags, 16).ok()?;
     well_formed.then(|| (trace.to_owned(), flags & 1 == 1))
 }

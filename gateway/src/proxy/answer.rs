@@ -109,12 +109,20 @@ async fn body(session: &mut Session, ctx: &mut RequestContext) -> Result<Result<
 }
 
 /// Answers with a refusal: RFC 9457 for programs, a page for people.
-pub async fn refusal(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, refusal: &Refusal) -> Result<()> {
+pub async fn refusal(
+    parts: &Parts,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    refusal: &Refusal,
+) -> Result<()> {
     ctx.trail.refused(refusal);
     let told = if ctx.conceal { refusal.clone().concealed() } else { refusal.clone() };
     let answer = told.answer();
     if answer.close || !drains(session, ctx) {
         session.set_keepalive(None);
+        if let Some(connection) = &ctx.connection {
+            connection.meter.linger();
+        }
     }
     let header = session.req_header();
     let mut rendered = match audience(&header.method, &header.headers) {
@@ -159,13 +167,16 @@ fn drains(session: &Session, ctx: &RequestContext) -> bool {
     if headers.contains_key(header::UPGRADE) {
         return false;
     }
-    let length = headers.get(header::CONTENT_LENGTH).map(|value| {
-        value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX)
-    });
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .map(|value| value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX));
     let bodyless = length.unwrap_or(0) == 0 && !headers.contains_key(header::TRANSFER_ENCODING);
     // Who waits for `100 Continue` may or may not send the body after a refusal.
     let waits = headers.contains_key(header::EXPECT);
-    bodyless || (!waits && length.is_some_and(|length| length <= DRAIN_BYTES_MAX.saturating_sub(ctx.trail.bytes_in_so_far())))
+    bodyless
+        || (!waits
+            && length
+                .is_some_and(|length| length <= DRAIN_BYTES_MAX.saturating_sub(ctx.trail.bytes_in_so_far())))
 }
 
 /// Writes an answer of our own.
@@ -193,7 +204,12 @@ async fn write(
 }
 
 /// What becomes of a request whose upstream, client or body failed on the way.
-pub async fn failed(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, error: &Error) -> FailToProxy {
+pub async fn failed(
+    parts: &Parts,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    error: &Error,
+) -> FailToProxy {
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
     ctx.trail.detail(error.etype().as_str().to_owned());
     let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
@@ -219,8 +235,14 @@ fn by_source(error: &Error) -> Option<Refusal> {
         }
         ErrorSource::Upstream => Some(Refusal::NoUpstream(UpstreamFault::Broken)),
         // Nobody is left to answer.
-        ErrorSource::Downstream if matches!(kind, WriteError | ReadError | ConnectionClosed | WriteTimedout) => None,
-        ErrorSource::Downstream if *kind == ReadTimedout => Some(Refusal::Malformed(Malformed::BODY_TOO_SLOW)),
+        ErrorSource::Downstream
+            if matches!(kind, WriteError | ReadError | ConnectionClosed | WriteTimedout) =>
+        {
+            None
+        }
+        ErrorSource::Downstream if *kind == ReadTimedout => {
+            Some(Refusal::Malformed(Malformed::BODY_TOO_SLOW))
+        }
         ErrorSource::Downstream => Some(Refusal::Malformed(Malformed::BODY_FRAMING)),
         ErrorSource::Internal | ErrorSource::Unset => Some(Refusal::Faulted),
     }

@@ -21,6 +21,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::admin::health::Health;
 use crate::admin::metrics::Metrics;
+use crate::clock;
 use crate::config::Config;
 use crate::edge::Connection;
 use crate::identity;
@@ -28,7 +29,6 @@ use crate::pages::Pages;
 use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::{Recorder, Trail, Unparsed};
 use crate::pipeline::{Pipeline, Stage, respond, shape};
-use crate::clock;
 use request::RequestContext;
 use upstreams::Upstreams;
 
@@ -155,7 +155,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let chosen = ctx.upstream.as_ref().and_then(|upstream| upstream.choose().map(|backend| (upstream, backend)));
+        let chosen =
+            ctx.upstream.as_ref().and_then(|upstream| upstream.choose().map(|backend| (upstream, backend)));
         let Some((upstream, backend)) = chosen else {
             ctx.refusal = Some(Refusal::NoUpstream(UpstreamFault::NoneHealthy));
             return Error::e_explain(ErrorType::HTTPStatus(502), "no address of the upstream is well");
@@ -211,12 +212,18 @@ impl ProxyHttp for Gateway {
         let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
             // Only a passage leads here; without one nothing leaves.
             ctx.refusal = Some(Refusal::Faulted);
-            return Error::e_explain(ErrorType::InternalError, "a request without a passage reached the upstream");
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "a request without a passage reached the upstream",
+            );
         };
         let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
-        let shaped = shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
+        let shaped =
+            shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
         let uri = shaped.target.parse::<http::Uri>();
-        request.set_uri(uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?);
+        request.set_uri(
+            uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,
+        );
         request::apply(request, shaped.edits)?;
         ctx.trail.enter(Stage::Forward);
         Ok(())
@@ -248,7 +255,12 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
         answer::failed(&self.0, session, ctx, error).await
     }
 

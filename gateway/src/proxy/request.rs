@@ -76,7 +76,11 @@ impl RequestContext {
 ///
 /// # Errors
 /// The refusal.
-pub async fn guarded(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
+pub async fn guarded(
+    parts: &Parts,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+) -> Result<Target, Refusal> {
     match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
         Ok(outcome) => outcome,
         Err(_panic) => {
@@ -97,9 +101,11 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
     let client = engine::headers::client_address(peer, &header.headers, &parts.rules.trusted_proxies).client;
     ctx.trail.client = client;
-    admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(|_| {
-        ctx.trail.asked(ctx.connection.as_deref().and_then(|it| it.meter.with_head(asked_by_wire)));
-    })?;
+    admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(
+        |_| {
+            ctx.trail.asked(ctx.connection.as_deref().and_then(|it| it.meter.with_head(asked_by_wire)));
+        },
+    )?;
     let received = take_in(parts, header, ctx, peer)?;
     ctx.trail.received(&received);
     let received = ctx.received.insert(received).clone();
@@ -123,7 +129,12 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     Ok(target)
 }
 
-fn take_in(parts: &Parts, header: &RequestHeader, ctx: &mut RequestContext, peer: std::net::IpAddr) -> Result<Received, Refusal> {
+fn take_in(
+    parts: &Parts,
+    header: &RequestHeader,
+    ctx: &mut RequestContext,
+    peer: std::net::IpAddr,
+) -> Result<Received, Refusal> {
     let Some(connection) = ctx.connection.clone() else { return Err(Refusal::Faulted) };
     let outcome = connection.meter.with_head(|wire| {
         let head = Head {
@@ -146,7 +157,11 @@ fn take_in(parts: &Parts, header: &RequestHeader, ctx: &mut RequestContext, peer
 /// On an audited route the write would have happened upstream when its record fails: so an opening entry is
 /// on disk before anything is forwarded. Other routes ask only whether the log is well, where their class
 /// says that it must be.
-async fn audit_first(parts: &Parts, ctx: &RequestContext, route: &engine::route::Route) -> Result<(), Refusal> {
+async fn audit_first(
+    parts: &Parts,
+    ctx: &RequestContext,
+    route: &engine::route::Route,
+) -> Result<(), Refusal> {
     let audit = &parts.recorder.audit;
     if route.audited {
         let written = audit.append_durable(ctx.trail.opening()).await;
@@ -161,7 +176,12 @@ async fn audit_first(parts: &Parts, ctx: &RequestContext, route: &engine::route:
 
 /// The identity that the upstream is told, signed now.
 #[must_use]
-pub fn signed_identity(parts: &Parts, passage: &Passage, upstream: Option<&Upstream>, now: UnixMillis) -> Option<String> {
+pub fn signed_identity(
+    parts: &Parts,
+    passage: &Passage,
+    upstream: Option<&Upstream>,
+    now: UnixMillis,
+) -> Option<String> {
     let principal = forward::speaks_for(passage)?;
     match upstream?.identity() {
         UpstreamIdentity::BotServer => {
@@ -191,4 +211,3 @@ pub fn apply(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
     }
     Ok(())
 }
-

@@ -178,9 +178,10 @@ fn authorities(name: &Arc<str>, settings: &Settings) -> Result<Authorities, Setu
 fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Authorities) -> HttpPeer {
     // An empty SNI makes the connector skip all verification, so a name is passed even where the
     // configuration says in so many words that nothing is verified.
-    let sni = settings.tls.as_ref().map_or_else(String::new, |tls| {
-        tls.name.clone().unwrap_or_else(|| address.ip().to_string())
-    });
+    let sni = settings
+        .tls
+        .as_ref()
+        .map_or_else(String::new, |tls| tls.name.clone().unwrap_or_else(|| address.ip().to_string()));
     let mut peer = HttpPeer::new(address, settings.tls.is_some(), sni);
     let verify = settings.tls.as_ref().is_none_or(|tls| tls.name.is_some());
     let options = &mut peer.options;
@@ -203,8 +204,10 @@ fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Autho
     });
     // What `Connection` nominates is taken off in `shape`, which ignores nominations of what we say ourselves;
     // the library would refuse the whole request for some of them.
-    options.http_upstream_request_policy =
-        HttpUpstreamRequestPolicy { strip_connection_nominated: false, ..HttpUpstreamRequestPolicy::deny_upgrades() };
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy {
+        strip_connection_nominated: false,
+        ..HttpUpstreamRequestPolicy::deny_upgrades()
+    };
     // The pool tells connections apart by address and name but not by authorities: two upstreams at one
     // address that trust different ones must not share a connection.
     let mut hasher = DefaultHasher::new();

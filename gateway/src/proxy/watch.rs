@@ -85,7 +85,9 @@ async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &
         };
         note(&upstream, backend, answers);
         well += usize::from(answers);
-        if let (true, UpstreamIdentity::BotServer, Some((client, base))) = (answers, upstream.identity(), &asked.client) {
+        if let (true, UpstreamIdentity::BotServer, Some((client, base))) =
+            (answers, upstream.identity(), &asked.client)
+        {
             let state = probe(client, &format!("{base}{WHO_AM_I}"), ours, published).await;
             if health.identity(&upstream.name, state) && state != IdentityState::Verified {
                 tracing::error!(upstream = %upstream.name, address = %backend.address, state = state.name(),
@@ -144,13 +146,16 @@ async fn reads_back(client: &Client, url: &str, token: &str, subject: Uuid) -> O
 
 /// Whether a JSON value holds this text as an id, at its top or one level below.
 fn names(body: &Value, subject: &str) -> bool {
-    let is_id = |value: &Value| ["id", "user_id", "sub"].iter().any(|key| value.get(key).and_then(Value::as_str) == Some(subject));
+    let is_id = |value: &Value| {
+        ["id", "user_id", "sub"].iter().any(|key| value.get(key).and_then(Value::as_str) == Some(subject))
+    };
     is_id(body) || body.as_object().is_some_and(|fields| fields.values().any(is_id))
 }
 
 /// A client that reaches one address under the upstream's name, and the base of its URLs.
 fn client(upstream: &Upstream, address: SocketAddr) -> Option<(Client, String)> {
-    let builder = Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let builder =
+        Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy();
     let Some(tls) = &upstream.settings.tls else {
         return Some((builder.build().ok()?, format!("http://{address}")));
     };
