@@ -194,9 +194,7 @@ impl Attempts {
                 for (place, counter) in changed {
                     let key = place.as_bytes().as_slice();
                     match counter {
-                        Some(counter) => drop(
-                            table.insert(key, counter.row())?,
-                        ),
+                        Some(counter) => drop(table.insert(key, counter.row())?),
                         None => drop(table.remove(key)?),
                     }
                 }
