@@ -2,6 +2,7 @@
 //!
 //! It tells what the program does. What was asked and decided stands in the audit log.
 
+use std::any::Any;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -87,6 +88,10 @@ pub fn begin(log: &Log) -> Result<LogGuard, LogError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Begun)?;
     log::set_logger(&Bridge).map_err(|_| LogError::Begun)?;
     log::set_max_level(log::LevelFilter::Info);
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "a panic was caught or ended a thread: {}", told_of(panic.payload()));
+    }));
     Ok(LogGuard { _workers: [file_worker, stderr_worker] })
 }
 
@@ -109,6 +114,14 @@ impl log::Log for Bridge {
     }
 
     fn flush(&self) {}
+}
+
+/// What may be told of a panic: a text that stands in the code. A formatted one may quote what a client sent.
+fn told_of(payload: &dyn Any) -> &'static str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .unwrap_or("(its text is kept back: it may quote a request)")
 }
 
 fn waiting(writer: impl io::Write + Send + 'static, name: &str) -> (NonBlocking, WorkerGuard) {
@@ -239,6 +252,12 @@ mod tests {
         let (_, files) = logged(LogFormat::Json, LogLevel::Trace, work);
         let line: serde_json::Value = serde_json::from_str(&files).unwrap();
         assert_eq!((&line["from"], &line["message"]), (&"pingora_core".into(), &"told".into()));
+    }
+
+    #[test]
+    fn of_a_panic_only_what_stands_in_the_code_is_told() {
+        assert_eq!(super::told_of(&"index is past the end"), "index is past the end");
+        assert!(!super::told_of(&"Cookie: secret".to_owned()).contains("secret"));
     }
 
     #[test]
