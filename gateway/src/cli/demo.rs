@@ -16,10 +16,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     demo::run(&args.demo).map_err(|error| {
-        match &error {
-            DemoError::Run(error) => return Failure::run(error),
-            DemoError::Settings(SettingsError::Faults(faults)) => return Failure::configuration(faults),
-            _ => {}
+        if let DemoError::Run(error) = &error {
+            return Failure::run(error);
+        }
+        if let DemoError::Settings(SettingsError::Faults(faults)) = &error {
+            return Failure::configuration(faults);
         }
         Failure::of(&error, error.remedy())
     })

@@ -42,7 +42,7 @@ pub struct Enrolled {
 /// Makes what is missing and keeps what `earlier` tells the secret of. What is there without anybody knowing its
 /// secret (a start that was cut short, a lost `demo.json`) gets a new one.
 ///
-/// `progress` hears how many of how many accounts stand; each new one costs a password hash, some 20 ms.
+/// `progress` hears before each new account how many of how many stand; a new one costs a password hash, some 20 ms.
 ///
 /// # Errors
 /// The store fails, or there is neither memory nor randomness for a password.
@@ -55,12 +55,11 @@ pub async fn enrol(
     let accounts = Accounts::new(store.clone());
     let mut enrolled = Vec::with_capacity(ACCOUNTS.len());
     for (done, (role, _)) in ACCOUNTS.iter().enumerate() {
-        progress(done, ACCOUNTS.len());
         let known =
             earlier.and_then(|earlier| earlier.accounts.iter().find(|account| account.login == *role));
-        enrolled.push(account(&accounts, role, known, now).await?);
+        let making = || progress(done, ACCOUNTS.len());
+        enrolled.push(account(&accounts, role, known, now, making).await?);
     }
-    progress(ACCOUNTS.len(), ACCOUNTS.len());
     let known = earlier.and_then(|earlier| earlier.services.iter().find(|service| service.name == SERVICE));
     let service = service(&ApiKeys::new(store.clone()), known, now).await?;
     Ok(Enrolled { accounts: enrolled, services: vec![service] })
@@ -71,12 +70,14 @@ async fn account(
     role: &str,
     known: Option<&Account>,
     now: UnixMillis,
+    making: impl FnOnce(),
 ) -> Result<Account, EnrolError> {
     let login = Login::parse(role)?;
     let found = accounts.find(login.account_id()).await?;
     if let (Some(_), Some(known)) = (&found, known) {
         return Ok(known.clone());
     }
+    making();
     let password = random_password()?;
     let hash = PasswordHash::new(&Secret::new(password.to_string()))?;
     match found {
@@ -138,11 +139,13 @@ mod tests {
         let store = Store::in_memory(&Keyring::from_master(&[7; 32])).unwrap();
         let mut told = Vec::new();
         let first = enrol(&store, None, NOW, |done, all| told.push((done, all))).await.unwrap();
-        assert_eq!((told.first(), told.last()), (Some(&(0, 17)), Some(&(17, 17))));
+        assert_eq!((told.first(), told.last()), (Some(&(0, 17)), Some(&(16, 17))));
         let passwords: BTreeSet<_> = first.accounts.iter().map(|account| &account.password).collect();
         assert_eq!(passwords.len(), ACCOUNTS.len());
 
-        let second = enrol(&store, Some(&credentials(&first)), NOW, |_, _| {}).await.unwrap();
+        let mut made = 0;
+        let second = enrol(&store, Some(&credentials(&first)), NOW, |_, _| made += 1).await.unwrap();
+        assert_eq!(made, 0);
         assert_eq!(second.accounts[0].password, first.accounts[0].password);
         assert_eq!(second.services[0].api_key, first.services[0].api_key);
 

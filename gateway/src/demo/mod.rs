@@ -13,7 +13,7 @@ pub mod standin;
 pub mod upstream;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use storage::{Keyring, Mark, OpenError, Store};
@@ -212,25 +212,36 @@ fn enrolled(directory: &Directory, config: &Config) -> Result<Enrolled, DemoErro
     let store = Store::open(&config.data_dir, &keyring, Mark::Demo).map_err(DemoError::Store)?;
     let earlier = Credentials::earlier(directory);
     let to_person = io::stdout().is_terminal();
-    let progress = |done: usize, all: usize| match (to_person, done) {
-        (true, _) if done == all => say("\r                          \r"),
-        (true, _) => say(&format!("\rmaking accounts: {done} of {all} ")),
-        (false, 0) => say("making accounts\n"),
-        (false, _) => {}
+    let mut told = false;
+    let progress = |done: usize, all: usize| {
+        // A line that is written over is for eyes alone.
+        match (to_person, told) {
+            (true, _) => say(&format!("\rmaking accounts: {} of {all} ", done + 1)),
+            (false, false) => say("making accounts\n"),
+            (false, true) => {}
+        }
+        told = true;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| DemoError::Run(RunError::Process(error)))?;
-    Ok(runtime.block_on(enrol::enrol(&store, earlier.as_ref(), clock::now(), progress))?)
+    let enrolled = runtime.block_on(enrol::enrol(&store, earlier.as_ref(), clock::now(), progress))?;
+    if told && to_person {
+        say("\n");
+    }
+    Ok(enrolled)
 }
 
 /// Where a browser on this machine finds a listener.
 fn url_of(scheme: &str, address: SocketAddr) -> String {
-    let host = match address.ip() {
+    let host = if scheme == "https" {
         // A certificate names hosts, and no other name of this machine is answered to.
-        _ if scheme == "https" => "localhost".to_owned(),
-        IpAddr::V6(ip) if ip.is_loopback() => format!("[{ip}]"),
-        ip if ip.is_loopback() => ip.to_string(),
-        _ => Ipv4Addr::LOCALHOST.to_string(),
+        "localhost".to_owned()
+    } else if !address.ip().is_loopback() {
+        Ipv4Addr::LOCALHOST.to_string()
+    } else if address.is_ipv6() {
+        format!("[{}]", address.ip())
+    } else {
+        address.ip().to_string()
     };
     settings::url(scheme, &host, address.port())
 }

@@ -151,11 +151,12 @@ fn identity(caller: &Caller) -> Map<String, Value> {
 
 /// What BotServer answers without an identity, and what its own pages need from it without one.
 fn is_open(method: &Method, path: &str) -> bool {
-    const EXACT: [&str; 11] = [
+    const EXACT: [&str; 12] = [
         "/",
         "/health",
         "/api/health",
         "/api/product",
+        "/api/manifest",
         "/api/bot/config",
         "/api/auth",
         "/api/auth/me",
