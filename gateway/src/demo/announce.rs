@@ -61,23 +61,21 @@ impl Announcement<'_> {
             };
             writeln!(text, "  {login:16} {password:24} {note}").ok();
         }
-        let service = self.credentials.services.iter().find(|service| service.name == SERVICE);
-        if let Some(service) = service {
-            let key = if self.to_person { service.api_key.as_str() } else { "(in the file)" };
-            writeln!(text, "Service `{SERVICE}`, permitted what standard_user is; its API key:\n  {key}\n")
-                .ok();
-        }
+        writeln!(text, "Service `{SERVICE}`, permitted what standard_user is; its API key is there, too.\n")
+            .ok();
     }
 
     fn things_to_try(&self, text: &mut String) {
         let Credentials { gateway, audit_log, .. } = self.credentials;
         let (directory, program) = (self.directory.display(), self.program);
+        let service = self.credentials.services.first().filter(|_| self.to_person);
+        let key = service.map_or("KEY", |service| &service.api_key);
         write!(
             text,
             "Try, in a second terminal:\n\
              \x20 curl -i {gateway}/api/tickets\n\
              \x20     401: nobody is signed in\n\
-             \x20 curl -i -H \"X-API-Key: KEY\" {gateway}/api/tickets\n\
+             \x20 curl -i -H \"X-API-Key: {key}\" {gateway}/api/tickets\n\
              \x20     200: the upstream tells what it received, which is neither your key nor your word\n\
              \x20 sign in as viewer and open {gateway}/api/docs/list\n\
              \x20     200: permitted; {gateway}/api/tickets is refused\n\
