@@ -69,16 +69,26 @@ fn every_test_that_the_threat_model_names_exists() {
     let names = test_names();
     let model = repository::text("THREAT_MODEL.md").expect("the threat model").content;
     let mut faults = Vec::new();
-    let mut named = 0;
-    for name in
-        model.lines().flat_map(quoted).filter(|name| name.starts_with("threat_") && !name.contains('…'))
-    {
-        named += 1;
-        if !names.contains(name) {
-            faults.push(format!("THREAT_MODEL.md: no test `{name}`"));
+    let rows = model.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |"));
+    let rows = rows.filter(|line| line.trim_start_matches("| ").starts_with(|c: char| c.is_ascii_digit()));
+    let mut answered = 0;
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let exists = |name: &str| match name.strip_suffix('…') {
+            Some(beginning) => names.iter().any(|known| known.starts_with(beginning)),
+            None => names.contains(name),
+        };
+        answered += usize::from(quoted(tests).count() > 0);
+        faults.extend(
+            quoted(tests)
+                .filter(|name| !exists(name))
+                .map(|name| format!("THREAT_MODEL.md: no test `{name}`")),
+        );
+        if quoted(tests).count() == 0 && !tests.contains("to come") {
+            faults.push(format!("THREAT_MODEL.md: neither tests nor to come: {row}"));
         }
     }
-    assert!(named > 20, "the threat model names its tests: {named}");
+    assert!(answered > 15, "the threat model names its tests: {answered}");
     none(&faults);
 }
 
@@ -163,15 +173,17 @@ fn everything_that_can_be_configured_is_in_the_reference() {
 fn every_metric_is_in_the_reference_and_every_one_there_is_counted() {
     let reference = repository::text("docs/operate.md").expect("the reference").content;
     let source = repository::text("gateway/src/admin/metrics.rs").expect("the metrics").content;
-    let counted: BTreeSet<&str> = names_in(&source, '"');
-    let told: BTreeSet<&str> = names_in(&reference, '`');
+    let (source, _) = source.split_once("#[cfg(test)]").expect("tests stand last");
+    let mut counted = BTreeSet::new();
+    // A metric is made by its name first; the prefix comes from one place.
+    for making in [".counter(", ".counters(", ".gauge(", ".gauges(", "opts("] {
+        for made in source.split(making).skip(1) {
+            let name = made.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+            counted.extend(name.map(|(name, _)| name.trim_start_matches("cedargate_")));
+        }
+    }
+    let told: BTreeSet<&str> =
+        reference.lines().flat_map(quoted).filter_map(|name| name.strip_prefix("cedargate_")).collect();
     assert!(counted.len() > 10, "{counted:?}");
     assert_eq!(counted, told);
-}
-
-fn names_in(text: &str, quote: char) -> BTreeSet<&str> {
-    let name = |word: &&str| {
-        word.starts_with("cedargate_") && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    };
-    text.split(quote).filter(name).collect()
 }
