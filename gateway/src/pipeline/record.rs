@@ -73,7 +73,7 @@ impl Recorder {
             (End::Protocol, None) => End::ClientGone,
             (end, _) => end,
         };
-        trail.finish(end);
+        trail.record(end);
     }
 }
 
@@ -327,7 +327,7 @@ impl Trail {
     }
 
     /// Ends the trail and hands its event to the log.
-    pub fn finish(&mut self, end: End) {
+    pub fn record(&mut self, end: End) {
         if self.written {
             return;
         }
@@ -423,7 +423,7 @@ impl Drop for Trail {
     fn drop(&mut self) {
         let end = if std::thread::panicking() { End::Panic } else { End::ClientGone };
         // A second panic while one unwinds would end the process and every other request with it.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| self.finish(end))).is_err() {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.record(end))).is_err() {
             tracing::error!(request_id = %self.request_id, "this request's record could not be made");
         }
     }

@@ -266,7 +266,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
         let end = error.map_or(End::Complete, ended_by);
-        ctx.trail.finish(end);
+        ctx.trail.record(end);
     }
 
     fn request_summary(&self, _session: &Session, ctx: &RequestContext) -> String {
