@@ -52,4 +52,16 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
     browser.open(&url("/health"));
     let again = browser.run("return fetch('/api/docs/list', {headers: {Accept: 'application/json'}}).then(answer => answer.status)");
     assert_eq!(again, 401);
+
+    // And once more, to leave by the door.
+    browser.open(&url(LOGIN));
+    browser.type_into("input[name=login]", &account.login);
+    browser.type_into("input[name=password]", &account.password);
+    browser.click("button[type=submit]");
+    browser.open(&url(WHOAMI));
+    browser.click("a.button");
+    browser.screenshot(&pictures.join("6-sign-out.png"));
+    browser.click("button[type=submit]");
+    browser.open(&url(WHOAMI));
+    assert!(!browser.text().contains("Signed in"), "{}", browser.text());
 }

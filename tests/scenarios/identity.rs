@@ -66,7 +66,7 @@ fn sign_out_ends_the_session_at_once_for_every_copy_of_its_cookie() {
     let mut browser = gateway.signed_in("standard_user");
     let mut copy = browser.clone();
     assert_eq!(copy.get(READ).status, 200);
-    let page = browser.navigate(WHOAMI).text();
+    let page = browser.navigate(LOGOUT).text();
     let form = session::form(&[], &page);
     let request = browser
         .request("POST", LOGOUT)
