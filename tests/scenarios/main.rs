@@ -6,6 +6,8 @@
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
+#[cfg(feature = "security_tests")]
+mod demo;
 mod documents;
 #[cfg(feature = "security_tests")]
 mod failures;
