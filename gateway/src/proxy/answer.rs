@@ -1,17 +1,20 @@
 //! Answers that the gateway gives itself: its pages, its refusals, and what becomes of a failed upstream.
 
+use std::panic::AssertUnwindSafe;
+
 use bytes::Bytes;
 use engine::audit::End;
 use engine::headers::{Audience, audience};
 use engine::refusal::{Answer, Malformed, Refusal, UpstreamFault};
-use engine::route::Page;
+use engine::route::{Page, Target};
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 
 use super::Parts;
-use super::request::RequestContext;
+use super::request::{RequestContext, panicked};
 use crate::clock;
 use crate::edge::{Connection, raw_answer};
 use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
@@ -53,6 +56,33 @@ pub fn apply(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
         response.append_header(name, value)?;
     }
     Ok(())
+}
+
+/// Answers what the stages have decided. A panic on the way is answered as well, as long as nothing was sent.
+pub async fn guarded(
+    parts: &Parts,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    decided: Result<Target, Refusal>,
+) -> Result<()> {
+    let answering = async {
+        match decided {
+            Ok(Target::Page(own)) => page(parts, session, ctx, own).await,
+            // An upstream answers for itself.
+            Ok(Target::Upstream(_)) => Ok(()),
+            Err(refused) => refusal(parts, session, ctx, &refused).await,
+        }
+    };
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(answered) => answered,
+        Err(_panic) => {
+            panicked(ctx);
+            if session.response_written().is_some() {
+                return Error::e_explain(ErrorType::InternalError, "a stage panicked under its answer");
+            }
+            refusal(parts, session, ctx, &Refusal::Faulted).await
+        }
+    }
 }
 
 /// Answers with one of our own pages.

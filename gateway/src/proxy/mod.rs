@@ -94,6 +94,31 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// What the upstream is sent instead of what came.
+    fn shape(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+        ctx.trail.enter(Stage::Shape);
+        let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
+            // Only a passage leads here; without one nothing leaves.
+            ctx.refusal = Some(Refusal::Faulted);
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "a request without a passage reached the upstream",
+            );
+        };
+        let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
+        let shaped =
+            shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
+        let uri = shaped.target.parse::<http::Uri>();
+        request.set_uri(
+            uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,
+        );
+        request::apply(request, shaped.edits)?;
+        ctx.trail.enter(Stage::Forward);
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = RequestContext;
@@ -119,17 +144,12 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
         // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
-        match request::guarded(&self.0, session, ctx).await {
-            Ok(Target::Upstream(_)) => Ok(false),
-            Ok(Target::Page(page)) => {
-                answer::page(&self.0, session, ctx, page).await?;
-                Ok(true)
-            }
-            Err(refusal) => {
-                answer::refusal(&self.0, session, ctx, &refusal).await?;
-                Ok(true)
-            }
+        let decided = request::guarded(&self.0, session, ctx).await;
+        if let Ok(Target::Upstream(_)) = decided {
+            return Ok(false);
         }
+        answer::guarded(&self.0, session, ctx, decided).await?;
+        Ok(true)
     }
 
     async fn request_body_filter(
@@ -208,25 +228,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        ctx.trail.enter(Stage::Shape);
-        let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
-            // Only a passage leads here; without one nothing leaves.
-            ctx.refusal = Some(Refusal::Faulted);
-            return Error::e_explain(
-                ErrorType::InternalError,
-                "a request without a passage reached the upstream",
-            );
-        };
-        let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
-        let shaped =
-            shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
-        let uri = shaped.target.parse::<http::Uri>();
-        request.set_uri(
-            uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,
-        );
-        request::apply(request, shaped.edits)?;
-        ctx.trail.enter(Stage::Forward);
-        Ok(())
+        request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
     }
 
     async fn response_filter(
@@ -238,10 +240,12 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return Ok(());
         }
-        ctx.trail.enter(Stage::Respond);
-        ctx.trail.status(response.status.as_u16());
-        let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
-        answer::apply(response, edits)
+        request::unwinding(ctx, |ctx| {
+            ctx.trail.enter(Stage::Respond);
+            ctx.trail.status(response.status.as_u16());
+            let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
+            answer::apply(response, edits)
+        })
     }
 
     fn response_body_filter(

@@ -8,7 +8,7 @@ use engine::refusal::{Dependency, Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use engine::time::UnixMillis;
 use futures_util::FutureExt;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -84,11 +84,31 @@ pub async fn guarded(
     match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
         Ok(outcome) => outcome,
         Err(_panic) => {
-            ctx.trail.ends(engine::audit::End::Panic);
-            ctx.trail.note("a stage panicked".to_owned());
+            panicked(ctx);
             Err(Refusal::Faulted)
         }
     }
+}
+
+/// Runs a stage between the proxy library's phases; a panic in it ends the request with a refusal.
+///
+/// # Errors
+/// What the stage says, or that it panicked.
+pub fn unwinding(
+    ctx: &mut RequestContext,
+    stage: impl FnOnce(&mut RequestContext) -> Result<()>,
+) -> Result<()> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| stage(ctx))).unwrap_or_else(|_panic| {
+        panicked(ctx);
+        ctx.refusal = Some(Refusal::Faulted);
+        Error::e_explain(ErrorType::InternalError, "a stage panicked")
+    })
+}
+
+/// Notes that a stage panicked.
+pub fn panicked(ctx: &mut RequestContext) {
+    ctx.trail.ends(engine::audit::End::Panic);
+    ctx.trail.note("a stage panicked".to_owned());
 }
 
 async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
