@@ -32,6 +32,7 @@ reasons! {
     FRAMING_CONTENT_LENGTH_REPEATED = 400 "framing.content_length_repeated" "`Content-Length` occurs more than once.";
     FRAMING_LINES = 400 "framing.lines" "A header line is folded or does not end in CR LF.";
     FRAMING_TRANSFER_ENCODING = 501 "framing.transfer_encoding" "`Transfer-Encoding` may only be `chunked`, once.";
+    FRAMING_UNPARSABLE = 400 "framing.unparsable" "These bytes are no request of HTTP/1.1.";
     FRAMING_UPGRADE_WITH_BODY = 400 "framing.upgrade_with_body" "A request to change the protocol cannot have a body.";
     FRAMING_VERSION = 505 "framing.version" "Only HTTP/1.1 is spoken here.";
     HEADERS_CONTROL = 400 "headers.control" "A header value contains a control character.";

@@ -68,7 +68,7 @@ impl Recorder {
         trail.bundle(bundle);
         trail.asked = connection.meter.with_head(crate::pipeline::receive::asked_by_wire);
         trail.status = status.unwrap_or(0);
-        trail.refused(&Refusal::Malformed(Malformed::FRAMING_LINES));
+        trail.refused(&Refusal::Malformed(Malformed::FRAMING_UNPARSABLE));
         let end = match (unparsed.end, status) {
             (End::Protocol, None) => End::ClientGone,
             (end, _) => end,

@@ -287,7 +287,7 @@ fn ended(error: &Error) -> End {
 
 /// The refusal of a request that the HTTP parser could not read, as bytes: no session is left to write it.
 pub fn unparsed(connection: &Connection, parts: &Parts) -> Bytes {
-    let refused = Refusal::Malformed(Malformed::FRAMING_LINES);
+    let refused = Refusal::Malformed(Malformed::FRAMING_UNPARSABLE);
     let answer = refused.answer();
     let request_id = crate::random::request_id(clock::now());
     connection.meter.name(request_id);

@@ -2,7 +2,7 @@
 //!
 //! One JSON object on a line asks, one on a line answers. Each verb is decided by the bundle for the operator
 //! that the kernel names, and leaves a record. The command line asks here, and works on the store itself, by the
-//! same [`execute`], only where it holds the store's lock.
+//! same [`execute()`], only where it holds the store's lock.
 
 mod client;
 mod execute;
