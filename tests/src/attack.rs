@@ -133,13 +133,16 @@ impl Filling<'_> {
     fn fill(&self, text: &str) -> String {
         let port = self.host.rsplit(':').next().unwrap_or_default();
         let many: String = (0..110).map(|number| format!("X-{number}: y\r\n")).collect();
+        let many = many.trim_end();
         text.replace("{host}", self.host)
             .replace("{port}", port)
             .replace("{key}", self.key)
             .replace("{cookie}", self.cookie)
             .replace("{long_path}", &"a".repeat(8 * 1024))
-            .replace("{many_headers}", &many)
-            .replace("{large_value}", &"v".repeat(70 * 1024))
+            .replace("{many_headers}", many)
+            .replace("{many_segments}", &"/a".repeat(65))
+            .replace("{value_15k}", &"v".repeat(15 * 1024))
+            .replace("{value_17k}", &"v".repeat(17 * 1024))
     }
 }
 

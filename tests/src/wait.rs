@@ -6,16 +6,23 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks `probe` until it yields, and fails with `what` when `limit` has passed.
+pub fn until<T>(what: &str, limit: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    within(limit, probe).unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
+}
+
+/// Asks `probe` until it yields; `None` when `limit` has passed.
 ///
 /// The event happens in another process that cannot call us, so we look again and again. The pause
 /// between two looks orders nothing: a slower machine only looks more often.
-pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = probe() {
-            return found;
+            return Some(found);
         }
-        assert!(begun.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        if begun.elapsed() > limit {
+            return None;
+        }
         pause();
     }
 }
