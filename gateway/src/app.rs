@@ -259,7 +259,7 @@ impl House {
             config.policies_dir.clone(),
             config.upstreams.keys().cloned(),
         ));
-        let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone() };
+        let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone(), cutting: Arc::default() };
         let authn = Arc::new(Authn::new(
             sites.clone(),
             sessions.clone(),

@@ -109,6 +109,7 @@ impl Edge {
         drained = drained || ended_within(drain.saturating_sub(linger), &mut connections).await;
         if !drained {
             tracing::warn!(connections = connections.len(), "drain time is over; cutting what is left");
+            self.gateway.cut();
             connections.shutdown().await;
         }
     }

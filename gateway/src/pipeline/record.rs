@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::audit::{
@@ -46,6 +47,8 @@ pub struct Recorder {
     pub audit: AuditLog,
     /// The counters that the same events feed.
     pub metrics: Arc<Metrics>,
+    /// Whether the drain time is over: what ends unfinished from then on, we have cut.
+    pub cutting: Arc<AtomicBool>,
 }
 
 /// A request that the HTTP parser refused by itself, or that never became whole.
@@ -421,7 +424,13 @@ fn security(
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        let end = if std::thread::panicking() { End::Panic } else { End::ClientGone };
+        let end = if std::thread::panicking() {
+            End::Panic
+        } else if self.recorder.cutting.load(Ordering::Acquire) {
+            End::Deadline
+        } else {
+            End::ClientGone
+        };
         // A second panic while one unwinds would end the process and every other request with it.
         if std::panic::catch_unwind(AssertUnwindSafe(|| self.record(end))).is_err() {
             tracing::error!(request_id = %self.request_id, "this request's record could not be made");

@@ -241,7 +241,10 @@ pub async fn failed(
     error: &Error,
 ) -> FailToProxy {
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
-    ctx.trail.detail(error.etype().as_str().to_owned());
+    if !matches!(refusal_of, Some(Refusal::TooLarge { .. } | Refusal::Malformed(_))) {
+        // What the refusal itself does not tell: which of the proxy library's errors it was.
+        ctx.trail.detail(format!("{}: {}", error.esource().as_str(), error.etype().as_str()));
+    }
     let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
     let Some(refused) = refusal_of.filter(|_| !begun) else {
         // The answer has begun or nobody is left to read one: closing is all that is honest.

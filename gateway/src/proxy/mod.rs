@@ -6,6 +6,7 @@ pub mod upstreams;
 pub mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -78,6 +79,11 @@ impl Gateway {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.recorder.metrics
+    }
+
+    /// The drain time is over: what is still under way ends now, and its records say so.
+    pub fn cut(&self) {
+        self.0.recorder.cutting.store(true, Ordering::Release);
     }
 
     /// Records a request that the HTTP parser refused by itself.
