@@ -3,7 +3,8 @@
 use std::fs;
 
 use tests::client::{Client, Request};
-use tests::gateway::{Gateway, Setup, cli};
+use tests::gateway::{Gateway, Setup};
+use tests::process::cli;
 use tests::repository;
 use tests::session::WHOAMI;
 use tests::upstream::Upstream;

@@ -8,6 +8,8 @@ mod attacks;
 mod browser;
 #[cfg(feature = "security_tests")]
 mod demo;
+#[cfg(feature = "security_tests")]
+mod dependencies;
 mod documents;
 #[cfg(feature = "security_tests")]
 mod failures;
@@ -18,6 +20,8 @@ mod operations;
 #[cfg(feature = "security_tests")]
 mod pipeline;
 mod policies;
+#[cfg(feature = "security_tests")]
+mod production;
 mod refusals;
 #[cfg(feature = "security_tests")]
 mod reload;

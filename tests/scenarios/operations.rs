@@ -30,7 +30,7 @@ fn sigterm_under_load_loses_no_accepted_request_and_no_record() {
     tests::wait::until("load", tests::wait::PATIENCE, || {
         (answered.load(Ordering::SeqCst) > 100).then_some(())
     });
-    gateway.terminate();
+    gateway.signal(Signal::TERM);
     stopping.store(true, Ordering::SeqCst);
     let ids: Vec<String> =
         clients.into_iter().flat_map(|client| client.join().expect("no client panics")).collect();

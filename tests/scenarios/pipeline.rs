@@ -318,13 +318,13 @@ fn a_large_body_streams_both_ways_at_constant_memory() {
     upstream.behave(Behaviour::Answer(Vec::new(), body.clone()));
     let gateway = Setup::demo().upstream(&upstream.url()).start();
     assert_eq!(ask(&gateway, &with_key(&gateway, "GET", READ)).body.len(), body.len());
-    let before = gateway.memory_peak_bytes();
+    let before = gateway.process().memory_peak_bytes();
     let request = with_key(&gateway, "POST", "/api/docs/import").body("application/octet-stream", &body);
     let answer = ask(&gateway, &request);
     assert_eq!((answer.status, answer.body.len()), (200, body.len()), "{}", answer.text());
     let received =
         upstream.wait("the whole upload", |received| received.complete && received.method == "POST");
     assert_eq!(received.body.len(), body.len());
-    let grown = gateway.memory_peak_bytes().saturating_sub(before);
+    let grown = gateway.process().memory_peak_bytes().saturating_sub(before);
     assert!(grown < 32 * 1024 * 1024, "the gateway grew by {grown} bytes for {megabytes} MiB each way");
 }

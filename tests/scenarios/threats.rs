@@ -8,8 +8,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::client::{Client, Request, Response};
-use tests::gateway::{Gateway, Setup, cli};
+use tests::gateway::{Gateway, Setup};
 use tests::jwt;
+use tests::production::{Production, random_hex};
 use tests::session::Browser;
 use tests::upstream::{Behaviour, Upstream};
 use tests::wait;
@@ -61,63 +62,19 @@ fn threat_04_upstream_content_neither_sets_our_cookies_nor_runs_as_us() {
     assert!(policy.contains("frame-ancestors 'none'"), "our pages can be framed: {policy}");
 }
 
-/// A production configuration that starts, in a folder of its own, with its keys apart from it.
-struct Production {
-    folder: tempfile::TempDir,
-    keys: Vec<(&'static str, String)>,
-}
-
-impl Production {
-    fn new() -> Self {
-        let names = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
-        let keys = names.into_iter().map(|name| (name, random_hex())).collect();
-        Self { folder: tempfile::TempDir::new().expect("a folder"), keys }
-    }
-
-    /// Runs a verb with these lines in the configuration; whether it was content, and what it said.
-    fn run(&self, verb: &str, public_url: &str, upstream: &str, lines: &str) -> (bool, String) {
-        let file = self.folder.path().join("cedargate.toml");
-        let policies = tests::repository::root().join("policies");
-        let config = format!(
-            "policies_dir = {policies:?}\nhosts = [{{ public_url = \"{public_url}\" }}]\n{lines}\n[upstreams.botserver]\nidentity = \"botserver\"\n{upstream}\n"
-        );
-        fs::write(&file, config).expect("a configuration");
-        let keys: Vec<(&str, &str)> = self.keys.iter().map(|(name, key)| (*name, key.as_str())).collect();
-        let (status, said) = cli(&[verb, "--config", &file.to_string_lossy()], &keys, "");
-        for (name, key) in &keys {
-            assert!(
-                key.len() < 32 || !said.contains(key) || key.contains("dev-secret"),
-                "{name} is printed: {said}"
-            );
-        }
-        (status.success(), said)
-    }
-}
-
-const PUBLIC: &str = "https://gateway.example";
-const NEAR: &str = "addresses = [\"127.0.0.1:9000\"]";
-
-/// 256 random bits from the kernel.
-fn random_hex() -> String {
-    let mut bytes = [0; 32];
-    let mut random = fs::File::open("/dev/urandom").expect("randomness");
-    std::io::Read::read_exact(&mut random, &mut bytes).expect("randomness");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn threat_05_an_upstream_that_cannot_be_told_from_another_stops_the_start() {
-    let production = Production::new();
     let far = "addresses = [\"10.1.2.3:9000\"]";
     for (upstream, good) in [
-        (NEAR.to_owned(), true),
+        ("addresses = [\"127.0.0.1:9000\"]".to_owned(), true),
         (far.to_owned(), false),
         (format!("{far}\ninsecure = \"a private wire\""), true),
         (format!("{far}\ntls = {{ name = \"bots.example\" }}"), true),
         (format!("{far}\ntls = {{}}"), false),
     ] {
-        let (content, said) = production.run("check-config", PUBLIC, &upstream, "");
-        assert_eq!(content, good, "{upstream}: {said}");
+        let production = Production::default().with_upstream(upstream);
+        let (content, said) = production.cli(&["check-config"], "");
+        assert_eq!(content, good, "{}: {said}", production.upstream);
         assert!(good || said.contains("cedargate.toml:"), "no place: {said}");
     }
 }
@@ -185,30 +142,30 @@ fn threat_09_a_principal_is_neither_its_login_nor_anybody_elses_id() {
 
 #[test]
 fn threat_12_a_public_url_in_clear_off_loopback_stops_the_start() {
-    let production = Production::new();
-    let (content, said) = production.run("check-config", "http://gateway.example", NEAR, "");
+    let mut production = Production::default();
+    production.public_url = "http://gateway.example".to_owned();
+    let (content, said) = production.cli(&["check-config"], "");
     assert!(!content && said.contains("http://gateway.example"), "{said}");
-    let origins = "allowed_origins = [\"http://intranet.example\"]";
-    let (content, said) = production.run("check-config", PUBLIC, NEAR, origins);
+    let lines = "allowed_origins = [\"http://intranet.example\"]".to_owned();
+    let (content, said) = Production::default().with_lines(lines).cli(&["check-config"], "");
     assert!(!content && said.contains("http://intranet.example"), "{said}");
 }
 
 #[test]
 fn threat_13_run_takes_no_key_that_is_missing_guessable_or_used_twice() {
-    let good = Production::new();
-    assert!(good.run("check-config", PUBLIC, NEAR, "").0);
-    let first = random_hex();
+    let (content, said) = Production::default().cli(&["check-config"], "");
+    assert!(content, "{said}");
     for (index, value) in [
         (0, String::new()),
         (0, "deadbeef".repeat(8)),
-        (0, first[..32].to_owned()),
+        (0, random_hex()[..32].to_owned()),
         (1, "[256-bit hex string]".to_owned()),
         (2, "dev-secret-key-change-in-production-minimum-32-chars".to_owned()),
     ] {
-        let mut production = Production::new();
+        let mut production = Production::default();
         production.keys[index].1 = value;
         for verb in ["check-config", "run"] {
-            let (content, said) = production.run(verb, PUBLIC, NEAR, "");
+            let (content, said) = production.cli(&[verb], "");
             assert!(
                 !content && said.contains(production.keys[index].0),
                 "{verb}, {:?}: {said}",
@@ -216,9 +173,9 @@ fn threat_13_run_takes_no_key_that_is_missing_guessable_or_used_twice() {
             );
         }
     }
-    let mut production = Production::new();
+    let mut production = Production::default();
     production.keys[1].1 = production.keys[0].1.clone();
-    let (content, said) = production.run("check-config", PUBLIC, NEAR, "");
+    let (content, said) = production.cli(&["check-config"], "");
     assert!(!content && said.contains(production.keys[1].0), "two keys that are equal: {said}");
 }
 
@@ -235,9 +192,8 @@ fn threat_16_a_demo_neither_leaves_loopback_nor_becomes_production() {
     assert_eq!(mode & 0o777, 0o600);
     let first = gateway.account("global_admin").password.clone();
     let directory = gateway.kill();
-    let production = Production::new();
-    let data = format!("data_dir = {:?}", directory.path());
-    let (content, said) = production.run("run", PUBLIC, NEAR, &data);
+    let lines = format!("data_dir = {:?}", directory.path());
+    let (content, said) = Production::default().with_lines(lines).cli(&["run"], "");
     assert!(!content && said.contains("demo"), "run took the demo's store: {said}");
     let other = Setup::demo().start();
     assert_ne!(other.account("global_admin").password, first, "two demos share a password");

@@ -1,28 +1,21 @@
-//! Runs the real binary.
+//! The demo, as a process of its own.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::audit::AuditLog;
 use crate::client::{Client, Request};
+use crate::disk::Disk;
 use crate::ports::Port;
+use crate::process::{self, Process};
 use crate::secrets::Secrets;
 use crate::session::Browser;
-use crate::wait;
-
-/// How long a gateway may take until it is ready: a debug build on a machine that compiles beside it.
-const START: Duration = Duration::from_secs(90);
-/// How long it may take to end after SIGTERM, its own drain included.
-const STOP: Duration = Duration::from_secs(60);
 
 /// What `demo` writes for those who want to try it.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,13 +60,15 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     directory: Option<TempDir>,
     listen: Option<SocketAddr>,
+    disk: Option<(&'static str, usize)>,
 }
 
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    child: Child,
-    output: Arc<Mutex<Vec<u8>>>,
+    process: Process,
+    // Taken off before the directory that it is mounted in.
+    disk: Option<Disk>,
     directory: Option<TempDir>,
     demo: DemoFile,
     secrets: Mutex<Secrets>,
@@ -122,6 +117,13 @@ impl Setup {
         self
     }
 
+    /// With a file system of this many bytes for this folder of its data directory.
+    #[must_use]
+    pub fn disk(mut self, folder: &'static str, bytes: usize) -> Self {
+        self.disk = Some((folder, bytes));
+        self
+    }
+
     /// In a data directory that an earlier gateway has left.
     #[must_use]
     pub fn directory(mut self, directory: TempDir) -> Self {
@@ -140,22 +142,16 @@ impl Setup {
         let directory = self.directory.unwrap_or_else(|| TempDir::new().expect("a data directory"));
         let ports = [Port::take(), Port::take()];
         let address = self.listen.unwrap_or_else(|| ports[0].address());
-        let mut command = command(&self.environment);
-        command.arg("demo").arg("--data-dir").arg(directory.path());
-        command.arg("--listen").arg(address.to_string());
-        command.arg("--admin-listen").arg(ports[1].address().to_string());
-        if let Some(upstream) = &self.upstream {
-            command.arg("--upstream").arg(upstream);
-        }
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
-        let output = Arc::new(Mutex::new(Vec::new()));
-        let ready = listen(&mut child, &output);
-        if ready.recv_timeout(START).is_err() {
-            child.kill().ok();
-            child.wait().expect("the child's end");
-            return Err(text(&output));
-        }
+        let disk = self.disk.map(|(folder, bytes)| Disk::mount(&directory.path().join(folder), bytes));
+        let mut arguments = vec![
+            "demo".to_owned(),
+            format!("--data-dir={}", directory.path().display()),
+            format!("--listen={address}"),
+            format!("--admin-listen={}", ports[1].address()),
+        ];
+        arguments.extend(self.upstream.iter().map(|url| format!("--upstream={url}")));
+        arguments.extend(self.arguments);
+        let process = Process::start(&arguments, &self.environment)?;
         let demo = std::fs::read(directory.path().join("demo.json")).expect("demo.json");
         let demo: DemoFile = serde_json::from_slice(&demo).expect("demo.json as documented");
         let mut secrets = Secrets::default();
@@ -173,8 +169,8 @@ impl Setup {
         let admin = ports[1].address();
         let secrets = Mutex::new(secrets);
         Ok(Gateway {
-            child,
-            output,
+            process,
+            disk,
             directory: Some(directory),
             demo,
             secrets,
@@ -216,10 +212,22 @@ impl Gateway {
         AuditLog::beside(&self.demo.audit_log)
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The file system that was made for it.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it was started with a disk")
+    }
+
     /// Everything that it has printed so far.
     #[must_use]
     pub fn output(&self) -> String {
-        text(&self.output)
+        self.process.output()
     }
 
     /// The account that was made for this role.
@@ -269,37 +277,21 @@ impl Gateway {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).add(name, value);
     }
 
-    /// The most memory that it has held at once so far, in bytes, as the kernel counts it.
-    #[must_use]
-    pub fn memory_peak_bytes(&self) -> usize {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
-        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<usize>().ok());
-        kibibytes.expect("a number") * 1024
-    }
-
-    /// Asks it to end as an init system does.
-    pub fn terminate(&self) {
-        self.signal(Signal::TERM);
-    }
-
     /// Sends a signal to it.
     pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).expect("the gateway is ours to signal");
+        self.process.signal(signal);
     }
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        wait::until("the gateway's end", STOP, || self.child.try_wait().expect("our child"))
+        self.process.wait()
     }
 
     /// Kills it without a word, as a crash would, and hands its data directory on.
     #[must_use]
     pub fn kill(mut self) -> TempDir {
         let told = self.told_by_admin();
-        self.child.kill().expect("the gateway is ours to kill");
-        self.child.wait().expect("the gateway's end");
+        self.process.kill();
         self.check_for_leaks(&told);
         self.directory.take().expect("the directory is there until now")
     }
@@ -314,11 +306,7 @@ impl Gateway {
     #[must_use]
     pub fn cli_told(&self, arguments: &[&str], input: &str) -> (ExitStatus, String) {
         let config = self.directory().join("cedargate.toml");
-        cli(&[arguments, &["--config", &config.to_string_lossy()]].concat(), &[], input)
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+        process::cli(&[arguments, &["--config", &config.to_string_lossy()]].concat(), &[], input)
     }
 
     /// What it tells of its health and its metrics; nothing when it has ended.
@@ -351,92 +339,11 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let ended = self.directory.is_none() || std::thread::panicking();
         let told = if ended { String::new() } else { self.told_by_admin() };
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.process.kill();
         if std::thread::panicking() {
             eprintln!("--- the gateway said:\n{}", self.output());
         } else if self.directory.is_some() {
             self.check_for_leaks(&told);
         }
     }
-}
-
-/// Runs `cedargate` to its end, with this environment and this on its standard input; its exit status, and its
-/// output with the errors after it.
-#[must_use]
-pub fn cli(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (ExitStatus, String) {
-    let mut command = command(&[]);
-    command.args(arguments).envs(environment.iter().copied());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary runs");
-    // One that does not read its input closes it, which is no fault.
-    child.stdin.take().expect("stdin is piped").write_all(input.as_bytes()).ok();
-    let output = child.wait_with_output().expect("its end");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status, String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The binary with nothing of our environment that it could take for its own configuration.
-fn command(environment: &[(String, String)]) -> Command {
-    let mut command = Command::new(binary());
-    let ours = |name: &str| {
-        ["BOTSERVER_", "CEDARGATE_", "ZITADEL_", "DATABASE_", "RUST_LOG"].iter().any(|p| name.starts_with(p))
-    };
-    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
-        command.env_remove(name);
-    }
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    command.current_dir(crate::repository::root());
-    command
-}
-
-/// The built binary: the one that `tests/run` names, or one that cargo builds now, so that a plain
-/// `cargo test` never tries yesterday's.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(named) = std::env::var_os("CEDARGATE_BINARY") {
-            return PathBuf::from(named);
-        }
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace", "--bin", "cedargate", "--features", "security_tests"])
-            .current_dir(crate::repository::root())
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the gateway does not build");
-        let test = std::env::current_exe().expect("this test's own path");
-        test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("cedargate")
-    })
-}
-
-/// Collects what the child prints, and tells once when a line begins with `ready `.
-fn listen(child: &mut Child, output: &Arc<Mutex<Vec<u8>>>) -> Receiver<()> {
-    let (tell, ready) = sync_channel(1);
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let stderr = child.stderr.take().expect("stderr is piped");
-    let collected = Arc::clone(output);
-    std::thread::spawn(move || {
-        let mut lines = BufReader::new(stdout);
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-            collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&line);
-            if line.starts_with(b"ready ") {
-                tell.try_send(()).ok();
-            }
-            line.clear();
-        }
-    });
-    let collected = Arc::clone(output);
-    std::thread::spawn(move || {
-        let mut stderr = stderr;
-        let mut chunk = [0; 4096];
-        while let Ok(count @ 1..) = stderr.read(&mut chunk) {
-            collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
-        }
-    });
-    ready
-}
-
-fn text(output: &Mutex<Vec<u8>>) -> String {
-    String::from_utf8_lossy(&output.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }

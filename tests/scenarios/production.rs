@@ -1,0 +1,229 @@
+//! `cedargate run`: a configuration, keys and accounts of one's own, TLS, proxies before it, signals.
+
+use std::fs;
+
+use rustix::process::Signal;
+use tests::client::{Client, Request, Response};
+use tests::production::{HOST, Production, random_hex};
+use tests::session::{LOGIN, WHOAMI, form};
+use tests::tls::Certificate;
+use tests::upstream::{Behaviour, Upstream};
+use tests::wait::{self, PATIENCE};
+
+const READ: &str = "/api/docs/list";
+const PASSWORD: &str = "a-long-password-of-27-signs";
+
+fn request(method: &str, target: &str) -> Request {
+    Request::new(method, target).with("Host", HOST)
+}
+
+fn ask(production: &Production, request: &Request) -> Response {
+    Client::connect(production.address()).ask(request).expect("an answer")
+}
+
+/// Signs in as a browser behind a proxy that ends TLS does; the cookies that it was given.
+fn sign_in(production: &Production, login: &str) -> String {
+    let page = ask(production, &request("GET", LOGIN).with("Sec-Fetch-Site", "none"));
+    let cookie = |answer: &Response| -> Vec<String> {
+        answer.all("set-cookie").map(|line| line.split(';').next().unwrap_or_default().to_owned()).collect()
+    };
+    let filled = form(&[("login", login), ("password", PASSWORD)], &page.text());
+    let post = request("POST", LOGIN)
+        .with("Cookie", &cookie(&page).join("; "))
+        .with("Sec-Fetch-Site", "same-origin")
+        .with("Origin", &format!("https://{HOST}"))
+        .body("application/x-www-form-urlencoded", filled.as_bytes());
+    let answer = ask(production, &post);
+    assert!(answer.status < 400, "{} {}", answer.status, answer.text());
+    for line in answer.all("set-cookie") {
+        assert!(
+            line.starts_with("__Host-") && line.contains("Secure"),
+            "not bound to this host over TLS: {line}"
+        );
+    }
+    cookie(&answer).join("; ")
+}
+
+fn add_account(production: &Production, login: &str, role: &str) {
+    let (content, said) =
+        production.cli(&["account", "add", login, "--role", role], &format!("{PASSWORD}\n"));
+    assert!(content, "{said}");
+}
+
+#[test]
+fn an_operator_starts_it_adds_people_reloads_and_stops() {
+    let upstream = Upstream::start();
+    let production = Production::before(upstream.address());
+    copy(&tests::repository::root().join("policies"), &production.folder().join("policies"));
+    // No gateway runs yet: the command line works on the store itself.
+    add_account(&production, "ada", "standard_user");
+    let mut process = production.start();
+    // Now one runs: the same verb goes through its control socket.
+    add_account(&production, "grace", "viewer");
+
+    let cookie = sign_in(&production, "ada");
+    let read = request("GET", READ).with("Cookie", &cookie).with("Sec-Fetch-Site", "same-origin");
+    let answer = ask(&production, &read);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.header("strict-transport-security").is_some(), "{:?}", answer.headers);
+    sign_in(&production, "grace");
+
+    let guardrail = "\n@id(\"test.no_docs\")\n@reason(\"Closed by this test.\")\n@owner(\"tests\")\nforbid (principal, action == Action::\"docs.read\", resource);\n";
+    let file = production.folder().join("policies/guardrails/principals.cedar");
+    let text = fs::read_to_string(&file).expect("a guardrail");
+    fs::write(&file, text + guardrail).expect("a guardrail");
+    // `run` watches files only when it is told to, and is asked by a signal.
+    assert_eq!(ask(&production, &read).status, 200);
+    process.signal(Signal::HUP);
+    wait::until("the reload", PATIENCE, || (ask(&production, &read).status == 403).then_some(()));
+
+    process.signal(Signal::TERM);
+    assert!(process.wait().success(), "{}", process.output());
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").filter_map(Result::ok) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+#[test]
+fn one_data_directory_serves_one_gateway() {
+    let upstream = Upstream::start();
+    let production = Production::before(upstream.address());
+    let _process = production.start();
+    let data = production.folder().join("data");
+    let second = Production::default().with_lines(format!("data_dir = {data:?}"));
+    // With other keys and other ports, and still refused, at once.
+    let (content, said) = second.cli(&["run"], "");
+    assert!(!content, "{said}");
+}
+
+#[test]
+fn tls_is_1_3_unless_somebody_says_otherwise() {
+    let upstream = Upstream::start();
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let certificate = Certificate::make(folder.path(), HOST);
+    let files = [("BOTSERVER_TLS_CERT", &certificate.cert), ("BOTSERVER_TLS_KEY", &certificate.key)];
+    let mut production = Production::before(upstream.address());
+    production.keys.extend(files.map(|(name, file)| (name, file.display().to_string())));
+    let _process = production.start();
+    let get = request("GET", "/health").with("Connection", "close").to_bytes();
+    let answer = certificate.ask(production.address(), HOST, &[&rustls::version::TLS13], &get);
+    assert!(answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")), "{answer:?}");
+    let old = certificate.ask(production.address(), HOST, &[&rustls::version::TLS12], &get);
+    assert!(old.is_err(), "TLS 1.2 is spoken: {old:?}");
+    drop(_process);
+
+    let mut production = Production::before(upstream.address());
+    production.keys.extend(files.map(|(name, file)| (name, file.display().to_string())));
+    production.keys.push(("BOTSERVER_TLS_MIN_VERSION", "1.2".to_owned()));
+    let _process = production.start();
+    let old = certificate.ask(production.address(), HOST, &[&rustls::version::TLS12], &get);
+    assert!(old.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")), "{old:?}");
+}
+
+#[test]
+fn a_forwarded_address_is_believed_from_a_trusted_proxy_alone() {
+    let upstream = Upstream::start();
+    let mut production = Production::before(upstream.address());
+    let forwarded = request("GET", "/health").with("X-Forwarded-For", "203.0.113.7, 198.51.100.9");
+    let process = production.start();
+    let answer = ask(&production, &forwarded);
+    assert_eq!(production.audit().of(&answer.request_id())["client"]["address"], "127.0.0.1");
+    drop(process);
+    production.lines = "trusted_proxies = [\"127.0.0.0/8\"]".to_owned();
+    let _process = production.start();
+    let record = production.audit().of(&ask(&production, &forwarded).request_id());
+    // Counted from the right: what is left of the first stranger is the client's own word.
+    assert_eq!(record["client"]["address"], "198.51.100.9", "{record:#}");
+    assert_eq!(record["client"]["peer"], "127.0.0.1");
+}
+
+#[test]
+fn a_slow_upstream_is_a_504_and_a_dead_address_is_passed_over() {
+    let upstream = Upstream::start();
+    let dead = tests::ports::Port::take();
+    let mut production = Production::before(upstream.address());
+    production.upstream =
+        format!("addresses = [\"{}\", \"{}\"]\nread_timeout = \"1s\"", dead.address(), upstream.address());
+    let _process = production.start();
+    for attempt in 0..6 {
+        assert_eq!(ask(&production, &request("GET", "/health")).status, 200, "attempt {attempt}");
+    }
+    upstream.behave(Behaviour::Silent);
+    let answer = ask(&production, &request("GET", "/health"));
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(production.audit().of(&answer.request_id())["decision"]["refusal"], "upstream_timeout");
+    drop(upstream);
+    let statuses = || ask(&production, &request("GET", "/health"));
+    let answer =
+        wait::until("word that all are down", PATIENCE, || Some(statuses()).filter(|it| it.status == 503));
+    assert_eq!(production.audit().of(&answer.request_id())["decision"]["refusal"], "upstream_unhealthy");
+}
+
+#[test]
+fn a_variable_whose_feature_does_not_exist_stops_the_start_by_its_name() {
+    for (name, value) in [
+        ("BOTSERVER_REQUIRE_MFA", "true"),
+        ("ZITADEL_DOMAIN", "login.example"),
+        ("ZITADEL_CLIENT_SECRET", "b8f31c0aa8e94f2d9e7c"),
+        ("BOTSERVER_TLS_MIN_VERSION", "1.1"),
+        ("BOTSERVER_RATE_LIMIT_PER_IP", "many"),
+    ] {
+        let mut production = Production::default();
+        production.keys.push((name, value.to_owned()));
+        let (content, said) = production.cli(&["check-config"], "");
+        assert!(!content && said.contains(name), "{name}={value}: {said}");
+    }
+    let lines = "no_such_key = 1\nupload_bytes_max = \"much\"".to_owned();
+    let (content, said) = Production::default().with_lines(lines).cli(&["check-config"], "");
+    assert!(
+        !content && said.contains("no_such_key") && said.contains("upload_bytes_max"),
+        "not all at once: {said}"
+    );
+}
+
+#[test]
+fn an_idle_session_ends_and_a_used_one_does_not_outlive_its_absolute_end() {
+    let upstream = Upstream::start();
+    let mut production = Production::before(upstream.address());
+    production.keys.push(("BOTSERVER_SESSION_TIMEOUT", "2".to_owned()));
+    production.lines = "session = { absolute = \"6s\" }".to_owned();
+    add_account(&production, "ada", "standard_user");
+    let _process = production.start();
+    let whoami = |cookie: &str| {
+        ask(&production, &request("GET", WHOAMI).with("Cookie", cookie).with("Sec-Fetch-Site", "same-origin"))
+            .status
+    };
+    let used = sign_in(&production, "ada");
+    let begun = std::time::Instant::now();
+    let idle = sign_in(&production, "ada");
+    assert_eq!((whoami(&used), whoami(&idle)), (200, 200));
+    // Used all the time, it lives past the idle end and no longer than the absolute one.
+    let ended = wait::until("the absolute end", PATIENCE, || (whoami(&used) == 401).then(|| begun.elapsed()));
+    assert!(ended.as_secs_f64() > 3.5, "it ended after {ended:?}, as if nobody had used it");
+    assert_eq!(whoami(&idle), 401, "an idle session lives on");
+}
+
+#[test]
+fn a_rotated_master_key_opens_what_the_old_one_sealed() {
+    let upstream = Upstream::start();
+    let mut production = Production::before(upstream.address());
+    add_account(&production, "ada", "standard_user");
+    let process = production.start();
+    let cookie = sign_in(&production, "ada");
+    drop(process);
+    let old = std::mem::replace(&mut production.keys[0].1, random_hex());
+    production.keys.push(("BOTSERVER_PREVIOUS_ENCRYPTION_KEYS", old));
+    let _process = production.start();
+    let whoami = request("GET", WHOAMI).with("Cookie", &cookie).with("Sec-Fetch-Site", "same-origin");
+    assert_eq!(ask(&production, &whoami).status, 200, "the session did not survive a rotation of the key");
+    sign_in(&production, "ada");
+}
