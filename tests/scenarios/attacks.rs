@@ -224,6 +224,12 @@ fn judge_upstream(case: &Case, forwarded: &[Received]) -> Vec<String> {
         Some(wanted) if targets.first() != Some(&wanted.as_str()) => {
             faults.push(format!("the upstream saw {targets:?} instead of {wanted}"));
         }
+        None if case.expect.upstream_begins.is_some() => {
+            let begun = |received: &&Received| Some(&received.target) == case.expect.upstream_begins.as_ref();
+            if forwarded.iter().any(|received| received.complete || !begun(&received)) {
+                faults.push(format!("the upstream saw {targets:?} whole"));
+            }
+        }
         None if !targets.is_empty() => faults.push(format!("the upstream saw {targets:?}")),
         _ => {}
     }

@@ -56,10 +56,11 @@ fn an_upstream_that_dies_at_any_point_leaves_one_record() {
             let request = request(&gateway, method, target, &agent);
             let request = if method == "POST" { request.body("application/json", b"{}") } else { request };
             let answer = Client::connect(gateway.address()).ask(&request);
+            let records = records_of(&gateway, &agent, 1);
             if let Ok(answer) = &answer {
                 assert!(matches!(answer.status, 502..=504), "{agent}: {}", answer.status);
+                assert_eq!(records[0]["decision"]["refusal"], "upstream_broken", "{agent}: {records:#?}");
             }
-            let records = records_of(&gateway, &agent, 1);
             assert_eq!(records.len(), 1, "{agent}: {records:#?}");
             assert_eq!(records[0]["decision"]["outcome"], "permit", "{agent}");
             let end = records[0]["answer"]["end"].as_str().unwrap_or_default().to_owned();
@@ -161,6 +162,22 @@ fn half_a_head_leaves_one_record_and_a_silent_connection_none() {
 }
 
 #[test]
+fn a_body_that_stalls_is_cut_and_recorded() {
+    let gateway = Setup::demo().start();
+    let mut client = Client::connect(gateway.address());
+    let stalled = request(&gateway, "POST", WRITE, "stalls").with("Content-Length", "1000");
+    client.send(&stalled.to_bytes());
+    client.send(b"0123456789");
+    // Nothing more comes; the gateway must give up by itself.
+    assert!(
+        client.rest(Duration::from_secs(90)).is_some(),
+        "an unfinished body holds its connection for ever"
+    );
+    let record = records_of(&gateway, "stalls", 1).remove(0);
+    assert_eq!(record["decision"]["refusal"], "body.too_slow", "{record:#}");
+}
+
+#[test]
 fn a_head_that_dribbles_is_cut_and_recorded() {
     let gateway = Setup::demo().start();
     let mut client = Client::connect(gateway.address());
@@ -211,6 +228,9 @@ fn a_panic_in_any_stage_leaves_one_record_and_a_gateway_that_serves() {
             Err(_) => records_of(&gateway, &agent, 1).remove(0),
         };
         assert_eq!(record["answer"]["end"], "panic", "{stage}: {record:#}");
+        if answer.is_ok_and(|answer| answer.status == 500) {
+            assert_eq!(record["decision"]["refusal"], "faulted", "{stage}: {record:#}");
+        }
         let id = record["request_id"].as_str().expect("an id");
         gateway.audit().of(id);
     }

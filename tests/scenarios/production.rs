@@ -112,7 +112,7 @@ fn tls_is_1_3_unless_somebody_says_otherwise() {
     let certificate = Certificate::make(folder.path(), HOST);
     let files = [("BOTSERVER_TLS_CERT", &certificate.cert), ("BOTSERVER_TLS_KEY", &certificate.key)];
     let mut production = Production::before(upstream.address());
-    production.keys.extend(files.map(|(name, file)| (name, file.display().to_string())));
+    production.environment.extend(files.map(|(name, file)| (name, file.display().to_string())));
     let _process = production.start();
     let get = request("GET", "/health").with("Connection", "close").to_bytes();
     let answer = certificate.ask(production.address(), HOST, &[&rustls::version::TLS13], &get);
@@ -122,8 +122,8 @@ fn tls_is_1_3_unless_somebody_says_otherwise() {
     drop(_process);
 
     let mut production = Production::before(upstream.address());
-    production.keys.extend(files.map(|(name, file)| (name, file.display().to_string())));
-    production.keys.push(("BOTSERVER_TLS_MIN_VERSION", "1.2".to_owned()));
+    production.environment.extend(files.map(|(name, file)| (name, file.display().to_string())));
+    production.environment.push(("BOTSERVER_TLS_MIN_VERSION", "1.2".to_owned()));
     let _process = production.start();
     let old = certificate.ask(production.address(), HOST, &[&rustls::version::TLS12], &get);
     assert!(old.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")), "{old:?}");
@@ -178,7 +178,7 @@ fn a_variable_whose_feature_does_not_exist_stops_the_start_by_its_name() {
         ("BOTSERVER_RATE_LIMIT_PER_IP", "many"),
     ] {
         let mut production = Production::default();
-        production.keys.push((name, value.to_owned()));
+        production.environment.push((name, value.to_owned()));
         let (content, said) = production.cli(&["check-config"], "");
         assert!(!content && said.contains(name), "{name}={value}: {said}");
     }
@@ -194,7 +194,7 @@ fn a_variable_whose_feature_does_not_exist_stops_the_start_by_its_name() {
 fn an_idle_session_ends_and_a_used_one_does_not_outlive_its_absolute_end() {
     let upstream = Upstream::start();
     let mut production = Production::before(upstream.address());
-    production.keys.push(("BOTSERVER_SESSION_TIMEOUT", "2".to_owned()));
+    production.environment.push(("BOTSERVER_SESSION_TIMEOUT", "2".to_owned()));
     production.lines = "session = { absolute = \"6s\" }".to_owned();
     add_account(&production, "ada", "standard_user");
     let _process = production.start();
@@ -220,8 +220,8 @@ fn a_rotated_master_key_opens_what_the_old_one_sealed() {
     let process = production.start();
     let cookie = sign_in(&production, "ada");
     drop(process);
-    let old = std::mem::replace(&mut production.keys[0].1, random_hex());
-    production.keys.push(("BOTSERVER_PREVIOUS_ENCRYPTION_KEYS", old));
+    let old = std::mem::replace(&mut production.environment[0].1, random_hex());
+    production.environment.push(("BOTSERVER_PREVIOUS_ENCRYPTION_KEYS", old));
     let _process = production.start();
     let whoami = request("GET", WHOAMI).with("Cookie", &cookie).with("Sec-Fetch-Site", "same-origin");
     assert_eq!(ask(&production, &whoami).status, 200, "the session did not survive a rotation of the key");

@@ -163,20 +163,20 @@ fn threat_13_run_takes_no_key_that_is_missing_guessable_or_used_twice() {
         (2, "dev-secret-key-change-in-production-minimum-32-chars".to_owned()),
     ] {
         let mut production = Production::default();
-        production.keys[index].1 = value;
+        production.environment[index].1 = value;
         for verb in ["check-config", "run"] {
             let (content, said) = production.cli(&[verb], "");
             assert!(
-                !content && said.contains(production.keys[index].0),
+                !content && said.contains(production.environment[index].0),
                 "{verb}, {:?}: {said}",
-                production.keys[index]
+                production.environment[index]
             );
         }
     }
     let mut production = Production::default();
-    production.keys[1].1 = production.keys[0].1.clone();
+    production.environment[1].1 = production.environment[0].1.clone();
     let (content, said) = production.cli(&["check-config"], "");
-    assert!(!content && said.contains(production.keys[1].0), "two keys that are equal: {said}");
+    assert!(!content && said.contains(production.environment[1].0), "two keys that are equal: {said}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ pub struct Expectation {
     pub connection: Option<Connection>,
     /// The target that the upstream saw; nothing where absent.
     pub upstream: Option<String>,
+    /// The target of a request of which the upstream may see the beginning, never the whole: its body turns
+    /// out to be broken while it is streamed.
+    pub upstream_begins: Option<String>,
     /// Header names that must not reach the upstream, in lower case.
     #[serde(default)]
     pub upstream_lacks: Vec<String>,

@@ -19,8 +19,8 @@ pub const HOST: &str = "gateway.example";
 pub struct Production {
     folder: TempDir,
     ports: [Port; 2],
-    /// The keys by the names of their variables.
-    pub keys: Vec<(&'static str, String)>,
+    /// The environment: the three keys, then what else a test sets.
+    pub environment: Vec<(&'static str, String)>,
     /// Where people reach it.
     pub public_url: String,
     /// Lines of its configuration before the first table.
@@ -32,10 +32,13 @@ pub struct Production {
 impl Default for Production {
     fn default() -> Self {
         let names = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
+        let mut environment: Vec<_> = names.into_iter().map(|name| (name, random_hex())).collect();
+        // No test that waits for something runs into the limit of its address.
+        environment.push(("BOTSERVER_RATE_LIMIT_PER_IP", "1000000".to_owned()));
         Self {
             folder: TempDir::new().expect("a folder"),
             ports: [Port::take(), Port::take()],
-            keys: names.into_iter().map(|name| (name, random_hex())).collect(),
+            environment,
             public_url: format!("https://{HOST}"),
             lines: String::new(),
             upstream: "addresses = [\"127.0.0.1:9\"]".to_owned(),
@@ -87,7 +90,7 @@ impl Production {
     pub fn start(&self) -> Process {
         let arguments = ["run".to_owned(), format!("--config={}", self.configuration().display())];
         let environment: Vec<_> =
-            self.keys.iter().map(|(name, key)| ((*name).to_owned(), key.clone())).collect();
+            self.environment.iter().map(|(name, key)| ((*name).to_owned(), key.clone())).collect();
         Process::start(&arguments, &environment)
             .unwrap_or_else(|said| panic!("it did not get ready:\n{said}"))
     }
@@ -96,7 +99,8 @@ impl Production {
     #[must_use]
     pub fn cli(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let file = self.configuration();
-        let keys: Vec<(&str, &str)> = self.keys.iter().map(|(name, key)| (*name, key.as_str())).collect();
+        let keys: Vec<(&str, &str)> =
+            self.environment.iter().map(|(name, key)| (*name, key.as_str())).collect();
         let (status, said) =
             process::cli(&[arguments, &["--config", &file.to_string_lossy()]].concat(), &keys, input);
         for (name, key) in &keys {
