@@ -155,8 +155,11 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
             }
         }
         if tokio::time::timeout(LOOK, end.wait_for(|end| *end)).await.is_ok() {
-            return;
+            break;
         }
+    }
+    if let Err(error) = kept.attempts.flush().await {
+        tracing::warn!(%error, "the last failed sign-ins could not be put into the store");
     }
 }
 

@@ -7,13 +7,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
+use engine::refusal::Refusal;
+use engine::time::UnixMillis;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
@@ -23,6 +25,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+use crate::clock;
 
 /// Bytes of a request's head that are kept for its record and for the check of its request line.
 /// Past the largest head that is accepted (8 KiB of target, 32 KiB of headers) by a margin.
@@ -37,33 +41,41 @@ const LINGER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Meter {
     head: Mutex<Vec<u8>>,
-    begun: AtomicBool,
+    begun: Mutex<Option<Begun>>,
     begin: Notify,
     admitted: AtomicBool,
-    refused_status: AtomicU16,
-    bytes_written: AtomicU64,
     lingers: AtomicBool,
-    request_id: Mutex<Option<Uuid>>,
+    told: Mutex<Option<Told>>,
+}
+
+/// What a client was told whose request no stage has seen.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The request's id, for its record.
+    pub request_id: Uuid,
+    /// The refusal.
+    pub refusal: Refusal,
+    /// Bytes of the answer's body.
+    pub body_bytes: u64,
 }
 
 impl Meter {
     /// A new request may begin on this connection.
     pub fn reset(&self) {
-        self.lock().clear();
-        self.begun.store(false, Ordering::Release);
+        lock(&self.head).clear();
+        *lock(&self.begun) = None;
         self.admitted.store(false, Ordering::Release);
-        self.refused_status.store(0, Ordering::Release);
-        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.told) = None;
     }
 
-    /// Keeps the id that a refusal told the client, so that its record has the same.
-    pub fn name(&self, request_id: Uuid) {
-        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(request_id);
+    /// Keeps what a client was told, so that its record says the same.
+    pub fn tell(&self, told: Told) {
+        *lock(&self.told) = Some(told);
     }
 
-    /// The id that the client was told.
-    pub fn request_id(&self) -> Option<Uuid> {
-        *self.request_id.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the client was told; `None` when the connection ended without an answer.
+    pub fn told(&self) -> Option<Told> {
+        lock(&self.told).clone()
     }
 
     /// The client may still be sending when this connection ends: what it sends is read away for a moment,
@@ -73,15 +85,15 @@ impl Meter {
     }
 
     /// Whether a byte of the current request has arrived.
-    pub fn begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+    pub fn begun(&self) -> Option<Begun> {
+        *lock(&self.begun)
     }
 
     /// Resolves when the first byte of the current request arrives.
     pub async fn first_byte(&self) {
         loop {
             let waiting = self.begin.notified();
-            if self.begun() {
+            if self.begun().is_some() {
                 return;
             }
             waiting.await;
@@ -98,45 +110,38 @@ impl Meter {
         self.admitted.load(Ordering::Acquire)
     }
 
-    /// The status with which the parser refused the request; `None` when it did not answer.
-    pub fn refused_status(&self) -> Option<u16> {
-        match self.refused_status.load(Ordering::Acquire) {
-            0 => None,
-            status => Some(status),
-        }
-    }
-
-    /// A copy of the head's first bytes, as they came.
-    pub fn head(&self) -> Vec<u8> {
-        self.lock().clone()
-    }
-
     /// Looks at the head's first bytes without copying them.
     pub fn with_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        look(&self.lock())
-    }
-
-    /// Bytes written to the client since the connection was opened, heads included.
-    pub fn bytes_written(&self) -> u64 {
-        self.bytes_written.load(Ordering::Relaxed)
+        look(&lock(&self.head))
     }
 
     fn arrived(&self, bytes: &[u8]) {
         if bytes.is_empty() || self.admitted() {
             return;
         }
-        let mut head = self.lock();
+        let mut head = lock(&self.head);
         let room = HEAD_BYTES_MAX.saturating_sub(head.len());
         head.extend(bytes.iter().take(room));
         drop(head);
-        if !self.begun.swap(true, Ordering::AcqRel) {
+        if self.begun().is_none() {
+            *lock(&self.begun) = Some(Begun { at: clock::now(), instant: clock::instant() });
             self.begin.notify_waiters();
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing that is kept under these locks can be left half-changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When a request's first byte arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// By the wall clock.
+    pub at: UnixMillis,
+    /// By the monotonic clock.
+    pub instant: Instant,
 }
 
 /// Makes the refusal that replaces what the parser would answer with this status.
@@ -164,9 +169,7 @@ impl Metered {
     /// Writes our refusal in place of what the parser wants to write; `Ready` once it is out.
     fn poll_instead(&mut self, parser_writes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.instead.is_none() {
-            let status = status_of(parser_writes);
-            self.meter.refused_status.store(status, Ordering::Release);
-            self.instead = Some((self.refuse)(status));
+            self.instead = Some((self.refuse)(status_of(parser_writes)));
         }
         let Some(inner) = self.inner.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -176,7 +179,6 @@ impl Metered {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     rest.advance(written);
-                    self.meter.bytes_written.fetch_add(written as u64, Ordering::Relaxed);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -243,11 +245,7 @@ impl AsyncWrite for Metered {
         if !self.meter.admitted() {
             return self.poll_instead(buf, cx).map_ok(|()| buf.len());
         }
-        let polled = Pin::new(self.inner()?).poll_write(cx, buf);
-        if let Poll::Ready(Ok(written)) = &polled {
-            self.meter.bytes_written.fetch_add(*written as u64, Ordering::Relaxed);
-        }
-        polled
+        Pin::new(self.inner()?).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -324,7 +322,7 @@ mod tests {
         let mut seen = String::new();
         client.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "ours 405");
-        assert_eq!(meter.refused_status(), Some(405));
+        assert!(meter.told().is_none(), "nobody has told anything");
     }
 
     #[tokio::test]
@@ -334,15 +332,14 @@ mod tests {
         let mut buf = [0; 64];
         let read = server.read(&mut buf).await.unwrap();
         assert_eq!(read, 16);
-        assert!(meter.begun());
-        assert_eq!(meter.head(), b"GET / HTTP/1.1\r\n");
+        assert!(meter.begun().is_some());
+        meter.with_head(|head| assert_eq!(head, b"GET / HTTP/1.1\r\n"));
         meter.admit();
         server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         drop(server);
         let mut seen = String::new();
         client.read_to_string(&mut seen).await.unwrap();
         assert_eq!(seen, "HTTP/1.1 200 OK\r\n\r\n");
-        assert_eq!(meter.bytes_written(), 19);
     }
 
     #[tokio::test]
@@ -366,9 +363,9 @@ mod tests {
         let mut all = Vec::new();
         server.read_to_end(&mut all).await.unwrap();
         assert_eq!(all.len(), HEAD_BYTES_MAX + 500);
-        assert_eq!(meter.head().len(), HEAD_BYTES_MAX);
+        assert_eq!(meter.with_head(<[u8]>::len), HEAD_BYTES_MAX);
         meter.reset();
-        assert!(!meter.begun());
-        assert!(meter.head().is_empty());
+        assert!(meter.begun().is_none());
+        assert!(meter.with_head(<[u8]>::is_empty));
     }
 }

@@ -207,7 +207,7 @@ impl Edge {
             // The request's own context has recorded it, or does so as it is dropped.
             return outcome;
         }
-        if connection.meter.begun() {
+        if connection.meter.begun().is_some() {
             self.gateway.record_unparsed(&Unparsed { connection, end });
         } else {
             self.gateway.metrics().connection_without_request();

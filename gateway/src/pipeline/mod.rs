@@ -121,6 +121,6 @@ impl Pipeline {
         let permit = authorize::authorize(&snapshot, now, &matched, &identified.identity, facts, trail);
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
-        spend::spend(&self.counters, &self.limits, now, permit, matched, identified.session).await
+        spend::spend(&self.counters, &self.limits, now, permit, matched, identified.session, snapshot).await
     }
 }

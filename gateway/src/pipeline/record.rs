@@ -18,7 +18,7 @@ use engine::audit::{
 use engine::authz::Decision;
 use engine::bundle::BundleId;
 use engine::identity::Identity;
-use engine::refusal::{Deciding, Malformed, Refusal};
+use engine::refusal::{Deciding, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::audit_log::AuditLog;
@@ -27,6 +27,7 @@ use uuid::Uuid;
 use crate::admin::metrics::Metrics;
 use crate::authn::Identified;
 use crate::clock;
+use crate::edge::meter::Begun;
 use crate::pipeline::Stage;
 use crate::pipeline::receive::Received;
 use crate::pipeline::trace::TraceContext;
@@ -62,19 +63,21 @@ pub struct Unparsed<'a> {
 impl Recorder {
     /// Records a request that no stage has seen.
     pub fn unparsed(&self, unparsed: &Unparsed<'_>, bundle: &BundleId) {
-        let connection = unparsed.connection;
-        let status = connection.meter.refused_status();
-        let mut trail = Trail::begin(self.clone(), connection.peer.ip(), clock::now());
-        if let Some(told) = connection.meter.request_id() {
-            trail.request_id = told;
-        }
+        let meter = &unparsed.connection.meter;
+        let mut trail = Trail::begin(self.clone(), unparsed.connection.peer.ip(), meter.begun());
         trail.bundle(bundle);
-        trail.asked = connection.meter.with_head(crate::pipeline::receive::asked_by_wire);
-        trail.status = status.unwrap_or(0);
-        trail.refused(&Refusal::Malformed(Malformed::FRAMING_UNPARSABLE));
-        let end = match (unparsed.end, status) {
-            (End::Protocol, None) => End::ClientGone,
-            (end, _) => end,
+        trail.asked = meter.with_head(crate::pipeline::receive::asked_by_wire);
+        let end = match meter.told() {
+            Some(told) => {
+                trail.request_id = told.request_id;
+                trail.status = told.refusal.answer().status;
+                trail.bytes_out = told.body_bytes;
+                trail.refused(&told.refusal);
+                unparsed.end
+            }
+            // Nobody was refused: it ended before its head was whole.
+            None if unparsed.end == End::Protocol => End::ClientGone,
+            None => unparsed.end,
         };
         trail.record(end);
     }
@@ -117,8 +120,9 @@ pub struct Trail {
 impl Trail {
     /// Follows a request from its first byte.
     #[must_use]
-    pub fn begin(recorder: Recorder, peer: IpAddr, now: UnixMillis) -> Self {
-        let began = clock::instant();
+    pub fn begin(recorder: Recorder, peer: IpAddr, begun: Option<Begun>) -> Self {
+        let begun = begun.unwrap_or_else(|| Begun { at: clock::now(), instant: clock::instant() });
+        let (now, began) = (begun.at, begun.instant);
         Self {
             recorder,
             request_id: crate::random::request_id(now),
@@ -166,6 +170,8 @@ impl Trail {
         }
         self.stage = stage;
         self.stage_began = now;
+        // Whoever presents a credential is no longer one of the many whom a record each would drown us in.
+        self.early = self.early && !matches!(stage, Stage::Identify);
         #[cfg(feature = "fault_injection")]
         self.strike(stage);
     }
@@ -238,7 +244,6 @@ impl Trail {
 
     /// The schemes have answered.
     pub fn identified(&mut self, identified: &Identified) {
-        self.early = false;
         if let Identity::Known(principal) = &identified.identity {
             self.principal = Some(PrincipalFacts {
                 kind: principal.kind,

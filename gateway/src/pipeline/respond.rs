@@ -19,7 +19,7 @@ const PAGE_CSP: &str =
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
-const REMOVED: [&str; 12] = [
+const REMOVED: [&str; 18] = [
     "server",
     "x-powered-by",
     "x-aspnet-version",
@@ -32,6 +32,12 @@ const REMOVED: [&str; 12] = [
     "strict-transport-security",
     "public-key-pins",
     "refresh",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "accept-ch",
+    "content-security-policy-report-only",
+    "www-authenticate",
 ];
 
 /// What is known of an answer's place.

@@ -13,6 +13,7 @@ use storage::sessions::SessionView;
 
 use crate::config::settings::Limits;
 use crate::pipeline::admit::whole_seconds;
+use crate::snapshot::Snapshot;
 
 /// The name of the principal's limit.
 const PER_USER: &str = "per-user";
@@ -23,9 +24,16 @@ pub struct Passage {
     permit: Permit,
     matched: Arc<RouteMatch>,
     session: Option<SessionView>,
+    snapshot: Arc<Snapshot>,
 }
 
 impl Passage {
+    /// The policy world that it was decided in: what is said of the principal to an upstream comes from it too.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// What policy permitted, and to whom.
     #[must_use]
     pub fn permit(&self) -> &Permit {
@@ -56,6 +64,7 @@ pub async fn spend(
     permit: Permit,
     matched: Arc<RouteMatch>,
     session: Option<SessionView>,
+    snapshot: Arc<Snapshot>,
 ) -> Result<Passage, Refusal> {
     if let Identity::Known(principal) = permit.identity() {
         let class = &matched.route.class;
@@ -69,5 +78,5 @@ pub async fn spend(
             return Err(Refusal::QuotaSpent { limit, retry_after_s: whole_seconds(retry_after_ms) });
         }
     }
-    Ok(Passage { permit, matched, session })
+    Ok(Passage { permit, matched, session, snapshot })
 }

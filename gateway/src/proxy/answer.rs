@@ -16,6 +16,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::Parts;
 use super::request::{RequestContext, panicked};
 use crate::clock;
+use crate::edge::meter::Told;
 use crate::edge::{Connection, raw_answer};
 use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
 use crate::pipeline::headers::HeaderEdits;
@@ -289,16 +290,19 @@ fn ended(error: &Error) -> End {
 }
 
 /// The refusal of a request that the HTTP parser could not read, as bytes: no session is left to write it.
-pub fn unparsed(connection: &Connection, parts: &Parts) -> Bytes {
-    let refused = Refusal::Malformed(Malformed::FRAMING_UNPARSABLE);
-    let answer = refused.answer();
+pub fn unparsed(connection: &Connection, parts: &Parts, refusal: Refusal) -> Bytes {
+    let answer = refusal.answer();
     let request_id = crate::random::request_id(clock::now());
-    connection.meter.name(request_id);
     let rendered = problem(&answer, request_id);
     let place = Place { request_id, https: is_https(parts, None), known: false, route: None };
     let mut headers = http::HeaderMap::new();
     respond::own(&place, &rendered.headers).apply(&mut headers);
+    if let Some(seconds) = answer.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     let headers: Vec<(&str, &str)> =
         headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
-    raw_answer(answer.status, "Bad Request", &headers, &rendered.body)
+    let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());
+    connection.meter.tell(Told { request_id, refusal, body_bytes: rendered.body.len() as u64 });
+    raw_answer(answer.status, reason.unwrap_or_default(), &headers, &rendered.body)
 }

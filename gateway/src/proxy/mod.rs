@@ -12,8 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::audit::End;
-use engine::refusal::{Refusal, UpstreamFault};
+use engine::refusal::{Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
+use futures_util::FutureExt;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -29,7 +30,7 @@ use crate::identity;
 use crate::pages::Pages;
 use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::{Recorder, Trail, Unparsed};
-use crate::pipeline::{Pipeline, Stage, respond, shape};
+use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
 use request::RequestContext;
 use upstreams::Upstreams;
 
@@ -86,17 +87,39 @@ impl Gateway {
         self.0.recorder.cutting.store(true, Ordering::Release);
     }
 
-    /// Records a request that the HTTP parser refused by itself.
+    /// Records a request that the HTTP parser refused by itself, or that never became whole.
     pub fn record_unparsed(&self, unparsed: &Unparsed<'_>) {
+        if unparsed.connection.meter.told().is_none() {
+            // An unfinished head costs its address as much as a whole one.
+            drop(self.admit_unparsed(unparsed.connection));
+        }
         let snapshot = self.0.pipeline.snapshot.current();
         self.0.recorder.unparsed(unparsed, snapshot.bundle.id());
+    }
+
+    /// Spends the address's limit for a request that no stage sees: malformed floods are not free.
+    fn admit_unparsed(&self, connection: &Connection) -> Result<(), Refusal> {
+        let pipeline = &self.0.pipeline;
+        let admitted = admit::address(
+            &pipeline.counters,
+            &pipeline.limits,
+            clock::now(),
+            connection.peer.ip().to_canonical(),
+        );
+        // The counters are local and answer at once; those that ask a server have their time elsewhere.
+        admitted.now_or_never().unwrap_or(Ok(()))
     }
 
     /// The answer that replaces what the HTTP parser would say.
     #[must_use]
     pub fn refuse_unparsed(&self, connection: &Connection, status: u16) -> Bytes {
         tracing::debug!(status, peer = %connection.peer, "the HTTP parser refused a request");
-        answer::unparsed(connection, &self.0)
+        let refusal = self.admit_unparsed(connection).err();
+        answer::unparsed(
+            connection,
+            &self.0,
+            refusal.unwrap_or(Refusal::Malformed(Malformed::FRAMING_UNPARSABLE)),
+        )
     }
 }
 
@@ -297,5 +320,5 @@ fn ended_by(error: &Error) -> End {
 /// The trail of a connection's request.
 fn trail(recorder: Recorder, connection: Option<&Connection>) -> Trail {
     let peer = connection.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |it| it.peer.ip());
-    Trail::begin(recorder, peer, clock::now())
+    Trail::begin(recorder, peer, connection.and_then(|it| it.meter.begun()))
 }

@@ -14,6 +14,8 @@ use pingora_proxy::Session;
 
 use super::Parts;
 use super::upstreams::Upstream;
+use crate::admin::metrics::InFlight;
+use crate::clock;
 use crate::config::settings::{UpstreamIdentity, WhenFull};
 use crate::edge::Connection;
 use crate::pipeline::headers::HeaderEdits;
@@ -26,6 +28,8 @@ use crate::pipeline::{Passage, Stage, admit, forward};
 pub struct RequestContext {
     /// Its record.
     pub trail: Trail,
+    /// Counts it as under way.
+    pub in_flight: InFlight,
     /// Its connection.
     pub connection: Option<Arc<Connection>>,
     /// Its head, once it was taken in.
@@ -51,6 +55,7 @@ impl RequestContext {
     #[must_use]
     pub fn begin(recorder: Recorder, connection: Option<Arc<Connection>>) -> Self {
         Self {
+            in_flight: recorder.metrics.request_begins(),
             trail: super::trail(recorder, connection.as_deref()),
             connection,
             received: None,
@@ -112,7 +117,7 @@ pub fn panicked(ctx: &mut RequestContext) {
 }
 
 async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
-    let now = ctx.trail.received_at;
+    let now = clock::now();
     let header = session.req_header();
     #[cfg(feature = "fault_injection")]
     ctx.trail.arm(&header.headers);
@@ -205,7 +210,7 @@ pub fn signed_identity(
     let principal = forward::speaks_for(passage)?;
     match upstream?.identity() {
         UpstreamIdentity::BotServer => {
-            let bundle = &parts.pipeline.snapshot.current().bundle;
+            let bundle = &passage.snapshot().bundle;
             let roles = bundle.effective_roles(principal);
             let roles = roles.iter().filter_map(|role| bundle.role_attribute(role, "botserver")).collect();
             Some(parts.botserver.mint(principal, &roles, now))

@@ -76,6 +76,7 @@ fn asked(upstream: &Arc<Upstream>) -> Vec<Asked> {
 async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &Health, metrics: &Metrics) {
     let Some(upstream) = addresses.first().map(|asked| asked.upstream.clone()) else { return };
     let mut well = 0_usize;
+    let mut worst: Option<IdentityState> = None;
     for asked in addresses {
         let Some(backend) = upstream.backends().get(asked.index) else { continue };
         let answers = match (&upstream.settings.health_path, &asked.client) {
@@ -89,14 +90,30 @@ async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &
             (answers, upstream.identity(), &asked.client)
         {
             let state = probe(client, &format!("{base}{WHO_AM_I}"), ours, published).await;
-            if health.identity(&upstream.name, state) && state != IdentityState::Verified {
-                tracing::error!(upstream = %upstream.name, address = %backend.address, state = state.name(),
-                    "the upstream does not read the identity that we sign");
-            }
+            worst = Some(worst.map_or(state, |before| worse(before, state)));
         }
+    }
+    if let Some(state) = worst
+        && health.identity(&upstream.name, state)
+        && state != IdentityState::Verified
+    {
+        tracing::error!(upstream = %upstream.name, state = state.name(),
+            "the upstream does not read the identity that we sign");
     }
     metrics.upstream_up(&upstream.name, well > 0);
     health.upstream(&upstream.name, well, addresses.len());
+}
+
+/// Of two addresses' answers, the one that an operator must hear of: one address that does not read what we
+/// sign is reached by its share of the requests.
+fn worse(one: IdentityState, other: IdentityState) -> IdentityState {
+    let severity = |state| match state {
+        IdentityState::Verified => 0,
+        IdentityState::NoAnswer => 1,
+        IdentityState::NotRead => 2,
+        IdentityState::PublishedSecretAccepted => 3,
+    };
+    if severity(other) > severity(one) { other } else { one }
 }
 
 fn note(upstream: &Upstream, backend: &Backend, answers: bool) {
@@ -129,7 +146,9 @@ async fn probe(client: &Client, url: &str, ours: &Signer, published: &Signer) ->
     let stranger = Uuid::new_v4();
     match reads_back(client, url, &published.probe(stranger, clock::now()), stranger).await {
         Some(true) => IdentityState::PublishedSecretAccepted,
-        Some(false) | None => IdentityState::Verified,
+        Some(false) => IdentityState::Verified,
+        // Silence excludes nothing.
+        None => IdentityState::NoAnswer,
     }
 }
 
@@ -169,4 +188,39 @@ fn client(upstream: &Upstream, address: SocketAddr) -> Option<(Client, String)> 
     }
     let host = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
     Some((builder.build().ok()?, format!("https://{host}:{}", address.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threat_07_one_address_that_misreads_decides_for_its_upstream() {
+        use IdentityState::{NoAnswer, NotRead, PublishedSecretAccepted, Verified};
+        for (one, other, expected) in [
+            (Verified, Verified, Verified),
+            (Verified, NoAnswer, NoAnswer),
+            (NotRead, Verified, NotRead),
+            (NoAnswer, NotRead, NotRead),
+            (PublishedSecretAccepted, Verified, PublishedSecretAccepted),
+            (NotRead, PublishedSecretAccepted, PublishedSecretAccepted),
+        ] {
+            assert_eq!(worse(one, other), expected);
+            assert_eq!(worse(other, one), expected);
+        }
+    }
+
+    #[test]
+    fn threat_07_a_subject_is_read_back_only_as_an_id() {
+        let subject = Uuid::from_u128(7).to_string();
+        let check =
+            |body: serde_json::Value, expected| assert_eq!(names(&body, &subject), expected, "{body}");
+        check(serde_json::json!({ "id": subject }), true);
+        check(serde_json::json!({ "user": { "user_id": subject } }), true);
+        check(serde_json::json!({ "sub": subject, "id": "other" }), true);
+        check(serde_json::json!({ "echo": subject }), false);
+        check(serde_json::json!({ "id": "other" }), false);
+        check(serde_json::json!([subject]), false);
+        check(serde_json::json!(null), false);
+    }
 }
