@@ -44,7 +44,8 @@ fn sign_in(production: &Production, login: &str) -> String {
     cookie(&answer).join("; ")
 }
 
-fn add_account(production: &Production, login: &str, role: &str) {
+fn add_account(production: &mut Production, login: &str, role: &str) {
+    production.secrets.push(PASSWORD.to_owned());
     let (content, said) =
         production.cli(&["account", "add", login, "--role", role], &format!("{PASSWORD}\n"));
     assert!(content, "{said}");
@@ -53,15 +54,17 @@ fn add_account(production: &Production, login: &str, role: &str) {
 #[test]
 fn an_operator_starts_it_adds_people_reloads_and_stops() {
     let upstream = Upstream::start();
-    let production = Production::before(upstream.address());
+    let mut production = Production::before(upstream.address());
     copy(&tests::repository::root().join("policies"), &production.folder().join("policies"));
     // No gateway runs yet: the command line works on the store itself.
-    add_account(&production, "ada", "standard_user");
+    add_account(&mut production, "ada", "standard_user");
     let mut process = production.start();
     // Now one runs: the same verb goes through its control socket.
-    add_account(&production, "grace", "viewer");
+    add_account(&mut production, "grace", "viewer");
 
     let cookie = sign_in(&production, "ada");
+    let values = cookie.split("; ").filter_map(|pair| pair.split_once('='));
+    production.secrets.extend(values.map(|(_, value)| value.to_owned()).filter(|value| value.len() >= 20));
     let read = request("GET", READ).with("Cookie", &cookie).with("Sec-Fetch-Site", "same-origin");
     let answer = ask(&production, &read);
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -196,7 +199,7 @@ fn an_idle_session_ends_and_a_used_one_does_not_outlive_its_absolute_end() {
     let mut production = Production::before(upstream.address());
     production.environment.push(("BOTSERVER_SESSION_TIMEOUT", "2".to_owned()));
     production.lines = "session = { absolute = \"6s\" }".to_owned();
-    add_account(&production, "ada", "standard_user");
+    add_account(&mut production, "ada", "standard_user");
     let _process = production.start();
     let whoami = |cookie: &str| {
         ask(&production, &request("GET", WHOAMI).with("Cookie", cookie).with("Sec-Fetch-Site", "same-origin"))
@@ -216,7 +219,7 @@ fn an_idle_session_ends_and_a_used_one_does_not_outlive_its_absolute_end() {
 fn a_rotated_master_key_opens_what_the_old_one_sealed() {
     let upstream = Upstream::start();
     let mut production = Production::before(upstream.address());
-    add_account(&production, "ada", "standard_user");
+    add_account(&mut production, "ada", "standard_user");
     let process = production.start();
     let cookie = sign_in(&production, "ada");
     drop(process);

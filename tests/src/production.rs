@@ -10,6 +10,10 @@ use tempfile::TempDir;
 use crate::audit::AuditLog;
 use crate::ports::Port;
 use crate::process::{self, Process};
+use crate::secrets::Secrets;
+
+/// Hex digits of a key.
+const KEY_DIGITS: usize = 64;
 
 /// The host that a production gateway answers to.
 pub const HOST: &str = "gateway.example";
@@ -19,6 +23,8 @@ pub const HOST: &str = "gateway.example";
 pub struct Production {
     folder: TempDir,
     ports: [Port; 2],
+    /// What must stand in no file that it writes, besides its keys.
+    pub secrets: Vec<String>,
     /// The environment: the three keys, then what else a test sets.
     pub environment: Vec<(&'static str, String)>,
     /// Where people reach it.
@@ -38,6 +44,7 @@ impl Default for Production {
         Self {
             folder: TempDir::new().expect("a folder"),
             ports: [Port::take(), Port::take()],
+            secrets: Vec::new(),
             environment,
             public_url: format!("https://{HOST}"),
             lines: String::new(),
@@ -50,7 +57,7 @@ impl Production {
     /// One before this upstream.
     #[must_use]
     pub fn before(upstream: SocketAddr) -> Self {
-        Self { upstream: format!("addresses = [\"{upstream}\"]"), ..Self::default() }
+        Self::default().with_upstream(format!("addresses = [\"{upstream}\"]"))
     }
 
     /// With these lines before the first table of its configuration.
@@ -104,7 +111,7 @@ impl Production {
         let (status, said) =
             process::cli(&[arguments, &["--config", &file.to_string_lossy()]].concat(), &keys, input);
         for (name, key) in &keys {
-            assert!(key.len() != 64 || !said.contains(key), "{name} is printed: {said}");
+            assert!(key.len() != KEY_DIGITS || !said.contains(key), "{name} is printed: {said}");
         }
         (status.success(), said)
     }
@@ -124,6 +131,23 @@ impl Production {
         );
         fs::write(&file, text).expect("a configuration");
         file
+    }
+}
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut secrets = Secrets::default();
+        for (name, value) in self.environment.iter().filter(|(_, value)| value.len() == KEY_DIGITS) {
+            secrets.add(name, value);
+        }
+        for value in &self.secrets {
+            secrets.add("a secret of the test", value);
+        }
+        let findings = secrets.found_under(self.folder(), &[]);
+        assert!(findings.is_empty(), "secrets leaked: {findings:#?}");
     }
 }
 
