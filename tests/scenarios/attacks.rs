@@ -252,7 +252,7 @@ fn judge_upstream(case: &Case, forwarded: &[Received]) -> Vec<String> {
 }
 
 /// The records of published flaws that are answered here; a case that leaves takes its defence out of sight.
-const PUBLISHED: [&str; 34] = [
+const PUBLISHED: [&str; 47] = [
     "CVE-2026-33494",
     "GHSA-3q34-rx83-r6mq",
     "CVE-2021-43557",
@@ -287,6 +287,19 @@ const PUBLISHED: [&str; 34] = [
     "GHSA-5hvv-m4w4-gf6v",
     "CVE-2026-26308",
     "CVE-2022-24112",
+    "CVE-2026-31838",
+    "CVE-2021-32777",
+    "CVE-2026-73552",
+    "CVE-2026-2833",
+    "CVE-2026-2835",
+    "CVE-2025-4366",
+    "pingap #215",
+    "CVE-2026-73547",
+    "CVE-2026-50572",
+    "CVE-2025-64763",
+    "BotServer: X-User-ID",
+    "BotServer: every identity header",
+    "BotServer: the left-most X-Forwarded-For",
 ];
 
 #[test]

@@ -13,6 +13,7 @@ mod dependencies;
 mod documents;
 #[cfg(feature = "security_tests")]
 mod failures;
+mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;
 #[cfg(feature = "security_tests")]
