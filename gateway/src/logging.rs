@@ -107,7 +107,7 @@ impl log::Log for Bridge {
         let (from, message) = (record.target(), record.args());
         // Each of its errors quotes bytes that a client sent, one line a request, and each of those requests has
         // its record: the audit log's share for floods would be no bound if this one had none.
-        if from.starts_with("pingora_proxy") {
+        if from.starts_with(crate::proxy::LOG_TARGET) {
             return;
         }
         match record.level() {
@@ -252,7 +252,7 @@ mod tests {
         let work = || {
             say("pingora_core", Level::Warn, "told");
             say("pingora_core", Level::Debug, "Cookie: kept");
-            say("pingora_proxy", Level::Error, "Fail to proxy: buf: GET /?token=secret");
+            say(crate::proxy::LOG_TARGET, Level::Error, "Fail to proxy: buf: GET /?token=secret");
         };
         let (_, files) = logged(LogFormat::Json, LogLevel::Trace, work);
         let line: serde_json::Value = serde_json::from_str(&files).unwrap();

@@ -79,6 +79,15 @@ impl CanonicalQuery {
         self.parameters.iter().map(|parameter| parameter.name.as_str())
     }
 
+    /// The decoded names that stand before a `=`, in order. A parameter without one may be a token as it stands.
+    pub fn assigned_names(&self) -> impl Iterator<Item = &str> {
+        // A value that begins at the text's very beginning has no name before it, so there is no `=`.
+        self.parameters
+            .iter()
+            .filter(|parameter| parameter.value.start > 0)
+            .map(|parameter| parameter.name.as_str())
+    }
+
     /// The decoded value of the first parameter of this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -128,7 +137,7 @@ impl CanonicalQuery {
             self.text.push('&');
         }
         self.write(name);
-        let mut range = self.text.len()..self.text.len();
+        let mut range = 0..0;
         if let Some(value) = value {
             decoded(value, scratch)?;
             self.text.push('=');

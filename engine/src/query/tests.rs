@@ -224,3 +224,9 @@ proptest! {
         prop_assert_eq!(query.identity_name(&[]), Some(spelt.as_str()));
     }
 }
+
+#[test]
+fn a_parameter_without_a_value_may_be_a_token_and_is_no_name() {
+    let query = CanonicalQuery::parse(Some(b"SECRET&a=1&SECRET2&b=&c")).unwrap();
+    assert_eq!(query.assigned_names().collect::<Vec<_>>(), ["a", "b"]);
+}

@@ -120,6 +120,16 @@ impl Meter {
             return;
         }
         let mut head = lock(&self.head);
+        // Empty lines before a request are no request: RFC 9112, section 2.2.
+        let blank = if head.is_empty() {
+            bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
+        } else {
+            0
+        };
+        let bytes = bytes.get(blank..).unwrap_or_default();
+        if bytes.is_empty() {
+            return;
+        }
         let room = HEAD_BYTES_MAX.saturating_sub(head.len());
         head.extend(bytes.iter().take(room));
         drop(head);

@@ -101,8 +101,7 @@ impl Edge {
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
             }
         }
-        self.serve_backlog(&listener, &mut connections, &stop);
-        drop(listener);
+        self.serve_backlog(listener, &mut connections, &stop);
         let linger = LINGER.min(drain);
         let mut drained = ended_within(linger, &mut connections).await;
         self.proxy.http_cleanup().await;
@@ -114,15 +113,21 @@ impl Edge {
         }
     }
 
-    /// Connections whose handshake the kernel has finished were accepted in the client's eyes.
+    /// Connections whose handshake the kernel has finished were accepted in the client's eyes. The listener is asked
+    /// itself, past the runtime's memory of when it was last ready, and closed once it has none left.
     fn serve_backlog(
         self: &Arc<Self>,
-        listener: &TcpListener,
+        listener: TcpListener,
         connections: &mut JoinSet<()>,
         stop: &watch::Receiver<bool>,
     ) {
-        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-            self.clone().spawn(connections, stream, peer, stop);
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            match stream {
+                Ok(stream) => self.clone().spawn(connections, stream, peer, stop),
+                Err(error) => tracing::warn!(%error, %peer, "an accepted connection could not be served"),
+            }
         }
     }
 

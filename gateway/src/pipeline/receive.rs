@@ -145,21 +145,31 @@ fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
     }
 }
 
-/// What can be read of a request line that was refused, for its record: unprintable bytes escaped, the query
-/// left out.
+/// What may be recorded of a request line that was refused: a method that looks like one, and a path without its
+/// query. What came in the place of a request line may be the rest of a body or a header, and so a password, a
+/// cookie or a key: of such a line only its length is told.
 #[must_use]
 pub fn asked_by_wire(wire: &[u8]) -> Option<AskedFacts> {
     let line = wire.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let mut parts = line.splitn(3, |byte| *byte == b' ');
-    let method = parts.next().unwrap_or_default();
-    let target = parts.next().unwrap_or_default();
-    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
-    (!method.is_empty()).then(|| AskedFacts {
-        method: escaped(method, 32),
-        host: String::new(),
-        path: escaped(path, 2048),
-        query_names: Vec::new(),
-    })
+    if line.is_empty() {
+        return None;
+    }
+    let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').take(4).collect();
+    let told = match parts.as_slice() {
+        // A line that was cut has no version.
+        [method, target] | [method, target, _] if is_method(method) && target.starts_with(b"/") => {
+            let path =
+                target.split(|byte| matches!(byte, b'?' | b'#' | b';' | b'=')).next().unwrap_or_default();
+            (escaped(method, 32), escaped(path, 2048))
+        }
+        [method, _, ..] if is_method(method) => (escaped(method, 32), String::new()),
+        _ => (String::new(), format!("(a line of {} bytes)", line.len())),
+    };
+    Some(AskedFacts { method: told.0, host: String::new(), path: told.1, query_names: Vec::new() })
+}
+
+fn is_method(bytes: &[u8]) -> bool {
+    (1..=16).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
 }
 
 fn escaped(bytes: &[u8], bytes_max: usize) -> String {
@@ -200,5 +210,26 @@ mod tests {
         let asked = asked_by_wire(b"GET /a\x01\xff?token=secret HTTP/1.1\r\n").unwrap();
         assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/a\\x01\\xff"));
         assert_eq!(asked_by_wire(b"\r\n"), None);
+    }
+
+    #[test]
+    fn what_is_no_request_line_is_told_by_its_length_alone() {
+        for secret in [
+            "&password=hunter2secret&token=x",
+            "Cookie: cedargate_session=SESSIONVALUE",
+            "X-API-Key: cgk_0123456789abcdef",
+            "GET\t/api/tickets?token=SECRETQ3 HTTP/1.1",
+            "GET http://u:SECRETPW@x/ HTTP/1.1",
+            "GET /reset;token=SECRETPW HTTP/1.1",
+            "GET /reset=SECRETPW HTTP/1.1",
+            "secret",
+        ] {
+            let asked = asked_by_wire(format!("{secret}\r\n\r\n").as_bytes()).unwrap();
+            let told = format!("{} {}", asked.method, asked.path);
+            for part in ["hunter2", "SESSIONVALUE", "cgk_", "SECRETQ3", "SECRETPW", "secret"] {
+                assert!(!told.contains(part), "{secret}: {told}");
+            }
+        }
+        assert_eq!(asked_by_wire(b"secret\r\n").unwrap().path, "(a line of 6 bytes)");
     }
 }

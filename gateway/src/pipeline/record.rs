@@ -199,7 +199,7 @@ impl Trail {
             method: cut(received.method.as_str(), 32),
             host: received.host.clone(),
             path: cut(received.path.as_str(), PATH_BYTES_MAX),
-            query_names: received.query.names().take(QUERY_NAMES_MAX).map(str::to_owned).collect(),
+            query_names: received.query.assigned_names().take(QUERY_NAMES_MAX).map(str::to_owned).collect(),
         });
         if !received.dropped.is_empty() {
             let names: Vec<&str> = received.dropped.iter().map(http::HeaderName::as_str).collect();
@@ -215,9 +215,10 @@ impl Trail {
 
     /// The client's `User-Agent`.
     pub fn user_agent(&mut self, headers: &http::HeaderMap) {
-        let value =
-            headers.get(http::header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
-        self.user_agent = value.map(|value| cut(&value, USER_AGENT_BYTES_MAX));
+        // Terminals obey more than the C0 controls: a log that people `tail` holds plain characters only.
+        let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
+        let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
+        self.user_agent = value.map(|value| value.iter().take(USER_AGENT_BYTES_MAX).map(plain).collect());
     }
 
     /// The bundle that decides.

@@ -19,7 +19,7 @@ const PAGE_CSP: &str =
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
-const REMOVED: [&str; 18] = [
+const REMOVED: [&str; 19] = [
     "server",
     "x-powered-by",
     "x-aspnet-version",
@@ -38,6 +38,7 @@ const REMOVED: [&str; 18] = [
     "accept-ch",
     "content-security-policy-report-only",
     "www-authenticate",
+    "proxy-authenticate",
 ];
 
 /// What is known of an answer's place.
@@ -65,18 +66,24 @@ pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
     }
     set_cookies(&mut edits, place, answer);
     everywhere(&mut edits, place);
-    let mut unless_said = |name: HeaderName, value: &'static str| {
+    let unless_said = |edits: &mut HeaderEdits, name: HeaderName, value: &'static str| {
         if !answer.contains_key(&name) {
             edits.set(name, HeaderValue::from_static(value));
         }
     };
-    unless_said(header::CONTENT_SECURITY_POLICY, DOCUMENT_CSP);
-    unless_said(header::REFERRER_POLICY, "strict-origin-when-cross-origin");
-    unless_said(header::X_FRAME_OPTIONS, "SAMEORIGIN");
-    unless_said(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    unless_said(HeaderName::from_static("permissions-policy"), "interest-cohort=()");
+    unless_said(&mut edits, header::CONTENT_SECURITY_POLICY, DOCUMENT_CSP);
+    unless_said(&mut edits, header::REFERRER_POLICY, "strict-origin-when-cross-origin");
+    unless_said(&mut edits, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    unless_said(&mut edits, HeaderName::from_static("permissions-policy"), "interest-cohort=()");
+    // A value that browsers do not know, such as `ALLOWALL`, would stand in the place of ours and do nothing.
+    let framed = answer
+        .get(header::X_FRAME_OPTIONS)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"deny"));
+    if !framed {
+        edits.set(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    }
     if place.known {
-        unless_said(header::CACHE_CONTROL, "private, no-store");
+        unless_said(&mut edits, header::CACHE_CONTROL, "private, no-store");
     }
     if place.route.is_some_and(|route| route.sandbox) {
         // Beside the upstream's own policy: browsers enforce every one of them.

@@ -59,6 +59,21 @@ pub fn apply(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
     Ok(())
 }
 
+/// What is left of an upstream's interim answer. It passes before `respond`, so none of its headers may: a cookie
+/// of our name would arrive as well by a `103` as by a `200`. A `101` has no bridge to go over.
+pub fn informational(response: &mut ResponseHeader) -> Result<()> {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        let broken: Result<()> =
+            Error::e_explain(ErrorType::InvalidHTTPHeader, "an upstream switched protocols");
+        return broken.map_err(|error| error.into_up());
+    }
+    let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
+    for name in names {
+        response.remove_header(&name);
+    }
+    Ok(())
+}
+
 /// Answers what the stages have decided. A panic on the way is answered as well, as long as nothing was sent.
 pub async fn guarded(
     parts: &Parts,
@@ -126,10 +141,10 @@ async fn body(session: &mut Session, ctx: &mut RequestContext) -> Result<Result<
         return Ok(Ok(Bytes::new()));
     }
     if ctx.received.as_ref().is_some_and(|received| received.expects_continue) {
-        session.write_continue_response().await?;
+        session.write_continue_response().await.map_err(|error| error.into_down())?;
     }
     let mut whole = Vec::new();
-    while let Some(chunk) = session.read_request_body().await? {
+    while let Some(chunk) = session.read_request_body().await.map_err(|error| error.into_down())? {
         ctx.trail.bytes_in(chunk.len() as u64);
         if ctx.trail.bytes_in_so_far() > PAGE_BODY_BYTES_MAX {
             return Ok(Err(Refusal::TooLarge { bytes_max: PAGE_BODY_BYTES_MAX }));
@@ -154,6 +169,9 @@ pub async fn refusal(
         if let Some(connection) = &ctx.connection {
             connection.meter.linger();
         }
+    } else {
+        // What is left of the body is read away before the connection is used again.
+        session.set_close_on_response_before_downstream_finish(false);
     }
     let header = session.req_header();
     let mut rendered = match audience(&header.method, &header.headers) {

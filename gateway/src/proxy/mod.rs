@@ -34,6 +34,9 @@ use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
 use request::RequestContext;
 use upstreams::Upstreams;
 
+/// The name under which the proxy library logs. Each of its errors is in the audit log as well.
+pub const LOG_TARGET: &str = "pingora_proxy";
+
 /// Bytes a second that a reader must take, so that one that never reads does not hold an answer for ever.
 const SEND_RATE_MIN: usize = 1024;
 /// For the next byte of a request's body.
@@ -267,7 +270,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         if response.status.is_informational() {
-            return Ok(());
+            return answer::informational(response);
         }
         request::unwinding(ctx, |ctx| {
             ctx.trail.enter(Stage::Respond);
