@@ -8,6 +8,7 @@ use tests::gateway::{Gateway, Setup};
 use tests::jwt;
 use tests::session::{Browser, LOGIN, WHOAMI};
 use tests::upstream::{Behaviour, Upstream};
+use tests::wait::PATIENCE;
 
 /// A read that any signed-in user may do.
 const READ: &str = "/api/docs/list";
@@ -261,10 +262,18 @@ fn refusals_keep_the_connection() {
         let answer = client.ask(&Request::new("GET", target).with("Host", &host)).expect("an answer");
         assert_eq!(answer.status, status, "{target}");
     }
-    // Not with a body that nobody has read: what follows could be taken for a request.
-    let refused = Request::new("POST", WRITE).with("Host", &host).body("application/json", &[b'x'; 5000]);
+    // A body that came with the refused request is taken or the connection ends; it is never read as a request.
+    let smuggled = format!("GET /smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let refused =
+        Request::new("POST", WRITE).with("Host", &host).body("application/json", smuggled.as_bytes());
     let answer = client.ask(&refused).expect("an answer");
-    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+    assert_eq!(answer.status, 401);
+    if answer.header("connection") == Some("close") {
+        assert_eq!(client.rest(PATIENCE), Some(Vec::new()), "something follows the last answer");
+    } else {
+        let next = client.ask(&Request::new("GET", "/health").with("Host", &host)).expect("an answer");
+        assert_eq!(next.status, 200, "out of step");
+    }
 }
 
 #[test]
