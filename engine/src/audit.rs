@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::identity::{PrincipalKind, Scheme};
+use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::refusal::Deciding;
 
 /// What happened to one request. Serialised as one line of JSON.
@@ -47,6 +47,31 @@ pub struct AuditEvent {
     pub notes: Vec<String>,
 }
 
+impl AuditEvent {
+    /// An event of which nothing is known yet but what it is: nobody asked for anything, nothing was decided.
+    #[must_use]
+    pub fn empty(kind: EventKind, time: String, request_id: Uuid) -> Self {
+        Self {
+            time,
+            kind,
+            request_id,
+            trace_id: NO_TRACE.to_owned(),
+            client: ClientFacts::default(),
+            principal: None,
+            request: None,
+            route: None,
+            decision: DecisionFacts::default(),
+            answer: AnswerFacts::default(),
+            upstream: None,
+            stages_us: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// The trace id of what belongs to no trace: W3C Trace Context calls all zeros invalid.
+const NO_TRACE: &str = "00000000000000000000000000000000";
+
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,7 +89,7 @@ pub enum EventKind {
 }
 
 /// The client's side of the connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClientFacts {
     /// The client's address: the peer, or what a trusted proxy says. Absent on the control socket.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +118,21 @@ pub struct PrincipalFacts {
     /// The public id of the session or key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_id: Option<Uuid>,
+}
+
+impl PrincipalFacts {
+    /// What is recorded of a principal.
+    #[must_use]
+    pub fn of(principal: &Principal) -> Self {
+        Self {
+            kind: principal.kind,
+            id: principal.id,
+            name: principal.name.clone(),
+            scheme: principal.scheme,
+            assurance: principal.assurance,
+            credential_id: principal.credential_id,
+        }
+    }
 }
 
 /// The request line, without query values.
@@ -124,7 +164,7 @@ pub struct RouteFacts {
 }
 
 /// What was decided and by what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DecisionFacts {
     /// `permit`, `deny`, `error`, or `none` when no policy was asked.
     pub outcome: Outcome,
@@ -144,7 +184,7 @@ pub struct DecisionFacts {
 }
 
 /// The outcome of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// At least one policy permits and none forbids.
@@ -154,11 +194,12 @@ pub enum Outcome {
     /// A policy could not be evaluated.
     Error,
     /// Refused before any policy was asked.
+    #[default]
     None,
 }
 
 /// What went back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AnswerFacts {
     /// The status that the client was sent; 0 when it received none.
     pub status: u16,
@@ -173,10 +214,11 @@ pub struct AnswerFacts {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// The answer was sent whole.
+    #[default]
     Complete,
     /// The client left before that.
     ClientGone,

@@ -17,7 +17,7 @@ use storage::credentials::{
     PasswordVerifier, SignIn,
 };
 use storage::keyring::Purpose;
-use storage::sessions::{SessionRules, Sessions};
+use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
 use storage::{Keyring, Mark, OpenError, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -44,8 +44,6 @@ use crate::proxy::{Gateway, Parts, watch as upstream_watch};
 use crate::snapshot::{self, Reloader, SnapshotCell};
 use crate::{background, clock, shutdown, tls};
 
-/// Live sessions of one account; the oldest end when there are more.
-const SESSIONS_PER_ACCOUNT_MAX: usize = 10;
 /// Idle connections that are kept to all upstreams together.
 const UPSTREAM_POOL: usize = 1024;
 /// The audit log's directory in the data directory.
@@ -375,7 +373,7 @@ fn session_rules(config: &Config) -> SessionRules {
     SessionRules {
         idle_ms: milliseconds(config.session.idle),
         absolute_ms: milliseconds(config.session.absolute),
-        per_account_max: SESSIONS_PER_ACCOUNT_MAX,
+        per_account_max: PER_ACCOUNT_DEFAULT,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::time::UnixMillis;
+pub use storage::audit_log::rfc3339;
 
 /// The wall clock.
 #[must_use]
@@ -17,13 +18,4 @@ pub fn now() -> UnixMillis {
 #[expect(clippy::disallowed_methods, reason = "the one place that asks for a monotonic instant")]
 pub fn instant() -> Instant {
     Instant::now()
-}
-
-/// RFC 3339 in UTC with milliseconds, the form of every record.
-#[must_use]
-pub fn rfc3339(at: UnixMillis) -> String {
-    i64::try_from(at.0)
-        .ok()
-        .and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok())
-        .map_or_else(String::new, |timestamp| timestamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

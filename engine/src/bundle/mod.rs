@@ -149,12 +149,6 @@ impl Bundle {
         &self.routes
     }
 
-    /// Ids of its guardrails, sorted.
-    #[must_use]
-    pub fn guardrail_ids(&self) -> Vec<&str> {
-        self.policies().filter(|facts| facts.forbids).map(|facts| facts.id.as_ref()).collect()
-    }
-
     /// All its policies, sorted by id.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyFacts> {
         self.facts.values()

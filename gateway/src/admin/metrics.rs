@@ -261,34 +261,17 @@ const fn status_class(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use engine::audit::{AnswerFacts, ClientFacts, DecisionFacts, EventKind};
+    use engine::audit::{AnswerFacts, EventKind};
     use uuid::Uuid;
 
     use super::*;
 
     fn event(outcome: Outcome, status: u16, refusal: Option<&'static str>, end: End) -> AuditEvent {
-        AuditEvent {
-            time: String::new(),
-            kind: EventKind::Request,
-            request_id: Uuid::nil(),
-            trace_id: String::new(),
-            client: ClientFacts { address: None, peer: None, user_agent: None },
-            principal: None,
-            request: None,
-            route: None,
-            decision: DecisionFacts {
-                outcome,
-                deciding: Vec::new(),
-                erring: Vec::new(),
-                bundle: String::new(),
-                refusal,
-                detail: None,
-            },
-            answer: AnswerFacts { status, bytes_in: 10, bytes_out: 20, total_us: 1_500, end },
-            upstream: None,
-            stages_us: Vec::new(),
-            notes: Vec::new(),
-        }
+        let mut event = AuditEvent::empty(EventKind::Request, String::new(), Uuid::nil());
+        event.decision.outcome = outcome;
+        event.decision.refusal = refusal;
+        event.answer = AnswerFacts { status, bytes_in: 10, bytes_out: 20, total_us: 1_500, end };
+        event
     }
 
     #[test]

@@ -134,14 +134,7 @@ impl Trail {
             principal: None,
             asked: None,
             route: None,
-            decision: DecisionFacts {
-                outcome: Outcome::None,
-                deciding: Vec::new(),
-                erring: Vec::new(),
-                bundle: String::new(),
-                refusal: None,
-                detail: None,
-            },
+            decision: DecisionFacts::default(),
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -246,14 +239,7 @@ impl Trail {
     /// The schemes have answered.
     pub fn identified(&mut self, identified: &Identified) {
         if let Identity::Known(principal) = &identified.identity {
-            self.principal = Some(PrincipalFacts {
-                kind: principal.kind,
-                id: principal.id,
-                name: principal.name.clone(),
-                scheme: principal.scheme,
-                assurance: principal.assurance,
-                credential_id: principal.credential_id,
-            });
+            self.principal = Some(PrincipalFacts::of(principal));
         }
         for note in &identified.notes {
             self.note(note.clone());
@@ -401,28 +387,12 @@ fn security(
     refusal: Option<&'static str>,
     notes: &[String],
 ) {
-    let event = AuditEvent {
-        time: clock::rfc3339(now),
-        kind: EventKind::Security,
-        request_id: crate::random::request_id(now),
-        trace_id: TraceContext::begin(crate::random::bytes()).trace_id,
-        client: ClientFacts { address: None, peer: None, user_agent: None },
-        principal: None,
-        request: None,
-        route: None,
-        decision: DecisionFacts {
-            outcome: Outcome::None,
-            deciding: Vec::new(),
-            erring: Vec::new(),
-            bundle: bundle.to_string(),
-            refusal,
-            detail: None,
-        },
-        answer: AnswerFacts { status: 0, bytes_in: 0, bytes_out: 0, total_us: 0, end: End::Complete },
-        upstream: None,
-        stages_us: Vec::new(),
-        notes: notes.iter().take(NOTES_MAX).map(|note| cut(note, PATH_BYTES_MAX)).collect(),
-    };
+    let mut event =
+        AuditEvent::empty(EventKind::Security, clock::rfc3339(now), crate::random::request_id(now));
+    event.trace_id = TraceContext::begin(crate::random::bytes()).trace_id;
+    event.decision.bundle = bundle.to_string();
+    event.decision.refusal = refusal;
+    event.notes = notes.iter().take(NOTES_MAX).map(|note| cut(note, PATH_BYTES_MAX)).collect();
     if audit.append(event).is_err() {
         tracing::error!(?notes, "a security event could not be recorded");
     }

@@ -121,12 +121,6 @@ impl Upstream {
         &self.backends
     }
 
-    /// The address that a peer stands for.
-    #[must_use]
-    pub fn backend_at(&self, address: &str) -> Option<&Backend> {
-        self.backends.iter().find(|backend| backend.address.to_string() == address)
-    }
-
     /// Whether it is told who asks, and how.
     #[must_use]
     pub fn identity(&self) -> &UpstreamIdentity {

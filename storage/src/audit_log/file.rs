@@ -10,7 +10,7 @@ use jiff::ToSpan;
 use jiff::civil::Date;
 
 use super::AuditOpenError;
-use super::events::text;
+use super::events::rfc3339;
 use super::writer::Sink;
 use crate::files::{private_dir, private_file};
 
@@ -44,7 +44,7 @@ impl LogFile {
         let file = live(dir).map_err(AuditOpenError::Private)?;
         let mut log = Self { dir: dir.to_owned(), file, synced: 0, keep_days };
         let mended = log.mend().map_err(AuditOpenError::Io)?;
-        let today = day(&text(now)).to_owned();
+        let today = day(&rfc3339(now)).to_owned();
         let found = log.day().map_err(AuditOpenError::Io)?.unwrap_or_else(|| today.clone());
         if found < today {
             log.rotate(&found, &today).map_err(AuditOpenError::Io)?;
@@ -81,7 +81,7 @@ impl LogFile {
         }
         let metadata = self.file.metadata()?;
         let written = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let written = text(UnixMillis(u64::try_from(written).unwrap_or_default()));
+        let written = rfc3339(UnixMillis(u64::try_from(written).unwrap_or_default()));
         Ok((metadata.len() > 0).then(|| day(&written).to_owned()))
     }
 

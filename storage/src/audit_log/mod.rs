@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 
 use crate::PrivateError;
 use early::Early;
+pub use events::rfc3339;
 use file::LogFile;
 use writer::{Sink, Writer};
 

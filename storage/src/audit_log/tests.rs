@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use engine::audit::{AnswerFacts, ClientFacts, DecisionFacts, End, EventKind, Outcome};
+use engine::audit::EventKind;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,28 +15,10 @@ const NOW: UnixMillis = UnixMillis(1_795_557_600_000);
 const HOUR: u64 = 3_600_000;
 
 fn event(number: u128, at: UnixMillis, refusal: Option<&'static str>) -> AuditEvent {
-    AuditEvent {
-        time: events::text(at),
-        kind: EventKind::Request,
-        request_id: Uuid::from_u128(number),
-        trace_id: "0".repeat(32),
-        client: ClientFacts { address: None, peer: None, user_agent: None },
-        principal: None,
-        request: None,
-        route: None,
-        decision: DecisionFacts {
-            outcome: Outcome::None,
-            deciding: Vec::new(),
-            erring: Vec::new(),
-            bundle: String::new(),
-            refusal,
-            detail: None,
-        },
-        answer: AnswerFacts { status: 404, bytes_in: 0, bytes_out: 0, total_us: 0, end: End::Complete },
-        upstream: None,
-        stages_us: Vec::new(),
-        notes: Vec::new(),
-    }
+    let mut event = AuditEvent::empty(EventKind::Request, rfc3339(at), Uuid::from_u128(number));
+    event.decision.refusal = refusal;
+    event.answer.status = 404;
+    event
 }
 
 fn open(dir: &Path, now: UnixMillis) -> AuditLog {

@@ -131,14 +131,6 @@ impl Accounts {
         Ok(self.load(id)?.map(|record| record.account(id)))
     }
 
-    /// The account of a login.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn find_by_login(&self, login: &Login) -> Result<Option<Account>, StoreError> {
-        self.find(login.account_id()).await
-    }
-
     /// The account of a login, and the hash of its password.
     pub(super) fn find_with_password(
         &self,

@@ -101,12 +101,6 @@ impl ApiKeys {
         Self { store }
     }
 
-    /// Whether a text claims to be a key of ours. Says nothing about whether it is one.
-    #[must_use]
-    pub fn looks_like(text: &str) -> bool {
-        text.starts_with(API_KEY_PREFIX)
-    }
-
     /// Creates a key; it is on disk when this returns.
     ///
     /// # Errors

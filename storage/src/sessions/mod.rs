@@ -37,7 +37,7 @@ pub use secret::SessionSecret;
 /// `User-Agent` is remembered up to this many bytes, for the list of sessions that a person sees.
 pub const USER_AGENT_BYTES_MAX: usize = 256;
 
-/// Live sessions of one account, unless configured otherwise: a person's browsers and devices.
+/// Live sessions of one account: a person's browsers and devices. The oldest end when there are more.
 pub const PER_ACCOUNT_DEFAULT: usize = 10;
 
 /// A session in use is written at least this often, in milliseconds, however long the idle time is.

@@ -9,7 +9,9 @@ use fixture::{load, sources, spell, with};
 #[test]
 fn a_whole_bundle_loads() {
     let bundle = load(&sources());
-    assert_eq!(bundle.guardrail_ids(), ["account.suspended", "switch.import"]);
+    let guardrails: Vec<&str> =
+        bundle.policies().filter(|facts| facts.forbids).map(|facts| facts.id.as_ref()).collect();
+    assert_eq!(guardrails, ["account.suspended", "switch.import"]);
     let routes: Vec<(&str, bool)> =
         bundle.routes().routes().iter().map(|route| (route.name.as_str(), route.read_only)).collect();
     let expected = [

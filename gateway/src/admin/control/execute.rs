@@ -8,10 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::audit::{
-    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, DecisionFacts, End, EventKind, Outcome, PrincipalFacts,
-    RouteFacts,
-};
+use engine::audit::{AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, PrincipalFacts, RouteFacts};
 use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
@@ -207,45 +204,28 @@ impl Record<'_> {
         problem: Option<&Problem>,
         notes: Vec<String>,
     ) -> AuditEvent {
-        let principal = principal(self.operator, self.now);
-        AuditEvent {
-            time: clock::rfc3339(self.now),
-            kind,
-            request_id: random::request_id(self.now),
-            trace_id: Uuid::from_bytes(random::bytes()).simple().to_string(),
-            client: ClientFacts { address: None, peer: None, user_agent: None },
-            principal: Some(PrincipalFacts {
-                kind: principal.kind,
-                id: principal.id,
-                name: principal.name,
-                scheme: principal.scheme,
-                assurance: principal.assurance,
-                credential_id: None,
-            }),
-            request: Some(AskedFacts {
-                method: "CONTROL".to_owned(),
-                host: "control.sock".to_owned(),
-                path: self.sense.name.to_owned(),
-                query_names: Vec::new(),
-            }),
-            route: Some(RouteFacts {
-                name: self.sense.name.to_owned(),
-                action: self.sense.action.to_owned(),
-                resource: format!("Module::\"{MODULE}\""),
-                parameters: self
-                    .sense
-                    .about
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                    .collect(),
-                class: "admin".to_owned(),
-            }),
-            decision: self.decision(problem),
-            answer: AnswerFacts { status, bytes_in: 0, bytes_out: 0, total_us, end: End::Complete },
-            upstream: None,
-            stages_us: Vec::new(),
-            notes,
-        }
+        let mut event = AuditEvent::empty(kind, clock::rfc3339(self.now), random::request_id(self.now));
+        event.trace_id = Uuid::from_bytes(random::bytes()).simple().to_string();
+        event.principal = Some(PrincipalFacts::of(&principal(self.operator, self.now)));
+        event.request = Some(AskedFacts {
+            method: "CONTROL".to_owned(),
+            host: "control.sock".to_owned(),
+            path: self.sense.name.to_owned(),
+            query_names: Vec::new(),
+        });
+        let about = self.sense.about.iter();
+        event.route = Some(RouteFacts {
+            name: self.sense.name.to_owned(),
+            action: self.sense.action.to_owned(),
+            resource: format!("Module::\"{MODULE}\""),
+            parameters: about.map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            class: "admin".to_owned(),
+        });
+        event.decision = self.decision(problem);
+        event.answer.status = status;
+        event.answer.total_us = total_us;
+        event.notes = notes;
+        event
     }
 
     fn decision(&self, problem: Option<&Problem>) -> DecisionFacts {
