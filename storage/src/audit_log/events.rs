@@ -32,6 +32,13 @@ pub(super) fn mended(now: UnixMillis) -> AuditEvent {
     own(EventKind::Security, rfc3339(now), now, detail, Vec::new())
 }
 
+/// The live file is no longer where it was. `time` is that of the record which found it out.
+pub(super) fn moved(time: &str) -> AuditEvent {
+    let detail =
+        "the live file was moved away or removed; what was written before is in the old one".to_owned();
+    own(EventKind::Security, time.to_owned(), millis(time), detail, Vec::new())
+}
+
 fn own(kind: EventKind, time: String, at: UnixMillis, detail: String, notes: Vec<String>) -> AuditEvent {
     let mut event = AuditEvent::empty(kind, time, uuid_v7(at));
     event.decision.detail = Some(detail);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -114,6 +115,23 @@ impl Sink for LogFile {
         self.file.write_all(lines)
     }
 
+    fn renew(&mut self) -> io::Result<bool> {
+        let held = self.file.metadata()?;
+        let there = match fs::symlink_metadata(self.dir.join(LIVE)) {
+            Ok(there) => (there.dev(), there.ino()) == (held.dev(), held.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if there {
+            return Ok(false);
+        }
+        self.rewind()?;
+        self.file = live(&self.dir).map_err(io::Error::other)?;
+        // Whatever stands there already was put there by others, and is kept.
+        self.synced = self.file.metadata()?.len();
+        Ok(true)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.synced = self.file.metadata()?.len();
@@ -121,7 +139,8 @@ impl Sink for LogFile {
     }
 
     fn rewind(&mut self) -> io::Result<()> {
-        self.file.set_len(self.synced)
+        // Never longer: a file that somebody emptied would be filled up with zeros.
+        self.file.set_len(self.synced.min(self.file.metadata()?.len()))
     }
 
     fn rotate(&mut self, finished: &str, begun: &str) -> io::Result<()> {

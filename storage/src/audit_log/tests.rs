@@ -99,6 +99,10 @@ impl Sink for Disk {
         if fits < lines.len() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
     }
 
+    fn renew(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let mut state = lock(&self.0);
         if state.sync_fails {
@@ -356,6 +360,52 @@ async fn a_line_that_a_crash_cut_is_never_glued_to_the_next() {
         let noted = length > second && length < whole.len();
         assert_eq!(details(&good, "security").len(), usize::from(noted), "cut at {length}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_file_that_is_moved_away_is_begun_anew() {
+    for removed in [false, true] {
+        let (home, dir) = private();
+        let live = dir.join("audit.jsonl");
+        let elsewhere = home.path().join("taken.jsonl");
+        let log = open(&dir, NOW);
+        log.append_durable(event(1, NOW, None)).await.unwrap();
+        if removed {
+            fs::remove_file(&live).unwrap()
+        } else {
+            fs::rename(&live, &elsewhere).unwrap()
+        }
+        log.append_durable(event(2, NOW.plus(5), None)).await.unwrap();
+        let written = records(&fs::read(&live).unwrap());
+        assert_eq!(numbers(&written), [2]);
+        assert_eq!(fs::metadata(&live).unwrap().permissions().mode() & 0o777, 0o600);
+        let told = details(&written, "security");
+        assert!(told.len() == 1 && told[0].starts_with("the live file was moved away"), "{told:?}");
+        assert_eq!(written[0]["time"], rfc3339(NOW.plus(5)), "told first, at the time of what found it out");
+        if !removed {
+            assert_eq!(numbers(&records(&fs::read(&elsewhere).unwrap())), [1], "nothing is torn or doubled");
+        }
+        log.close().await.unwrap();
+    }
+}
+
+/// Whoever can write the directory cannot make the log follow a link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_in_the_place_of_the_live_file_is_not_followed() {
+    let (home, dir) = private();
+    let (live, elsewhere) = (dir.join("audit.jsonl"), home.path().join("elsewhere"));
+    let log = open(&dir, NOW);
+    fs::rename(&live, home.path().join("taken.jsonl")).unwrap();
+    fs::write(&elsewhere, "").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &live).unwrap();
+    assert_eq!(log.append_durable(event(1, NOW, None)).await, Err(AppendError::Failing));
+    assert!(is_failing(&log) && !log.accepts());
+    fs::remove_file(&live).unwrap();
+    until(|| log.health().state == AuditState::Writing).await;
+    log.append_durable(event(2, NOW, None)).await.unwrap();
+    log.close().await.unwrap();
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"");
+    assert_eq!(numbers(&records(&fs::read(&live).unwrap())), [1, 2]);
 }
 
 #[tokio::test]

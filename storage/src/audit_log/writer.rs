@@ -31,6 +31,9 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(1);
 pub(super) trait Sink: Send {
     /// Appends whole lines.
     fn append(&mut self, lines: &[u8]) -> io::Result<()>;
+    /// Begins a new live file where the old one was moved away or removed, and says whether it did. What was
+    /// appended and not synced is taken out of the old one: it is to be appended again.
+    fn renew(&mut self) -> io::Result<bool>;
     /// Puts on disk what was appended.
     fn sync(&mut self) -> io::Result<()>;
     /// Forgets what was appended since the last `sync` that worked.
@@ -174,11 +177,27 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
+        if self.pending.len() > self.written && self.sink.renew()? {
+            tracing::warn!("the audit log's live file was moved away; a new one is begun");
+            self.tell_first(&events::moved(&self.last_time));
+            self.written = 0;
+        }
         if let Some(lines) = self.pending.get(self.written..).filter(|lines| !lines.is_empty()) {
             self.sink.append(lines)?;
             self.written = self.pending.len();
         }
         Ok(())
+    }
+
+    /// Puts a line before all that wait.
+    fn tell_first(&mut self, event: &AuditEvent) {
+        match serde_json::to_vec(event) {
+            Ok(line) => {
+                self.pending.splice(..0, line.into_iter().chain([b'\n']));
+                self.records += 1;
+            }
+            Err(error) => tracing::error!(%error, "a record of the log itself could not be made"),
+        }
     }
 
     fn sync(&mut self) -> io::Result<()> {
