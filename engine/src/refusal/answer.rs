@@ -29,7 +29,7 @@ impl Refusal {
                     .challenging()
             }
             Self::CredentialRejected(_) => {
-                let remedy = "Sign in again, or send a valid credential.";
+                let remedy = "Sign in again, or send a valid credential. If that does not help, delete this site's cookies.";
                 plain(401, "credential_rejected", "Your credential is not valid", remedy).challenging()
             }
             Self::CrossSite(_) => {

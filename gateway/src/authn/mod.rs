@@ -37,6 +37,9 @@ pub const LEGACY_BEARER_NOTE: &str = "legacy bearer beside a session dropped";
 /// The note of a request whose session cookie does not hold, where nobody needs one.
 pub const STALE_SESSION_NOTE: &str = "session cookie that does not hold ignored";
 
+/// The note of a request with several session cookies, none of which is believed, where nobody needs one.
+pub const TWO_SESSIONS_NOTE: &str = "several session cookies ignored";
+
 /// Asks the credential schemes.
 pub struct Authn {
     sites: Arc<Sites>,
@@ -178,6 +181,11 @@ impl Authn {
             Found::One(_) | Found::Many if !accept.session && accept.anonymous => Ok(Outcome::NotPresented),
             Found::One(_) | Found::Many if !accept.session => {
                 Ok(Outcome::Rejected(CredentialFault::NotAccepted))
+            }
+            // The sign-in page must show, or whoever was given a second cookie by a sibling site is locked out of it.
+            Found::Many if accept.anonymous => {
+                notes.push(TWO_SESSIONS_NOTE.to_owned());
+                Ok(Outcome::NotPresented)
             }
             Found::Many => Ok(Outcome::Rejected(CredentialFault::Conflicting)),
             Found::One(value) => match session::verify(&self.sessions, &self.accounts, now, value).await? {

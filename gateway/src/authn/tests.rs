@@ -212,7 +212,8 @@ async fn credentials_by_route() {
         ("as", &[(COOKIE, "__Host-cedargate=x")], "anonymous"),
         ("s", &[SESSION, SESSION], "Conflicting"),
         ("s", &[(COOKIE, "__Host-cedargate=<SESSION>; __Host-cedargate=<OTHER_SESSION>")], "Conflicting"),
-        ("as", &[SESSION, (COOKIE, "__Host-cedargate=<ENDED>")], "Conflicting"),
+        ("as", &[SESSION, (COOKIE, "__Host-cedargate=<ENDED>")], "anonymous"),
+        ("as", &[SESSION, SESSION], "anonymous"),
         // API keys.
         ("k", &[(KEY, "<KEY>")], "importer by key"),
         ("k", &[(BEARER, "Bearer <KEY>")], "importer by key"),
@@ -292,6 +293,7 @@ async fn notes_for_the_record() {
     assert_eq!(notes(world.ask(route("sl"), false, HOST, &legacy).await), [LEGACY_BEARER_NOTE]);
     let stale = [(COOKIE, "__Host-cedargate=<ENDED>")];
     assert_eq!(notes(world.ask(route("as"), false, HOST, &stale).await), [STALE_SESSION_NOTE]);
+    assert_eq!(notes(world.ask(route("as"), false, HOST, &[SESSION, SESSION]).await), [TWO_SESSIONS_NOTE]);
     assert!(notes(world.ask(route("s"), false, HOST, &[SESSION]).await).is_empty());
     assert!(world.authn.metrics.text().unwrap().contains("cedargate_dropped_bearers_total 1"));
 }
