@@ -57,6 +57,35 @@ fn a_changed_policy_changes_the_answer_without_a_restart() {
     assert_ne!(record["decision"]["bundle"], bundle, "the bundle's digest did not change");
 }
 
+/// Valid by Cedar's strict validation and well for the examples that a load tries, whose client is elsewhere; beyond
+/// a `Long` when it is evaluated for us.
+const OVERFLOWS: &str = r#"
+@id("test.overflows")
+@reason("Nobody.")
+@owner("tests")
+forbid (principal, action == Action::"docs.read", resource)
+when { context.client.isLoopback() && context.assurance + 9223372036854775807 > 0 };
+"#;
+
+/// Cedar leaves a policy out whose evaluation fails: a guardrail would fail open.
+#[test]
+fn a_guardrail_that_cannot_be_evaluated_refuses() {
+    let gateway = Setup::demo().start();
+    let mut browser = gateway.signed_in("standard_user");
+    assert_eq!(browser.get(READ).status, 200);
+    edit(&gateway, "guardrails/principals.cedar", |text| format!("{text}{OVERFLOWS}"));
+    until_status(&mut browser, READ, 403);
+    let refused = browser.get(READ);
+    let record = gateway.audit().of(&refused.request_id());
+    let decision = &record["decision"];
+    assert_eq!(decision["outcome"], "error", "{record:#}");
+    assert_eq!(decision["refusal"], "forbidden", "{record:#}");
+    assert_eq!(decision["erring"], serde_json::json!(["test.overflows"]), "{record:#}");
+    assert!(!refused.text().contains("overflow"), "the client is told which policy failed");
+    // Another action is decided as before.
+    assert_eq!(browser.get("/api/auth/me").status, 200);
+}
+
 #[test]
 fn threat_17_a_file_event_neither_removes_a_guardrail_nor_serves_a_broken_bundle() {
     let gateway = Setup::demo().start();

@@ -83,3 +83,53 @@ pub async fn answered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::identity::{LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
+    use storage::counters::MEMORY_BYTES_DEFAULT;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_557_600_000);
+
+    fn known(login: &str) -> Identity {
+        Identity::Known(Arc::new(Principal {
+            kind: PrincipalKind::User,
+            id: principal_id(PrincipalKind::User, LOCAL_ISSUER, login),
+            name: login.to_owned(),
+            roles: std::collections::BTreeSet::new(),
+            groups: std::collections::BTreeSet::new(),
+            scopes: std::collections::BTreeSet::new(),
+            scheme: Scheme::Session,
+            assurance: 1,
+            authenticated_at: NOW,
+            credential_id: None,
+            expires_at: None,
+            suspended: false,
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_principal_is_refused_so_often_and_then_throttled() {
+        let counters = Counters::memory(MEMORY_BYTES_DEFAULT);
+        let refused = async |identity: &Identity, at: u64| {
+            answered(&counters, NOW.plus(at), identity, Err(Refusal::Undecidable)).await.unwrap_err()
+        };
+        let (ada, bob) = (known("ada"), known("bob"));
+        for number in 0..60 {
+            assert_eq!(refused(&ada, 0).await, Refusal::Undecidable, "{number}");
+        }
+        assert_eq!(refused(&ada, 0).await, Refusal::Throttled { retry_after_s: 1 });
+        // Nobody else pays for it, and who is nobody has its address's limit.
+        assert_eq!(refused(&bob, 0).await, Refusal::Undecidable);
+        for _ in 0..100 {
+            assert_eq!(refused(&Identity::Anonymous, 0).await, Refusal::Undecidable);
+        }
+        // One comes back each second.
+        assert_eq!(refused(&ada, 1_000).await, Refusal::Undecidable);
+        assert_eq!(refused(&ada, 1_000).await, Refusal::Throttled { retry_after_s: 1 });
+    }
+}

@@ -209,3 +209,56 @@ fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Autho
     peer.group_key = hasher.finish();
     peer
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::settings::{Timeouts, UpstreamTls};
+
+    fn settings(tls: Option<(Option<&str>, Option<&str>)>) -> Settings {
+        let second = Duration::from_secs(1);
+        Settings {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))],
+            tls: tls
+                .map(|(name, ca)| UpstreamTls { name: name.map(str::to_owned), ca: ca.map(PathBuf::from) }),
+            identity: UpstreamIdentity::None,
+            timeouts: Timeouts { connect: second, read: second, write: second, idle: second },
+            health_path: None,
+            insecure: None,
+        }
+    }
+
+    /// A connection of the pool is used again only where its trust is the same.
+    #[test]
+    fn connections_are_shared_only_within_one_trust() {
+        let told = [
+            ("a", settings(None)),
+            ("b", settings(None)),
+            ("a", settings(Some((None, None)))),
+            ("a", settings(Some((Some("one.example"), None)))),
+            ("a", settings(Some((Some("two.example"), None)))),
+            ("a", settings(Some((Some("one.example"), Some("/ca/one.pem"))))),
+            ("a", settings(Some((Some("one.example"), Some("/ca/two.pem"))))),
+            ("b", settings(Some((Some("one.example"), Some("/ca/two.pem"))))),
+        ];
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let keys: Vec<u64> =
+            told.iter().map(|(name, settings)| peer(name, settings, address, None).group_key).collect();
+        let distinct: std::collections::BTreeSet<&u64> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len(), "{keys:?}");
+        assert_eq!(peer("a", &settings(None), address, None).group_key, keys[0], "and is the same each time");
+    }
+
+    #[test]
+    fn only_a_name_is_verified_and_never_left_out() {
+        let check = |tls, sni: &str, verified| {
+            let peer = peer("a", &settings(tls), SocketAddr::from(([127, 0, 0, 1], 9)), None);
+            assert_eq!((peer.sni.as_str(), peer.options.verify_cert), (sni, verified), "{tls:?}");
+            assert_eq!(peer.options.verify_hostname, verified, "{tls:?}");
+        };
+        check(Some((Some("one.example"), None)), "one.example", true);
+        check(Some((None, None)), "127.0.0.1", false);
+    }
+}
