@@ -31,6 +31,16 @@ fn until_status(browser: &mut Browser, target: &str, status: u16) {
     });
 }
 
+/// Reloads what loosens, as an operator who has read what it loosens.
+fn accept(gateway: &Gateway) {
+    let (status, said) = gateway.cli(&["bundle", "reload"]);
+    assert!(!status.success() && said.contains("--accept"), "{said}");
+    let id = said.split(|letter: char| !letter.is_ascii_hexdigit()).find(|word| word.len() == 64);
+    let id = id.unwrap_or_else(|| panic!("no bundle id in {said}")).to_owned();
+    let (status, said) = gateway.cli(&["bundle", "reload", "--accept", &id]);
+    assert!(status.success(), "{said}");
+}
+
 const GUARDRAIL: &str = r#"
 @id("test.no_docs")
 @reason("The documents are closed while this test looks.")
@@ -101,12 +111,7 @@ fn threat_17_a_file_event_neither_removes_a_guardrail_nor_serves_a_broken_bundle
     assert_eq!(browser.get(READ).status, 403, "a file event removed a guardrail");
 
     // A person who says so may.
-    let (status, said) = gateway.cli(&["bundle", "reload"]);
-    assert!(!status.success() && said.contains("--accept"), "{said}");
-    let id = said.split(|letter: char| !letter.is_ascii_hexdigit()).find(|word| word.len() == 64);
-    let id = id.unwrap_or_else(|| panic!("no bundle id in {said}")).to_owned();
-    let (status, said) = gateway.cli(&["bundle", "reload", "--accept", &id]);
-    assert!(status.success(), "{said}");
+    accept(&gateway);
     until_status(&mut browser, READ, 200);
 
     // A broken bundle changes nothing, and says where it is broken.
@@ -115,6 +120,33 @@ fn threat_17_a_file_event_neither_removes_a_guardrail_nor_serves_a_broken_bundle
         gateway.output().contains("docs.cedar").then_some(())
     });
     assert_eq!(browser.get(READ).status, 200);
+}
+
+#[test]
+fn threat_01_a_click_link_leads_to_listed_origins_and_nowhere_else() {
+    let gateway = Setup::demo().start();
+    let click = |to: &str| format!("/api/marketing/track/click/spring/{to}");
+    let mut browser = Browser::new(gateway.address());
+    assert_eq!(browser.get(&click("https://shop.example/offers/1")).status, 400, "nothing is listed yet");
+    edit(&gateway, "routes/marketing.toml", |text| {
+        text.replace("destinations = []", "destinations = [\"https://shop.example\"]")
+    });
+    accept(&gateway);
+    let passed = browser.get(&click("https://shop.example/offers/1"));
+    assert_eq!(passed.status, 200);
+    assert_eq!(
+        passed.json()["path"],
+        click("https://shop.example/offers/1"),
+        "the upstream sees it as it was"
+    );
+    for to in [
+        "https://shop.example.evil.example/",
+        "https://evil.example/",
+        "http://shop.example/",
+        "/shop.example",
+    ] {
+        assert_eq!(browser.get(&click(to)).status, 400, "{to}");
+    }
 }
 
 #[test]

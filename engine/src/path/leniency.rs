@@ -11,6 +11,8 @@ pub struct Leniencies {
     pub semicolon: bool,
     /// `%25`: a percent sign that could be decoded twice.
     pub encoded_percent: bool,
+    /// The `//` of a URL that stands in a tail as it is: after `http:` or `https:`, and nowhere else.
+    pub url_in_tail: bool,
     /// A query name that occurs more than once.
     pub repeated_query: bool,
 }
@@ -23,6 +25,7 @@ impl Leniencies {
             encoded_slash: self.encoded_slash || other.encoded_slash,
             semicolon: self.semicolon || other.semicolon,
             encoded_percent: self.encoded_percent || other.encoded_percent,
+            url_in_tail: self.url_in_tail || other.url_in_tail,
             repeated_query: self.repeated_query || other.repeated_query,
         }
     }
@@ -34,6 +37,7 @@ impl Leniencies {
             (self.encoded_percent && !allowed.encoded_percent, Malformed::PATH_DOUBLE_ENCODING),
             (self.encoded_slash && !allowed.encoded_slash, Malformed::PATH_ENCODED_SLASH),
             (self.semicolon && !allowed.semicolon, Malformed::PATH_SEMICOLON),
+            (self.url_in_tail && !allowed.url_in_tail, Malformed::PATH_EMPTY_SEGMENT),
             (self.repeated_query && !allowed.repeated_query, Malformed::QUERY_REPEATED),
         ]
         .into_iter()

@@ -40,8 +40,8 @@ impl CanonicalPath {
     /// Reads the path of a request target: the bytes before the first `?`, see [`split_target`].
     ///
     /// # Errors
-    /// A [`Malformed`] that names what is ambiguous. Escaped slashes, semicolons and escaped percent signs
-    /// are accepted here and reported by [`CanonicalPath::lenient`]: whether they pass is the route's choice.
+    /// A [`Malformed`] that names what is ambiguous. Escaped slashes, semicolons, escaped percent signs and the
+    /// `//` of one URL are accepted here and reported by [`CanonicalPath::lenient`]: whether they pass is the route's choice.
     pub fn parse(raw: &[u8]) -> Result<Self, Malformed> {
         if raw.len() > PATH_BYTES_MAX {
             return Err(Malformed::PATH_TOO_LONG);
@@ -57,7 +57,10 @@ impl CanonicalPath {
                 return Err(Malformed::PATH_TOO_MANY_SEGMENTS);
             }
             if segment.is_empty() && segments.peek().is_some() {
-                return Err(Malformed::PATH_EMPTY_SEGMENT);
+                if path.lenient.url_in_tail || !path.ends_in_scheme() {
+                    return Err(Malformed::PATH_EMPTY_SEGMENT);
+                }
+                path.lenient.url_in_tail = true;
             }
             path.push(segment, &mut decoded)?;
         }
@@ -83,6 +86,11 @@ impl CanonicalPath {
     #[must_use]
     pub fn lenient(&self) -> Leniencies {
         self.lenient
+    }
+
+    /// Whether a URL may begin here. Its scheme is lower-case, as every browser writes it.
+    fn ends_in_scheme(&self) -> bool {
+        self.text.ends_with("/https:") || self.text.ends_with("/http:")
     }
 
     fn push(&mut self, segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {

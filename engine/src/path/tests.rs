@@ -74,6 +74,13 @@ fn what_is_ambiguous_is_refused_by_name() {
         ("/a//", "path.empty_segment"),
         ("/a/%2Fb", "path.empty_segment"),
         ("/a%2F%2Fb", "path.empty_segment"),
+        ("/a/https://b//c", "path.empty_segment"),
+        ("/a/https:///b", "path.empty_segment"),
+        ("/a/https://b/http://c", "path.empty_segment"),
+        ("/a/xhttps://b", "path.empty_segment"),
+        ("/a/HTTPS://b", "path.empty_segment"),
+        ("/a/https:%2F%2Fb", "path.empty_segment"),
+        ("/a/ftp://b", "path.empty_segment"),
         ("/a%2Fb", "path.encoded_slash"),
         ("/a%2fb", "path.encoded_slash"),
         ("/admin%2F", "path.encoded_slash"),
@@ -165,6 +172,10 @@ fn a_leniency_allows_its_spelling_and_no_more() {
     assert_eq!(needs("/a%2Fb"), Leniencies { encoded_slash: true, ..none });
     assert_eq!(needs("/a;b"), Leniencies { semicolon: true, ..none });
     assert_eq!(needs("/100%25"), Leniencies { encoded_percent: true, ..none });
+    assert_eq!(needs("/a/https://b/c"), Leniencies { url_in_tail: true, ..none });
+    assert_eq!(needs("/http%3A//b"), Leniencies { url_in_tail: true, ..none });
+    assert_eq!(needs("/a/https:/b"), none);
+    assert_eq!(needs("/a/https://b").refused_by(none), Some(Malformed::PATH_EMPTY_SEGMENT));
     // An escaped escape of a slash needs both names.
     assert_eq!(needs("/a%252Fb"), Leniencies { encoded_slash: true, encoded_percent: true, ..none });
     assert_eq!(needs("/a%253Bb"), Leniencies { semicolon: true, encoded_percent: true, ..none });
@@ -197,6 +208,7 @@ fn paths() -> impl Strategy<Value = Vec<u8>> {
         1 => "%[cC]3%[a9bB]9",
         1 => "[!$&'()*+,;=:@|<>\\[\\]{}^`\"]",
         1 => "\\.{1,3}",
+        1 => "/https?:/",
         2 => "/",
     ];
     prop_oneof![

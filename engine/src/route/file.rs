@@ -246,6 +246,13 @@ impl Reader<'_> {
             }
             typed.push((Arc::clone(name), kind));
         }
+        if leniencies(&row.leniencies).url_in_tail && !pattern.has_tail() {
+            self.fault(
+                at,
+                "url_in_tail without a tail",
+                "let the pattern end in `/*destination`, or remove it",
+            );
+        }
         self.names(at, row, &typed);
         self.enums(
             at,

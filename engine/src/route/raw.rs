@@ -79,6 +79,7 @@ pub(super) enum Leniency {
     EncodedSlash,
     Semicolon,
     EncodedPercent,
+    UrlInTail,
     RepeatedQuery,
 }
 
@@ -143,6 +144,7 @@ pub(super) fn leniencies(named: &[Leniency]) -> Leniencies {
             Leniency::EncodedSlash => set.encoded_slash = true,
             Leniency::Semicolon => set.semicolon = true,
             Leniency::EncodedPercent => set.encoded_percent = true,
+            Leniency::UrlInTail => set.url_in_tail = true,
             Leniency::RepeatedQuery => set.repeated_query = true,
         }
     }

@@ -232,16 +232,23 @@ fn mistyped(route: &Route, values: &[String]) -> Option<String> {
     let last = route.parameters.len().saturating_sub(1);
     let pairs = route.parameters.iter().zip(values).enumerate();
     for (at, ((name, kind), value)) in pairs {
-        let accepted = if tail && at == last {
-            value.split('/').all(|segment| kind.accepts(segment))
-        } else {
-            kind.accepts(value)
-        };
+        let accepted =
+            if tail && at == last { tail_accepted(route, kind, value) } else { kind.accepts(value) };
         if !accepted {
             return Some(format!("parameter `{name}` is not {kind}"));
         }
     }
     None
+}
+
+/// Whether a tail's segments are of its type. A URL in it has an empty one after its scheme, and may end in a slash.
+fn tail_accepted(route: &Route, kind: &ParamType, value: &str) -> bool {
+    let url = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let segments = match url.filter(|_| route.leniencies.url_in_tail) {
+        Some(url) => url.strip_suffix('/').unwrap_or(url),
+        None => value,
+    };
+    segments.split('/').all(|segment| kind.accepts(segment))
 }
 
 /// The segments of a tail, decoded and joined. A segment that holds a slash of its own is no value:

@@ -77,6 +77,28 @@ fn static_before_parameter_before_tail_with_backtracking() {
 }
 
 #[test]
+fn a_url_stands_in_a_tail_that_allows_it() {
+    let rows = [
+        "on = \"GET /click/:id/*to\", parameters = { id = \"text\", to = \"text\" }, leniencies = [\"url_in_tail\"]",
+        "on = \"GET /files/*to\", parameters = { to = \"text\" }",
+    ];
+    let table = table(&rows).expect("two rows");
+    let check = |path: &str, to: Option<&str>| {
+        let path = CanonicalPath::parse(path.as_bytes()).expect("it is canonical");
+        let found = table.find(&Method::GET, &path).map(|found| found.parameters.last().unwrap().1.clone());
+        assert_eq!(found.as_deref(), to, "{path:?}");
+    };
+    check("/click/7/https://a.example/b", Some("https://a.example/b"));
+    check("/click/7/http://a.example", Some("http://a.example"));
+    check("/click/7/https://a.example/", Some("https://a.example/"));
+    check("/click/7/https:/a.example", Some("https:/a.example"));
+    check("/click/7/https://", None);
+    check("/click/https://a.example", None);
+    check("/click/7/x/https://a.example", None);
+    check("/files/https://a.example/b", None);
+}
+
+#[test]
 fn two_rows_that_answer_the_same_are_named() {
     let check = |one: &str, other: &str, ambiguous: bool| {
         let result = table(&[one, other]);
@@ -212,6 +234,7 @@ fn rows_say_what_they_mean() {
     check(HEAD, &row("cookies_up = [\"__Host-cedargate\"]"), "", 5, "one of the gateway's own");
     check(HEAD, &row("client_sets = [\"page\"]"), "", 5, "is no identity name");
     check(HEAD, &row("destinations = [\"https://a.example/x\"]"), "", 5, "is not an origin");
+    check(HEAD, &row("leniencies = [\"url_in_tail\"]"), "", 5, "url_in_tail without a tail");
     check(HEAD, &row("body_bytes_max = 0"), "", 5, "0 bytes");
     check(HEAD, &row("query = { q = [] }"), "", 5, "is empty or repeats");
     check(HEAD, &row("query = { q = \"date\" }"), "", 5, "a type is");

@@ -75,6 +75,7 @@ fn leniencies(before: Leniencies, after: Leniencies) -> impl Iterator<Item = Str
         (!before.encoded_slash && after.encoded_slash, "encoded_slash"),
         (!before.semicolon && after.semicolon, "semicolon"),
         (!before.encoded_percent && after.encoded_percent, "encoded_percent"),
+        (!before.url_in_tail && after.url_in_tail, "url_in_tail"),
         (!before.repeated_query && after.repeated_query, "repeated_query"),
     ];
     set(kinds).map(|leniency| format!("now has `{leniency}` in leniencies"))
