@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod authz;
 pub mod bundle;
+pub mod chunked;
 pub mod facts;
 pub mod headers;
 pub mod identity;

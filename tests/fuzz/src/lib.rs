@@ -7,6 +7,7 @@ pub use bundle::route_file;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use engine::chunked::{Chunked, Progress};
 use engine::headers::{self, Audience, HeaderRules};
 use engine::path::{CanonicalPath, Leniencies, decode_segment, split_target};
 use engine::query::CanonicalQuery;
@@ -35,6 +36,23 @@ pub fn query(bytes: &[u8]) {
     assert!(!query.as_str().contains([';', ' ', '#', '"', '<', '>']));
     for name in query.names() {
         assert!(query.value(name).is_some_and(|value| !value.contains('\0')));
+    }
+}
+
+/// A chunked body ends at the same byte however it is cut, and where it is accepted its last line is empty.
+pub fn chunked(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let (end, outcome) = Chunked::default().advance(bytes);
+    let (mut cut, mut taken, mut progress) = (Chunked::default(), 0, Progress::More);
+    for piece in bytes.chunks(usize::from(*size).max(1)) {
+        let (more, now) = cut.advance(piece);
+        (taken, progress) = (taken + more, now);
+    }
+    assert_eq!((taken, progress), (end, outcome), "cut into pieces of {size}");
+    match outcome {
+        Progress::More => assert_eq!(end, bytes.len()),
+        Progress::End => assert!(bytes[..end].ends_with(b"\r\n\r\n") && bytes[..end].contains(&b'0')),
+        Progress::Fault(_) => assert!(end < bytes.len(), "a fault is a byte's"),
     }
 }
 
@@ -93,6 +111,11 @@ mod tests {
         }
         for bytes in [&b""[..], b"a=1&b", b"a[]=%20+&&;", b"%75ser_id=1", b"a=%ff"] {
             super::query(bytes);
+        }
+        for bytes in
+            [&b""[..], b"\x03", b"\x021;a=\"b\"\r\nx\r\n0\r\nA: b\r\n\r\nGET", b"\x00\r\n\r\n", b"\x090\n\n"]
+        {
+            super::chunked(bytes);
         }
         super::request(b"GET /a%7eb?c=%41 HTTP/1.1\r\nHost: Gate.example:80\r\nX_User_Id: 1\r\n\r\n");
         super::request(
