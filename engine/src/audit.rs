@@ -209,7 +209,8 @@ pub struct AnswerFacts {
     pub bytes_out: u64,
     /// Microseconds from the request line to the end of the answer.
     pub total_us: u64,
-    /// `complete`, `client_gone`, `upstream_died`, `deadline`, `panic` or `protocol` (refused by the HTTP parser).
+    /// `complete`, `client_gone`, `upstream_died`, `deadline`, `panic`, `protocol` (refused by the HTTP parser) or
+    /// `unserved` (sent ahead over a connection that closed before its turn).
     pub end: End,
 }
 
@@ -230,4 +231,6 @@ pub enum End {
     Panic,
     /// The HTTP parser refused the bytes.
     Protocol,
+    /// It was sent ahead over a connection that closed with the answer before it.
+    Unserved,
 }

@@ -6,6 +6,7 @@
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
+mod connections;
 #[cfg(feature = "security_tests")]
 mod demo;
 #[cfg(feature = "security_tests")]

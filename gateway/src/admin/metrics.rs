@@ -130,7 +130,7 @@ impl Metrics {
         match event.answer.end {
             End::Panic => self.panics.inc(),
             End::Protocol => self.protocol_errors.inc(),
-            End::Complete | End::ClientGone | End::UpstreamDied | End::Deadline => {}
+            End::Complete | End::ClientGone | End::UpstreamDied | End::Deadline | End::Unserved => {}
         }
         for (stage, spent_us) in &event.stages_us {
             #[expect(clippy::cast_precision_loss, reason = "a stage of 285 years would lose a microsecond")]

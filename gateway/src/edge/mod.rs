@@ -5,7 +5,9 @@
 //! gateway would silently take half of the traffic), sleeps for a fixed time at shutdown whatever is still
 //! in flight, and panics where a port is taken.
 
+pub mod framing;
 pub mod meter;
+pub mod metered;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +31,8 @@ use tokio::task::JoinSet;
 
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
-use meter::{Meter, Metered};
+use meter::Meter;
+use metered::Metered;
 
 /// Seconds that an idle connection is kept for its next request.
 pub const KEEPALIVE_S: u64 = 60;
@@ -178,6 +181,8 @@ impl Edge {
 
     /// Serves one request after the other on a connection.
     async fn requests(&self, stream: Stream, connection: Arc<Connection>, stop: ShutdownWatch) {
+        // Declared first, so that it is dropped last, also when the drain cuts the connection.
+        let _left = LeftOver { gateway: &self.gateway, connection: &connection };
         let mut session = ServerSession::new_http1(stream);
         session.set_keepalive(if *stop.borrow() { None } else { Some(KEEPALIVE_S) });
         session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
@@ -200,6 +205,7 @@ impl Edge {
         connection: &Arc<Connection>,
         stop: &ShutdownWatch,
     ) -> Option<pingora_core::apps::ReusedHttpStream> {
+        let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, end: End::Deadline };
         let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
         let (outcome, end) = tokio::select! {
             outcome = served => match outcome {
@@ -208,16 +214,44 @@ impl Edge {
             },
             () = header_deadline(&connection.meter) => (None, End::Deadline),
         };
-        if connection.meter.admitted() {
-            // The request's own context has recorded it, or does so as it is dropped.
-            return outcome;
+        unadmitted.end = end;
+        outcome
+    }
+}
+
+/// Sees to a request that never reached `receive`; dropped as it is when the drain cuts the connection.
+struct Unadmitted<'a> {
+    gateway: &'a Gateway,
+    connection: &'a Connection,
+    end: End,
+}
+
+impl Drop for Unadmitted<'_> {
+    fn drop(&mut self) {
+        let meter = &self.connection.meter;
+        // An admitted request is recorded by its own context, at the latest as that is dropped.
+        if meter.admitted() {
+            return;
         }
-        if connection.meter.begun().is_some() {
-            self.gateway.record_unparsed(&Unparsed { connection, end });
+        if meter.begun().is_some() {
+            self.gateway.record_unparsed(&Unparsed { connection: self.connection, end: self.end });
         } else {
             self.gateway.metrics().connection_without_request();
         }
-        None
+    }
+}
+
+/// Sees to requests that were sent ahead over a connection that has closed: the first of them is recorded.
+struct LeftOver<'a> {
+    gateway: &'a Gateway,
+    connection: &'a Connection,
+}
+
+impl Drop for LeftOver<'_> {
+    fn drop(&mut self) {
+        if self.connection.meter.take_left() {
+            self.gateway.record_unparsed(&Unparsed { connection: self.connection, end: End::Unserved });
+        }
     }
 }
 

@@ -168,6 +168,9 @@ pub async fn refusal(
         session.set_keepalive(None);
         if let Some(connection) = &ctx.connection {
             connection.meter.linger();
+            if answer.close && matches!(refusal, Refusal::Malformed(_)) {
+                connection.meter.distrust();
+            }
         }
     } else {
         // What is left of the body is read away before the connection is used again.
@@ -259,6 +262,11 @@ pub async fn failed(
     ctx: &mut RequestContext,
     error: &Error,
 ) -> FailToProxy {
+    let broken = ctx.connection.as_ref().and_then(|connection| connection.meter.body_fault());
+    if let Some(fault) = broken {
+        ctx.refusal = Some(Refusal::Malformed(Malformed::BODY_FRAMING));
+        ctx.trail.detail(format!("what is wrong: {fault}"));
+    }
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
     if !matches!(refusal_of, Some(Refusal::TooLarge { .. } | Refusal::Malformed(_))) {
         // What the refusal itself does not tell: which of the proxy library's errors it was.

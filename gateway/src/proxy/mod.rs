@@ -163,7 +163,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
-        ctx.admitted();
+        ctx.admitted(&session.req_header().headers);
         // The parser took the client's word for how long the connection is kept: for ever.
         let kept = session.get_keepalive().map(|_unbounded| crate::edge::KEEPALIVE_S);
         session.set_keepalive(kept);

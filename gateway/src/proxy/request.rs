@@ -69,10 +69,10 @@ impl RequestContext {
         }
     }
 
-    /// From here on the answers are ours.
-    pub fn admitted(&self) {
+    /// From here on the answers are ours, and this is where the request ends.
+    pub fn admitted(&self, headers: &http::HeaderMap) {
         if let Some(connection) = &self.connection {
-            connection.meter.admit();
+            connection.meter.admit(headers);
         }
     }
 }
