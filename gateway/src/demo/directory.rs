@@ -17,6 +17,9 @@ const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Groups of a password, each of five characters: 100 bits.
 const PASSWORD_GROUPS: usize = 4;
 
+/// Where secrets lie.
+const SECRETS: &str = "secrets";
+
 /// A directory that belongs to one demo.
 #[derive(Debug)]
 pub struct Directory {
@@ -41,6 +44,12 @@ pub enum DirectoryError {
         /// The file or directory.
         path: PathBuf,
     },
+    /// It is a gateway's in earnest.
+    #[error("`{path}` holds the store of a gateway that is no demo; name another with --data-dir")]
+    Production {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A secret's file holds something else.
     #[error("`{path}` does not hold 64 hex digits; remove the demo's directory to begin anew")]
     NotASecret {
@@ -62,6 +71,10 @@ impl Directory {
         let failed = |source| DirectoryError::Io { path: root.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed)?;
         let root = fs::canonicalize(root).map_err(failed)?;
+        // The store's own mark says it too, but only once secrets and policies of a demo lie beside it.
+        if root.join("store").exists() && !root.join(SECRETS).exists() {
+            return Err(DirectoryError::Production { path: root });
+        }
         let facts = fs::metadata(&root).map_err(failed)?;
         // A directory with the sticky bit is everybody's: closing it would break the machine for others.
         if facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o1000 != 0 {
@@ -91,7 +104,7 @@ impl Directory {
     /// # Errors
     /// It can neither be read nor made, or holds something else.
     pub fn secret_file(&self, name: &str) -> Result<PathBuf, DirectoryError> {
-        let secrets = self.root.join("secrets");
+        let secrets = self.root.join(SECRETS);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -112,7 +125,7 @@ impl Directory {
     /// # Errors
     /// It cannot be read, is open to others, or holds something else.
     pub fn secret(&self, name: &str) -> Result<Zeroizing<String>, DirectoryError> {
-        let path = self.root.join("secrets").join(name);
+        let path = self.root.join(SECRETS).join(name);
         let text = self.read_private(&path)?;
         if text.len() != SECRET_DIGITS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(DirectoryError::NotASecret { path });
@@ -238,6 +251,17 @@ mod tests {
 
         fs::set_permissions(parent.path(), Permissions::from_mode(0o1777)).unwrap();
         assert!(matches!(Directory::open(parent.path()), Err(DirectoryError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn nothing_is_put_beside_the_store_of_a_gateway_in_earnest() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::create_dir(parent.path().join("store")).unwrap();
+        assert!(matches!(Directory::open(parent.path()), Err(DirectoryError::Production { .. })));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        // A demo that was interrupted after its first secret goes on.
+        fs::create_dir(parent.path().join("secrets")).unwrap();
+        assert!(Directory::open(parent.path()).is_ok());
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Bundle {
         // that a guardrail names, may have left the guardrail.
         let named = named(self).chain(named(previous)).collect();
         self.moved_groups(previous, &named, &mut found);
+        self.renamed_roles(previous, &mut found);
         self.moved_actions(previous, &named, &mut found);
         // Each path that one of the two bundles names is looked up in both: a row that disappears may leave
         // its path to a broader row, and a new row may take a path from a stricter one.
@@ -66,6 +67,20 @@ impl Bundle {
             moved(&ancestors(previous), &ancestors(self), named, |how, role| {
                 found.insert(format!("group `{group}` {how} role `{role}`, which a guardrail names"));
             });
+        }
+    }
+
+    /// An upstream knows a role by an attribute of it: another value there can make an administrator of a guest, and
+    /// no policy of ours is asked about it.
+    fn renamed_roles(&self, previous: &Self, found: &mut BTreeSet<String>) {
+        for role in previous.roles().intersection(&self.roles()) {
+            let attributes = |bundle: &Self| {
+                let role = bundle.hierarchy.entity(&uid(&bundle.vocabulary.types.role, role))?;
+                role.to_json_value().ok()?.get("attrs").cloned()
+            };
+            if attributes(previous) != attributes(self) {
+                found.insert(format!("role `{role}` has other attributes, and upstreams know it by them"));
+            }
         }
     }
 

@@ -132,6 +132,8 @@ fn nobody_leaves_a_guardrail_quietly() {
     let from = "\"press\" }, \"attrs\": {}, \"parents\": [{ \"type\": \"Role\", \"id\": \"editor\" }]";
     let to = "\"press\" }, \"attrs\": {}, \"parents\": []";
     check(entities, from, to, "group `press` is no longer in role `editor`, which a guardrail names");
+    let (from, to) = ("\"reader\" }, \"attrs\": {}", "\"reader\" }, \"attrs\": { \"upstream\": \"admin\" }");
+    check(entities, from, to, "role `reader` has other attributes, and upstreams know it by them");
     let (from, to) = ("\"docs.write\" in [\"write\"]", "\"docs.write\" in [\"read\"]");
     let guarded_write = "action in Action::\"write\" && context.class == \"files\"";
     let before = with("guardrails/account.cedar", "principal.suspended", guarded_write);

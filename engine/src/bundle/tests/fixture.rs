@@ -3,7 +3,7 @@
 use crate::bundle::{Bundle, BundleFault, BundleSources};
 
 const SCHEMA: &str = r#"
-entity Role;
+entity Role { upstream?: String };
 entity Group in [Role];
 entity User in [Group, Role] { suspended: Bool };
 entity Service in [Role];
