@@ -90,6 +90,11 @@ fn the_engine_touches_nothing() {
 }
 
 #[test]
+fn one_file_of_the_engine_names_the_inner_crate_of_cedar() {
+    none(naming("engine/src", &["cedar_policy_core"], |path| path.ends_with("authz/cedar_core.rs")));
+}
+
+#[test]
 fn storage_knows_neither_proxy_nor_policy_language() {
     none(naming("storage/src", &["pingora", "cedar_policy"], |_| false));
 }

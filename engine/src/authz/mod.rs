@@ -1,12 +1,16 @@
 //! The policy decision point.
 
-mod evaluate;
+mod cedar_core;
+mod index;
+#[cfg(test)]
+mod index_tests;
+mod oracle;
 mod request;
 mod scope;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use evaluate::Verdict;
+pub(crate) use index::Index;
 pub use scope::SCOPE;
 
 use std::collections::BTreeSet;
@@ -19,7 +23,6 @@ use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
-use evaluate::evaluate;
 
 /// What policy is asked.
 #[derive(Clone, Debug)]
@@ -86,6 +89,17 @@ impl Permit {
     }
 }
 
+/// What all policies together say of a request, with ids sorted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Some policy permits and none forbids.
+    pub(crate) permits: bool,
+    /// The permitting policies, or the forbidding ones.
+    pub(crate) determining: Vec<Arc<str>>,
+    /// Those whose evaluation failed.
+    pub(crate) erring: Vec<Arc<str>>,
+}
+
 /// Recorded as erring when the request itself does not fit the schema: a fault of the caller, not of a policy.
 pub const REQUEST_FAULT: &str = "cedargate.request";
 
@@ -106,7 +120,7 @@ impl Bundle {
         let verdict = self.evaluate(&prepared.request, &prepared.entities);
         // Cedar skips a policy that fails: a forbid that fails would no longer forbid. So any failure decides.
         if !verdict.erring.is_empty() {
-            return Decision::Undecidable { erring: verdict.erring };
+            return Decision::Undecidable { erring: texts(&verdict.erring) };
         }
         let deciding = verdict.determining.iter().map(|id| self.deciding(id)).collect();
         if verdict.permits {
@@ -171,7 +185,7 @@ impl Bundle {
 
     /// All policies against one request in Cedar's terms.
     pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
-        evaluate(self.cedar(), request, entities)
+        self.index().evaluate(request, entities)
     }
 
     /// Whether one policy, of this bundle or not, matches a request.
@@ -180,13 +194,15 @@ impl Bundle {
         else {
             return false;
         };
-        !evaluate(&alone, &prepared.request, &prepared.entities).determining.is_empty()
+        !oracle::evaluate(&alone, &prepared.request, &prepared.entities).determining.is_empty()
     }
 
-    fn deciding(&self, id: &str) -> Deciding {
-        match self.policy(id) {
-            Some(facts) => Deciding { id: Arc::clone(&facts.id), reason: Arc::clone(&facts.reason) },
-            None => Deciding { id: Arc::from(id), reason: Arc::from("") },
-        }
+    fn deciding(&self, id: &Arc<str>) -> Deciding {
+        let reason = self.policy(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
+        Deciding { id: Arc::clone(id), reason }
     }
+}
+
+pub(crate) fn texts(ids: &[Arc<str>]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
 }

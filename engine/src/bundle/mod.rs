@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, PolicySet};
 
+use crate::authz::Index;
 use crate::route::{RouteTable, read_file};
 use policies::Policies;
 use sources::{Part, SCHEMA};
@@ -73,6 +74,7 @@ pub struct Bundle {
     id: BundleId,
     routes: RouteTable,
     policies: PolicySet,
+    index: Index,
     facts: BTreeMap<String, PolicyFacts>,
     hierarchy: Hierarchy,
     vocabulary: Vocabulary,
@@ -129,8 +131,17 @@ impl Bundle {
         let numbers = check::numbers(&declared, faults);
         let routes = check::table(&declared, faults);
         let Policies { set, facts } = policies;
-        let bundle =
-            Self { id: sources.digest(), routes, policies: set, facts, hierarchy, vocabulary, numbers };
+        let index = Index::new(&set);
+        let bundle = Self {
+            id: sources.digest(),
+            routes,
+            policies: set,
+            index,
+            facts,
+            hierarchy,
+            vocabulary,
+            numbers,
+        };
         if faults.is_empty() {
             check::examples(&bundle, &declared, faults);
         }
@@ -181,6 +192,10 @@ impl Bundle {
 
     pub(crate) fn cedar(&self) -> &PolicySet {
         &self.policies
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     pub(crate) fn hierarchy(&self) -> &Hierarchy {

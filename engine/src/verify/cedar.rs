@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::subject::Answer;
+use crate::authz::texts;
 use crate::bundle::Bundle;
 
 /// The request of a case in the shape of Cedar's `run-tests`.
@@ -48,9 +49,9 @@ pub(super) fn ask(bundle: &Bundle, asked: &CedarRequest, entities: Option<&Value
         own.upsert_entities(bundle.hierarchy().all(), Some(schema)).map_err(|error| error.to_string())?;
     let verdict = bundle.evaluate(&request, &all);
     Ok(match verdict {
-        verdict if !verdict.erring.is_empty() => Answer::Undecidable(verdict.erring),
-        verdict if verdict.permits => Answer::Permit(verdict.determining),
+        verdict if !verdict.erring.is_empty() => Answer::Undecidable(texts(&verdict.erring)),
+        verdict if verdict.permits => Answer::Permit(texts(&verdict.determining)),
         verdict if verdict.determining.is_empty() => Answer::NoGrant,
-        verdict => Answer::Forbid(verdict.determining),
+        verdict => Answer::Forbid(texts(&verdict.determining)),
     })
 }

@@ -95,7 +95,13 @@ fn policies_hold_against_schema_and_entities() {
 #[test]
 fn schemas_and_entities_are_whole() {
     let schema = "schema.cedarschema";
-    check(schema, "entity Role { upstream?: String };", "entity Role", "schema.cedarschema:3", "unexpected token");
+    check(
+        schema,
+        "entity Role { upstream?: String };",
+        "entity Role",
+        "schema.cedarschema:3",
+        "unexpected token",
+    );
     check(
         schema,
         "suspended: Bool }",
