@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::refusal::Deciding;
+use crate::trace::Trace;
 
 /// What happened to one request. Serialised as one line of JSON.
 ///
@@ -20,8 +21,9 @@ pub struct AuditEvent {
     pub kind: EventKind,
     /// Our id of the request (UUID v7), also in the answer's `X-Request-Id`.
     pub request_id: Uuid,
-    /// The W3C trace id, 32 hex digits.
-    pub trace_id: String,
+    /// The W3C trace id, 32 hex digits, and our span in it, 16.
+    #[serde(flatten)]
+    pub trace: Trace,
     /// Who sent it, from where.
     pub client: ClientFacts,
     /// Who was verified; absent before `identify`.
@@ -55,7 +57,7 @@ impl AuditEvent {
             time,
             kind,
             request_id,
-            trace_id: NO_TRACE.to_owned(),
+            trace: Trace::default(),
             client: ClientFacts::default(),
             principal: None,
             request: None,
@@ -68,9 +70,6 @@ impl AuditEvent {
         }
     }
 }
-
-/// The trace id of what belongs to no trace: W3C Trace Context calls all zeros invalid.
-const NO_TRACE: &str = "00000000000000000000000000000000";
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -17,4 +17,5 @@ pub mod query;
 pub mod refusal;
 pub mod route;
 pub mod time;
+pub mod trace;
 pub mod verify;

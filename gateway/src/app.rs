@@ -10,7 +10,7 @@ use engine::bundle::BundleFault;
 use engine::headers::HeaderRules;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError};
+use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
 use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
 use storage::credentials::{
     Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings,
@@ -42,6 +42,7 @@ use crate::pipeline::record::Recorder;
 use crate::proxy::upstreams::{SetupError, Upstreams};
 use crate::proxy::{Gateway, Parts, watch as upstream_watch};
 use crate::snapshot::{self, Reloader, SnapshotCell};
+use crate::telemetry::{Telemetry, TelemetryError};
 use crate::{background, clock, shutdown, tls};
 
 /// Idle connections that are kept to all upstreams together.
@@ -137,6 +138,9 @@ pub enum RunError {
     /// The policies cannot be watched.
     #[error("the policies cannot be watched")]
     Watch(#[from] crate::bundle_dir::watch::WatchError),
+    /// Telemetry cannot begin.
+    #[error("telemetry cannot begin")]
+    Telemetry(#[from] TelemetryError),
     /// The audit log did not take its last records.
     #[error("the audit log could not be closed")]
     AuditClose(#[from] CloseError),
@@ -166,16 +170,12 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let store = Store::open(&config.data_dir, &keyring(config), Mark::Production)?;
     let cell = Arc::new(SnapshotCell::new(bundle(config)?));
     let backend = Backend {
-        reloader: Arc::new(Reloader::new(
-            cell,
-            config.policies_dir.clone(),
-            config.upstreams.keys().cloned(),
-        )),
+        reloader: reloader(config, cell),
         sessions: Arc::new(Sessions::embedded(store.clone(), session_rules(config))),
         accounts: Accounts::new(store.clone()),
         keys: ApiKeys::new(store.clone()),
         attempts: Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?,
-        audit: audit(config)?,
+        audit: audit(config, None)?,
         health: None,
     };
     let reply = control::execute(verb, &backend, operator, clock::now()).await;
@@ -216,7 +216,10 @@ async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError>
             tracing::warn!(%error, "a background task ended badly");
         }
     }
-    house.audit.close().await?;
+    let closed = house.audit.close().await;
+    // After the log, so that its last records are sent as well.
+    house.telemetry.close().await;
+    closed?;
     Ok(())
 }
 
@@ -236,6 +239,7 @@ struct House {
     upstreams: Arc<Upstreams>,
     reloader: Arc<Reloader>,
     control: Arc<control::Backend>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl House {
@@ -246,18 +250,13 @@ impl House {
         let sessions = Arc::new(Sessions::embedded(store.clone(), session_rules(config)));
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
         let attempts = Attempts::open(store.clone(), attempt_rules(config)).map_err(RunError::Credentials)?;
-        let audit = audit(config)?;
-        let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
+        let (recorder, telemetry) = recorder(config)?;
+        let (audit, metrics) = (recorder.audit.clone(), recorder.metrics.clone());
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
         let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
-        let reloader = Arc::new(Reloader::new(
-            cell.clone(),
-            config.policies_dir.clone(),
-            config.upstreams.keys().cloned(),
-        ));
-        let recorder = Recorder { audit: audit.clone(), metrics: metrics.clone(), cutting: Arc::default() };
+        let reloader = reloader(config, cell.clone());
         let authn = Arc::new(Authn::new(
             sites.clone(),
             sessions.clone(),
@@ -299,7 +298,19 @@ impl House {
             ed25519,
             health: health.clone(),
         });
-        Ok(Self { store, gateway, health, metrics, audit, sessions, attempts, upstreams, reloader, control })
+        Ok(Self {
+            store,
+            gateway,
+            health,
+            metrics,
+            audit,
+            sessions,
+            attempts,
+            upstreams,
+            reloader,
+            control,
+            telemetry,
+        })
     }
 
     /// The proxy library's half, without its server.
@@ -335,6 +346,7 @@ impl House {
                     audit: self.audit.clone(),
                     health: self.health.clone(),
                     metrics: self.metrics.clone(),
+                    telemetry: self.telemetry.clone(),
                 },
                 end,
             )),
@@ -395,9 +407,23 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn audit(config: &Config) -> Result<AuditLog, RunError> {
+fn audit(config: &Config, mirror: Option<Mirror>) -> Result<AuditLog, RunError> {
     let settings = AuditSettings { keep_days: config.audit.retain_days, ..AuditSettings::default() };
-    Ok(AuditLog::open(&config.data_dir.join(AUDIT_DIRECTORY), settings, clock::now())?)
+    let directory = config.data_dir.join(AUDIT_DIRECTORY);
+    Ok(AuditLog::open_mirrored(&directory, settings, clock::now(), mirror)?)
+}
+
+/// Where events go, and what is handed them after the log.
+fn recorder(config: &Config) -> Result<(Recorder, Arc<Telemetry>), RunError> {
+    let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
+    let telemetry = Arc::new(Telemetry::begin(config.telemetry.as_ref(), &metrics)?);
+    let audit = audit(config, telemetry.mirror())?;
+    let sampler = telemetry.sampler();
+    Ok((Recorder { audit, metrics, cutting: Arc::default(), sampler }, telemetry))
+}
+
+fn reloader(config: &Config, cell: Arc<SnapshotCell>) -> Arc<Reloader> {
+    Arc::new(Reloader::new(cell, config.policies_dir.clone(), config.upstreams.keys().cloned()))
 }
 
 fn parts(config: &Config) -> Vec<Part> {

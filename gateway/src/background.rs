@@ -17,6 +17,7 @@ use crate::bundle_dir::watch::Watch;
 use crate::clock;
 use crate::pipeline::record;
 use crate::snapshot::{Cause, ReloadError, Reloaded, Reloader};
+use crate::telemetry::Telemetry;
 
 /// Between two looks at the audit log.
 const LOOK: Duration = Duration::from_millis(250);
@@ -134,6 +135,8 @@ pub struct Kept {
     pub health: Arc<Health>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Whose state is told.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// Looks after what nobody asks for, until `end` says true.
@@ -142,6 +145,7 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
     loop {
         tell_audit(&kept.audit, &kept.health, &kept.metrics);
         tell_store(&kept.store, &kept.health);
+        kept.telemetry.tell(&kept.health);
         if let Err(error) = kept.attempts.flush().await {
             tracing::warn!(%error, "failed sign-ins could not be put into the store");
         }

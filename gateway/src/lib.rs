@@ -20,4 +20,5 @@ pub mod proxy;
 pub mod random;
 pub mod shutdown;
 pub mod snapshot;
+pub mod telemetry;
 pub mod tls;

@@ -28,5 +28,7 @@ mod refusals;
 #[cfg(feature = "security_tests")]
 mod reload;
 #[cfg(feature = "security_tests")]
+mod telemetry;
+#[cfg(feature = "security_tests")]
 mod threats;
 mod tidy;

@@ -277,6 +277,12 @@ impl Gateway {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner).add(name, value);
     }
 
+    /// Fails when a secret stands in what somebody else got from this gateway.
+    pub fn check_told(&self, whom: &str, bytes: &[u8]) {
+        let findings = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).found_in(bytes);
+        assert!(findings.is_empty(), "secrets leaked to {whom}: {findings:#?}");
+    }
+
     /// Sends a signal to it.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

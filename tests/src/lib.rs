@@ -4,6 +4,8 @@ pub mod attack;
 pub mod audit;
 pub mod chromium;
 pub mod client;
+#[cfg(feature = "security_tests")]
+pub mod collector;
 pub mod disk;
 pub mod gateway;
 pub mod golden;

@@ -98,7 +98,9 @@ pub fn cli(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (Ex
 fn command(environment: &[(String, String)]) -> Command {
     let mut command = Command::new(binary());
     let ours = |name: &str| {
-        ["BOTSERVER_", "CEDARGATE_", "ZITADEL_", "DATABASE_", "RUST_LOG"].iter().any(|p| name.starts_with(p))
+        ["BOTSERVER_", "CEDARGATE_", "ZITADEL_", "DATABASE_", "OTEL_", "RUST_LOG"]
+            .iter()
+            .any(|p| name.starts_with(p))
     };
     for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);

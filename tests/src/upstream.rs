@@ -30,6 +30,8 @@ pub struct Received {
     pub body: Vec<u8>,
     /// Whether the body came whole.
     pub complete: bool,
+    /// Whether it was answered as it should be, and not by a misbehaviour.
+    pub answered: bool,
 }
 
 /// What the upstream does with a request.
@@ -74,7 +76,13 @@ impl Upstream {
     /// Starts one that answers every request with `ok`.
     #[must_use]
     pub fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port for the upstream");
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Starts one at this address, where another may have ended.
+    #[must_use]
+    pub fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("a port for the upstream");
         let address = listener.local_addr().expect("its address");
         let behaviour = Behaviour::Answer(vec![("Content-Type".into(), "text/plain".into())], b"ok".to_vec());
         let shared = Shared { behaviour, received: Vec::new(), open: Vec::new(), ended: false };
@@ -186,6 +194,8 @@ fn serve(mut stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
     read_body(stream, &received, |bytes| note(shared, index, |noted| noted.body.extend_from_slice(bytes)))?;
     note(shared, index, |noted| noted.complete = true);
     let behaviour = lock(shared).behaviour.clone();
+    let answered = matches!(behaviour, Behaviour::Answer(..));
+    note(shared, index, |noted| noted.answered = answered);
     answer(stream, &received, behaviour)
 }
 

@@ -2,6 +2,7 @@
 
 use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -50,6 +51,20 @@ pub struct Metrics {
     audit_summarised: IntCounter,
     bundle_reloads: IntCounterVec,
     upstream_up: IntGaugeVec,
+    telemetry_sent: IntCounterVec,
+    telemetry_dropped: IntCounterVec,
+    telemetry_failures: IntCounterVec,
+}
+
+/// What becomes of one kind of telemetry.
+#[derive(Clone, Debug)]
+pub struct TelemetryCounters {
+    /// Records, requests' spans or data points that the collector has taken.
+    pub sent: IntCounter,
+    /// Those that were lost, for whatever reason.
+    pub dropped: IntCounter,
+    /// Exports that failed, each try for itself.
+    pub failures: IntCounter,
 }
 
 /// A request that is under way, counted until it is dropped.
@@ -102,6 +117,21 @@ impl Metrics {
                 &["result"],
             )?,
             upstream_up: make.gauges("upstream_up", "1 while an address of it is healthy.", "upstream")?,
+            telemetry_sent: make.counters(
+                "telemetry_sent_total",
+                "Telemetry that the collector has taken.",
+                &["signal"],
+            )?,
+            telemetry_dropped: make.counters(
+                "telemetry_dropped_total",
+                "Telemetry that was lost; the audit file has all records.",
+                &["signal"],
+            )?,
+            telemetry_failures: make.counters(
+                "telemetry_export_failures_total",
+                "Exports that failed.",
+                &["signal"],
+            )?,
             registry: make.0,
         })
     }
@@ -196,13 +226,29 @@ impl Metrics {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
     }
 
+    /// The counters of a kind of telemetry.
+    #[must_use]
+    pub fn telemetry(&self, signal: &str) -> TelemetryCounters {
+        TelemetryCounters {
+            sent: self.telemetry_sent.with_label_values(&[signal]),
+            dropped: self.telemetry_dropped.with_label_values(&[signal]),
+            failures: self.telemetry_failures.with_label_values(&[signal]),
+        }
+    }
+
+    /// Everything as it is now.
+    #[must_use]
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// Everything in Prometheus' text format.
     ///
     /// # Errors
     /// A metric does not encode: a fault of ours.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
 }

@@ -10,12 +10,14 @@ pub mod keys;
 mod limits;
 mod listeners;
 pub mod origin;
+mod otel;
 mod questions;
 mod reader;
 mod records;
 pub mod secret;
 mod secret_file;
 pub mod settings;
+pub mod telemetry;
 pub mod tls_files;
 mod upstreams;
 mod value;
@@ -40,6 +42,7 @@ use reader::{Reader, Section};
 use settings::{
     Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion, Upstream,
 };
+use telemetry::Telemetry;
 pub(crate) use value::duration;
 
 /// Everything that can be configured, checked.
@@ -83,6 +86,8 @@ pub struct Config {
     pub audit: Audit,
     /// The program's own log.
     pub log: Log,
+    /// What is sent to a collector; `None` sends nothing.
+    pub telemetry: Option<Telemetry>,
     /// How long running requests may take to end after SIGTERM.
     pub shutdown_drain: Duration,
     notices: Vec<String>,
@@ -189,6 +194,7 @@ impl Reader<'_> {
         let upstreams = self.upstreams(&mut root, &[listen, admin_listen]);
         let audit = self.audit(&mut root);
         let log = self.log(&mut root, deployment, &data_dir);
+        let telemetry = self.telemetry(audit.export);
         let shutdown_drain = self.shutdown_drain(&mut root);
         self.finish(&root);
         self.variables();
@@ -212,6 +218,7 @@ impl Reader<'_> {
             upstreams,
             audit,
             log,
+            telemetry,
             shutdown_drain,
             notices: Vec::new(),
         })

@@ -21,16 +21,18 @@ use engine::identity::Identity;
 use engine::refusal::{Deciding, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
+use engine::trace::Trace;
 use storage::audit_log::AuditLog;
 use uuid::Uuid;
 
 use crate::admin::metrics::Metrics;
 use crate::authn::Identified;
 use crate::clock;
+use crate::config::telemetry::Sampler;
 use crate::edge::meter::Begun;
 use crate::pipeline::Stage;
 use crate::pipeline::receive::Received;
-use crate::pipeline::trace::TraceContext;
+use crate::pipeline::trace;
 
 /// Bytes of `User-Agent` that are kept.
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -50,6 +52,8 @@ pub struct Recorder {
     pub metrics: Arc<Metrics>,
     /// Whether the drain time is over: what ends unfinished from then on, we have cut.
     pub cutting: Arc<AtomicBool>,
+    /// Which requests leave spans.
+    pub sampler: Sampler,
 }
 
 /// A request that the HTTP parser refused by itself, or that never became whole.
@@ -89,7 +93,7 @@ pub struct Trail {
     /// Our id of the request.
     pub request_id: Uuid,
     /// Its trace.
-    pub trace: TraceContext,
+    pub trace: Trace,
     /// When it arrived.
     pub received_at: UnixMillis,
     /// The client's address.
@@ -126,7 +130,7 @@ impl Trail {
         Self {
             recorder,
             request_id: crate::random::request_id(now),
-            trace: TraceContext::begin(crate::random::bytes()),
+            trace: Trace::begin(crate::random::bytes()),
             received_at: now,
             client: peer,
             peer,
@@ -183,6 +187,11 @@ impl Trail {
         if self.fault.take_if(|fault| *fault == stage).is_some() {
             panic!("a test asked for a panic in {}", stage.name());
         }
+    }
+
+    /// Continues the caller's trace, or begins one; the sampler says whether it leaves spans.
+    pub fn traced(&mut self, headers: &http::HeaderMap) {
+        self.trace = trace::trace(headers, crate::random::bytes(), self.recorder.sampler);
     }
 
     /// The head was taken in.
@@ -345,7 +354,7 @@ impl Trail {
             time: clock::rfc3339(self.received_at),
             kind,
             request_id: self.request_id,
-            trace_id: self.trace.trace_id.clone(),
+            trace: self.trace,
             client: ClientFacts {
                 address: Some(self.client),
                 peer: (self.peer != self.client).then_some(self.peer),
@@ -389,7 +398,7 @@ fn security(
 ) {
     let mut event =
         AuditEvent::empty(EventKind::Security, clock::rfc3339(now), crate::random::request_id(now));
-    event.trace_id = TraceContext::begin(crate::random::bytes()).trace_id;
+    event.trace = Trace::begin(crate::random::bytes());
     event.decision.bundle = bundle.to_string();
     event.decision.refusal = refusal;
     event.notes = notes.iter().take(NOTES_MAX).map(|note| cut(note, PATH_BYTES_MAX)).collect();

@@ -11,6 +11,7 @@ use crate::pipeline::Passage;
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::Received;
 use crate::pipeline::record::Trail;
+use crate::pipeline::trace::traceparent;
 
 /// Credentials and headers that only concern the hop between client and gateway.
 const HOP: [HeaderName; 8] = [
@@ -79,7 +80,7 @@ fn target(received: &Received) -> String {
 fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {
     let set = [
         ("x-request-id", trail.request_id.to_string()),
-        ("traceparent", trail.trace.traceparent()),
+        ("traceparent", traceparent(&trail.trace)),
         ("x-forwarded-for", received.client.to_string()),
         ("x-real-ip", received.client.to_string()),
         ("x-forwarded-proto", if received.tls { "https" } else { "http" }.to_owned()),
@@ -88,7 +89,7 @@ fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {
     for (name, value) in set {
         edits.set(HeaderName::from_static(name), value);
     }
-    if !trail.trace.continued {
+    if !trail.trace.is_continued() {
         edits.remove(HeaderName::from_static("tracestate"));
     }
 }

@@ -21,7 +21,6 @@ use crate::edge::Connection;
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
 use crate::pipeline::record::{Recorder, Trail};
-use crate::pipeline::trace::TraceContext;
 use crate::pipeline::{Passage, Stage, admit, forward};
 
 /// What one request carries from phase to phase.
@@ -122,7 +121,7 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     #[cfg(feature = "fault_injection")]
     ctx.trail.arm(&header.headers);
     ctx.trail.user_agent(&header.headers);
-    ctx.trail.trace = TraceContext::from_headers(&header.headers, crate::random::bytes());
+    ctx.trail.traced(&header.headers);
     let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
     let client = engine::headers::client_address(peer, &header.headers, &parts.rules.trusted_proxies).client;
     ctx.trail.client = client;

@@ -51,6 +51,10 @@ pub struct AuditLog {
     shared: Arc<Shared>,
 }
 
+/// Is handed each event once its line stands in the log's order, for those who tell others of it. It is called on the
+/// writer's own thread, so that no request pays for it, and must not wait: the disk would wait with it.
+pub type Mirror = Box<dyn FnMut(Box<AuditEvent>) + Send>;
+
 /// How the log works.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditSettings {
@@ -176,16 +180,35 @@ impl AuditLog {
     /// # Errors
     /// When the directory or file is not private or not writable.
     pub fn open(dir: &Path, settings: AuditSettings, now: UnixMillis) -> Result<Self, AuditOpenError> {
+        Self::open_mirrored(dir, settings, now, None)
+    }
+
+    /// The same, with somebody who is handed every event after it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_mirrored(
+        dir: &Path,
+        settings: AuditSettings,
+        now: UnixMillis,
+        mirror: Option<Mirror>,
+    ) -> Result<Self, AuditOpenError> {
         let opened = LogFile::open(dir, settings.keep_days, now)?;
         let notice = opened.mended.then(|| events::mended(now));
-        let log = Self::start(Box::new(opened.file), opened.day, settings).map_err(AuditOpenError::Io)?;
+        let log =
+            Self::start(Box::new(opened.file), opened.day, settings, mirror).map_err(AuditOpenError::Io)?;
         if let Some(notice) = notice {
             log.append(notice).map_err(|error| AuditOpenError::Io(io::Error::other(error)))?;
         }
         Ok(log)
     }
 
-    fn start(sink: Box<dyn Sink>, day: String, settings: AuditSettings) -> io::Result<Self> {
+    fn start(
+        sink: Box<dyn Sink>,
+        day: String,
+        settings: AuditSettings,
+        mirror: Option<Mirror>,
+    ) -> io::Result<Self> {
         let (sender, receiver): (_, Receiver<Item>) = sync_channel(settings.queue_max);
         let shared = Arc::new(Shared {
             queue_max: settings.queue_max,
@@ -196,7 +219,7 @@ impl AuditLog {
             early: Mutex::new(Early::new(settings.early_per_second, settings.early_burst)),
             thread: Mutex::default(),
         });
-        let writer = Writer::new(sink, day, settings.sync_every, receiver, Arc::clone(&shared));
+        let writer = Writer::new(sink, day, settings.sync_every, receiver, Arc::clone(&shared), mirror);
         let thread = std::thread::Builder::new().name("audit-log".into()).spawn(move || writer.run())?;
         *lock(&shared.thread) = Some(thread);
         Ok(Self { sender, shared })

@@ -82,7 +82,7 @@ impl Disk {
 
     fn log(&self, queue_max: usize) -> AuditLog {
         let settings = AuditSettings { queue_max, ..AuditSettings::default() };
-        AuditLog::start(Box::new(self.clone()), "2026-11-24".into(), settings).unwrap()
+        AuditLog::start(Box::new(self.clone()), "2026-11-24".into(), settings, None).unwrap()
     }
 
     fn synced(&self) -> Vec<Value> {
@@ -415,4 +415,24 @@ async fn a_log_that_others_can_read_is_not_opened() {
     fs::set_permissions(dir.join("audit.jsonl"), fs::Permissions::from_mode(0o644)).unwrap();
     let refused = AuditLog::open(&dir, AuditSettings::default(), NOW);
     assert!(matches!(refused, Err(AuditOpenError::Private(PrivateError::Exposed { .. }))));
+}
+
+#[tokio::test]
+async fn whoever_mirrors_the_log_is_handed_what_stands_in_it_in_its_order() {
+    let (_home, dir) = private();
+    let handed = Arc::new(Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&handed);
+    let mirror: Mirror = Box::new(move |event| lock(&theirs).push(event.request_id.to_string()));
+    let settings = AuditSettings { early_burst: 1, early_per_second: 0, ..AuditSettings::default() };
+    let log = AuditLog::open_mirrored(&dir, settings, NOW, Some(mirror)).unwrap();
+    log.append(event(1, NOW, None)).unwrap();
+    log.append_durable(event(2, NOW, None)).await.unwrap();
+    log.append_early(event(3, NOW, Some("unrouted")), NOW);
+    log.append_early(event(4, NOW, Some("unrouted")), NOW);
+    log.close().await.unwrap();
+    let filed = records(&fs::read(dir.join("audit.jsonl")).unwrap());
+    let filed: Vec<String> =
+        filed.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(filed.len(), 4, "three records and a summary");
+    assert_eq!(*lock(&handed), filed);
 }

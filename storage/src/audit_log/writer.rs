@@ -10,7 +10,7 @@ use engine::audit::AuditEvent;
 use tokio::sync::oneshot;
 
 use super::file::day;
-use super::{AppendError, CloseError, Item, Shared, events, lock};
+use super::{AppendError, CloseError, Item, Mirror, Shared, events, lock};
 
 /// Bytes of lines that are held until they are on disk: past it the disk is waited for.
 const PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -48,6 +48,7 @@ pub(super) struct Writer {
     sync_every: Duration,
     receiver: Receiver<Item>,
     shared: Arc<Shared>,
+    mirror: Option<Mirror>,
     /// Lines that are not known to be on disk.
     pending: Vec<u8>,
     /// How many bytes of them were handed to the sink.
@@ -69,6 +70,7 @@ impl Writer {
         sync_every: Duration,
         receiver: Receiver<Item>,
         shared: Arc<Shared>,
+        mirror: Option<Mirror>,
     ) -> Self {
         Self {
             sink,
@@ -77,6 +79,7 @@ impl Writer {
             sync_every,
             receiver,
             shared,
+            mirror,
             pending: Vec::new(),
             written: 0,
             records: 0,
@@ -123,9 +126,9 @@ impl Writer {
 
     fn take(&mut self, item: Item) -> Result<(), CloseError> {
         match item {
-            Item::Record(event) => self.put(&event)?,
+            Item::Record(event) => self.put(event)?,
             Item::Durable(event, confirm) => {
-                self.put(&event)?;
+                self.put(event)?;
                 self.waiting.push(confirm);
             }
             Item::Wake => return Ok(()),
@@ -136,7 +139,7 @@ impl Writer {
 
     /// Adds a line, in the file of its day. A record that is late by a day stays in the current file: the
     /// order of the lines is the order of the ends of requests.
-    fn put(&mut self, event: &AuditEvent) -> Result<(), CloseError> {
+    fn put(&mut self, event: Box<AuditEvent>) -> Result<(), CloseError> {
         let today = day(&event.time);
         if today > self.day.as_str() {
             let today = today.to_owned();
@@ -145,7 +148,7 @@ impl Writer {
             self.day = today;
         }
         let before = self.pending.len();
-        if serde_json::to_writer(&mut self.pending, event).is_err() {
+        if serde_json::to_writer(&mut self.pending, &event).is_err() {
             self.pending.truncate(before);
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -154,6 +157,9 @@ impl Writer {
         self.records += 1;
         self.last_time.clone_from(&event.time);
         self.pending_since.get_or_insert_with(monotonic);
+        if let Some(mirror) = &mut self.mirror {
+            mirror(event);
+        }
         Ok(())
     }
 
@@ -165,13 +171,13 @@ impl Writer {
         self.summed_up_at = monotonic();
         let counts = lock(&self.shared.early).take();
         if let Some(counts) = counts {
-            self.put(&events::summary(&counts))?;
+            self.put(Box::new(events::summary(&counts)))?;
         }
         let lost = self.shared.lost.load(Ordering::Relaxed);
         if lost > self.lost_told {
             let event = events::lost(lost - self.lost_told, self.last_time.clone());
             self.lost_told = lost;
-            self.put(&event)?;
+            self.put(Box::new(event))?;
         }
         Ok(())
     }

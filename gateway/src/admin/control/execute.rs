@@ -14,10 +14,10 @@ use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
 use engine::refusal::Deciding;
 use engine::time::UnixMillis;
+use engine::trace::Trace;
 use storage::audit_log::AuditLog;
 use storage::credentials::{Accounts, ApiKeys, Attempts};
 use storage::sessions::Sessions;
-use uuid::Uuid;
 
 use super::reply::{Code, Problem, Reply};
 use super::verb::{Sense, Verb};
@@ -205,7 +205,7 @@ impl Record<'_> {
         notes: Vec<String>,
     ) -> AuditEvent {
         let mut event = AuditEvent::empty(kind, clock::rfc3339(self.now), random::request_id(self.now));
-        event.trace_id = Uuid::from_bytes(random::bytes()).simple().to_string();
+        event.trace = Trace::begin(random::bytes());
         event.principal = Some(PrincipalFacts::of(&principal(self.operator, self.now)));
         event.request = Some(AskedFacts {
             method: "CONTROL".to_owned(),

@@ -1,6 +1,7 @@
 //! The tables of what is taken and what stops the start.
 
 mod network;
+mod otel;
 mod secrets;
 mod values;
 
