@@ -14,6 +14,9 @@ use super::{Accept, CLASSES, PARAMETERS_MAX, ParamType, Route, Target};
 use crate::bundle::{BundleFault, Place};
 use crate::query::is_identity_name;
 
+/// Seconds of the longest deadline of a route: a day, as a session lasts at most where nothing else is said.
+const DEADLINE_S_MAX: u32 = 86_400;
+
 /// A row with where it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Declared {
@@ -150,6 +153,7 @@ impl Reader<'_> {
             audited: row.audited,
             websocket: row.websocket,
             body_bytes_max: row.body_bytes_max,
+            deadline_s: row.deadline_s,
             leniencies: leniencies(&row.leniencies),
             legacy_bearer_drop: self.head.legacy_bearer == Some(LegacyBearer::Drop),
             sandbox: row.sandbox,
@@ -365,6 +369,14 @@ impl Reader<'_> {
                 format!("destination `{origin}` is not an origin"),
                 "write it as `https://example.org`, without a path",
             );
+        }
+        if row.deadline_s.is_some_and(|seconds| seconds == 0 || seconds > DEADLINE_S_MAX) {
+            let message = format!("a deadline is 1 to {DEADLINE_S_MAX} seconds");
+            self.fault(at, message, "leave `deadline_s` out, or give whole seconds");
+        }
+        if row.deadline_s.is_some() && row.websocket {
+            let remedy = "leave `deadline_s` out: a WebSocket ends with its session";
+            self.fault(at, "a WebSocket has no deadline", remedy);
         }
         if row.body_bytes_max == Some(0) {
             self.fault(

@@ -57,6 +57,8 @@ pub struct Route {
     pub websocket: bool,
     /// The bound of the request body in bytes, where it differs from the configured one.
     pub body_bytes_max: Option<u64>,
+    /// Seconds from the first byte of a request to the last of its answer; `None` has no such bound.
+    pub deadline_s: Option<u32>,
     /// Spellings of the path or query that are otherwise refused.
     pub leniencies: Leniencies,
     /// Whether a BotServer bearer beside a valid session is dropped instead of refused.

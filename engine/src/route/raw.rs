@@ -35,6 +35,7 @@ pub(super) struct Row {
     #[serde(default)]
     pub(super) websocket: bool,
     pub(super) body_bytes_max: Option<u64>,
+    pub(super) deadline_s: Option<u32>,
     #[serde(default)]
     pub(super) leniencies: Vec<Leniency>,
     #[serde(default)]

@@ -236,6 +236,9 @@ fn rows_say_what_they_mean() {
     check(HEAD, &row("destinations = [\"https://a.example/x\"]"), "", 5, "is not an origin");
     check(HEAD, &row("leniencies = [\"url_in_tail\"]"), "", 5, "url_in_tail without a tail");
     check(HEAD, &row("body_bytes_max = 0"), "", 5, "0 bytes");
+    check(HEAD, &row("deadline_s = 0"), "", 5, "1 to 86400 seconds");
+    check(HEAD, &row("deadline_s = 86401"), "", 5, "1 to 86400 seconds");
+    check(HEAD, &row("websocket = true, deadline_s = 1"), "", 5, "has no deadline");
     check(HEAD, &row("query = { q = [] }"), "", 5, "is empty or repeats");
     check(HEAD, &row("query = { q = \"date\" }"), "", 5, "a type is");
     check(HEAD, &on("GET"), "", 5, "is not a method, a space and a pattern");

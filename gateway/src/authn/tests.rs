@@ -148,6 +148,7 @@ fn route(letters: &str) -> Route {
         audited: false,
         websocket: false,
         body_bytes_max: None,
+        deadline_s: None,
         leniencies: Leniencies::default(),
         legacy_bearer_drop: has('l'),
         sandbox: false,

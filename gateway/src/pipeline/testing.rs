@@ -20,6 +20,7 @@ pub(crate) fn route() -> Route {
         audited: false,
         websocket: false,
         body_bytes_max: None,
+        deadline_s: None,
         leniencies: Leniencies::default(),
         legacy_bearer_drop: false,
         sandbox: false,

@@ -31,6 +31,11 @@ fn moves(before: &Route, after: &Route) -> Vec<String> {
     {
         said.push(format!("takes bodies of more than {bound} bytes"));
     }
+    if let Some(deadline) = before.deadline_s
+        && after.deadline_s.is_none_or(|later| later > deadline)
+    {
+        said.push(format!("may take longer than {deadline} s"));
+    }
     said
 }
 

@@ -99,6 +99,7 @@ fn routes_do_not_open_quietly() {
     check(docs, "id = \"uuid\"", "id = \"slug\"", "takes other values of its parameters");
     check(docs, ", query = { page = \"int\" }", "", "reads query parameter `page` differently");
     check(docs, "class = \"files\"", "class = \"files\", body_bytes_max = 9", "");
+    check(docs, "class = \"files\"", "class = \"files\", deadline_s = 9", "");
     check(
         docs,
         "module = \"docs\"",
