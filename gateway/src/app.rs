@@ -31,8 +31,9 @@ use crate::authn::cookies::Cookie;
 use crate::authn::site::Sites;
 use crate::config::Config;
 use crate::config::fault::Faults;
-use crate::config::settings::UpstreamIdentity;
-use crate::edge::{self, Edge};
+use crate::config::settings::{Connections, UpstreamIdentity};
+use crate::edge::caps::Caps;
+use crate::edge::{self, Edge, descriptors};
 use crate::identity::{botserver, ed25519};
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
@@ -297,6 +298,7 @@ impl House {
             botserver: botserver::Signer::new(&config.keys.jwt_secret),
             ed25519,
             health: health.clone(),
+            caps: caps(config),
         });
         Ok(Self {
             store,
@@ -367,6 +369,11 @@ impl House {
         tasks.push(tokio::spawn(reloads.run(watched.transpose()?, hangups, stop)));
         Ok(tasks)
     }
+}
+
+fn caps(config: &Config) -> Caps {
+    let max = descriptors::connections_max(&config.connections);
+    Caps::new(&Connections { max, ..config.connections })
 }
 
 fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {

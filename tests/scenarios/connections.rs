@@ -1,8 +1,13 @@
-//! What passes over one connection: requests sent ahead of their answers.
+//! What passes over one connection: requests sent ahead of their answers, requests in a drain, TLS to the upstream.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::client::{Client, Request};
 use tests::gateway::{Gateway, Setup};
+use tests::production::{HOST, Production};
+use tests::tls::Certificate;
+use tests::upstream::Upstream;
+use tests::wait::PATIENCE;
 
 /// Requests of every kind that keeps its connection: each one's bytes follow from its number and its mark.
 const KINDS: usize = 7;
@@ -81,6 +86,67 @@ fn requests_sent_ahead_are_answered_and_recorded_as_if_sent_one_by_one() {
             let marked = |record: &&Value| record["client"]["user_agent"] == mark.as_str();
             let records = gateway.audit().records();
             assert_eq!(records.iter().filter(marked).count(), KINDS, "one record each");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_has_begun_when_the_drain_begins_is_served() {
+    let upstream = Upstream::start();
+    let mut gateway = Setup::demo().upstream(&upstream.url()).start();
+    let whole = request(&gateway, 0, "in-the-drain").1;
+    let (first, second) = whole.split_at(whole.len() / 2);
+    let mut begun = Client::connect(gateway.address());
+    // On a kept connection: the gateway has taken it over, whatever its listener does.
+    begun.send(&whole);
+    assert_eq!(begun.receive().expect("an answer").status, 200);
+    begun.send(first);
+    let mut idle = Client::connect(gateway.address());
+    idle.send(&whole);
+    assert_eq!(idle.receive().expect("an answer").status, 200);
+    gateway.signal(Signal::TERM);
+    // Connections without a request are closed; so the drain is under way.
+    assert_eq!(idle.rest(PATIENCE), Some(Vec::new()));
+    begun.send(second);
+    let answer = begun.receive().expect("a request that arrives during the drain is served");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(begun.rest(PATIENCE), Some(Vec::new()));
+    assert!(gateway.wait().success(), "{}", gateway.output());
+    let record = gateway.audit().of(&answer.request_id());
+    assert_eq!(record["answer"]["end"], "complete", "{record:#}");
+}
+
+#[test]
+fn an_upstream_over_tls_is_spoken_to_only_by_its_name_and_authority() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (own, other) = (folder.path().join("own"), folder.path().join("other"));
+    for folder in [&own, &other] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    let certificate = Certificate::make(&own, "bots.example");
+    let stranger = Certificate::make(&other, "bots.example");
+    let address = certificate.serve();
+    for (name, authority, status) in [
+        ("bots.example", &certificate, 200),
+        ("other.example", &certificate, 502),
+        ("bots.example", &stranger, 502),
+    ] {
+        let tls = format!("tls = {{ name = \"{name}\", ca = {:?} }}", authority.cert);
+        let production = Production::default().with_upstream(format!("addresses = [\"{address}\"]\n{tls}"));
+        let _process = production.start();
+        let asked = Request::new("GET", "/health").with("Host", HOST);
+        let answer = Client::connect(production.address()).ask(&asked).expect("an answer");
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        let record = production.audit().of(&answer.request_id());
+        if status == 200 {
+            assert_eq!(answer.text(), "ok");
+            assert!(
+                record["upstream"].as_str().is_some_and(|it| it.contains(&address.to_string())),
+                "{record:#}"
+            );
+        } else {
+            assert_eq!(record["decision"]["refusal"], "upstream_unreachable", "{record:#}");
         }
     }
 }

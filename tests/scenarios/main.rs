@@ -6,6 +6,7 @@
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
+#[cfg(feature = "security_tests")]
 mod connections;
 #[cfg(feature = "security_tests")]
 mod demo;
@@ -27,6 +28,8 @@ mod production;
 mod refusals;
 #[cfg(feature = "security_tests")]
 mod reload;
+#[cfg(feature = "security_tests")]
+mod slow;
 #[cfg(feature = "security_tests")]
 mod telemetry;
 #[cfg(feature = "security_tests")]

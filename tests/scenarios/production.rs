@@ -55,7 +55,10 @@ fn add_account(production: &mut Production, login: &str, role: &str) {
 fn an_operator_starts_it_adds_people_reloads_and_stops() {
     let upstream = Upstream::start();
     let mut production = Production::before(upstream.address());
-    copy(&tests::repository::root().join("policies"), &production.folder().join("policies"));
+    tests::repository::copy(
+        &tests::repository::root().join("policies"),
+        &production.folder().join("policies"),
+    );
     // No gateway runs yet: the command line works on the store itself.
     add_account(&mut production, "ada", "standard_user");
     let mut process = production.start();
@@ -82,18 +85,6 @@ fn an_operator_starts_it_adds_people_reloads_and_stops() {
 
     process.signal(Signal::TERM);
     assert!(process.wait().success(), "{}", process.output());
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder").filter_map(Result::ok) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a file");
-        }
-    }
 }
 
 #[test]

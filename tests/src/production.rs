@@ -80,6 +80,12 @@ impl Production {
         self.ports[0].address()
     }
 
+    /// Where health and metrics answer.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.ports[1].address()
+    }
+
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> &Path {

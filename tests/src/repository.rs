@@ -17,6 +17,19 @@ pub struct Text {
     pub content: String,
 }
 
+/// Copies a folder of files and folders.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a copy");
+        }
+    }
+}
+
 /// Every text under `folder` (from the root) whose name ends in one of `endings`, sorted by path.
 ///
 /// Build output and vendored crates are not ours to judge and are left out.

@@ -1,12 +1,16 @@
-//! A TLS client that says which versions it speaks and whom it trusts.
+//! A TLS client that says which versions it speaks and whom it trusts, and a TLS upstream.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use crate::wait::PATIENCE;
 
@@ -59,4 +63,38 @@ impl Certificate {
             _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
         }
     }
+
+    /// Serves `ok` with this certificate to whoever asks over TLS, until the test ends; where.
+    #[must_use]
+    pub fn serve(&self) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::from_pem_file(&self.key).expect("a key");
+        let config = config.expect("versions").with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![self.der.clone()], key).expect("a pair"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+                std::thread::spawn(move || answer(StreamOwned::new(session, stream)));
+            }
+        });
+        address
+    }
+}
+
+/// Answers one request without a body; a handshake that fails ends here as well.
+fn answer(mut stream: StreamOwned<ServerConnection, TcpStream>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read_exact(&mut byte).is_err() {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").ok();
+    stream.conn.send_close_notify();
+    stream.flush().ok();
 }

@@ -9,6 +9,9 @@ pub const UNAVAILABLE_RETRY_S: u32 = 5;
 /// The same for a full queue of password hashes: it empties within a second.
 pub const HASHING_RETRY_S: u32 = 1;
 
+/// The same where too much is under way at once: most requests end within a second.
+pub const CAPACITY_RETRY_S: u32 = 1;
+
 impl Refusal {
     /// The one answer that clients get for this refusal.
     ///
@@ -92,7 +95,8 @@ impl Refusal {
                 Dependency::Counters
                 | Dependency::AuditLog
                 | Dependency::PasswordHashing
-                | Dependency::Draining,
+                | Dependency::Draining
+                | Dependency::Capacity,
             )
             | Self::NoUpstream(_)
             | Self::Faulted) => told,
@@ -145,6 +149,7 @@ const fn from_dependency(dependency: Dependency) -> Answer {
             away.after(UNAVAILABLE_RETRY_S)
         }
         Dependency::PasswordHashing => away.after(HASHING_RETRY_S),
+        Dependency::Capacity => away.after(CAPACITY_RETRY_S),
         // The process is about to end; the next connection reaches its successor.
         Dependency::Draining => away.after(UNAVAILABLE_RETRY_S).closing(),
     }

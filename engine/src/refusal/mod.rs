@@ -12,7 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use answer::{HASHING_RETRY_S, UNAVAILABLE_RETRY_S};
+pub use answer::{CAPACITY_RETRY_S, HASHING_RETRY_S, UNAVAILABLE_RETRY_S};
 pub use table::table;
 
 /// Every way in which a request is refused.
@@ -129,6 +129,8 @@ pub enum Dependency {
     PasswordHashing,
     /// The gateway is shutting down.
     Draining,
+    /// As many requests or connections are under way as may be.
+    Capacity,
 }
 
 /// Why no upstream answered.

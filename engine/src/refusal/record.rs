@@ -63,6 +63,7 @@ const fn away(dependency: Dependency) -> &'static str {
         Dependency::AuditLog => "the audit log cannot be written and the route must not run without it",
         Dependency::PasswordHashing => "the queue of password hashes is full",
         Dependency::Draining => "the gateway is shutting down",
+        Dependency::Capacity => "as many requests are under way as may be",
     }
 }
 

@@ -79,6 +79,7 @@ fn every() -> Vec<Refusal> {
             Dependency::AuditLog,
             Dependency::PasswordHashing,
             Dependency::Draining,
+            Dependency::Capacity,
         ]
         .map(Refusal::Unavailable),
     );

@@ -8,6 +8,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::edge::caps::Over;
+
 /// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
 const DURATION_BOUNDS_S: [f64; 12] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -42,6 +44,8 @@ pub struct Metrics {
     dropped_headers: IntCounter,
     dropped_bearers: IntCounter,
     empty_connections: IntCounter,
+    connections: IntGauge,
+    refused_connections: IntCounterVec,
     failed_handshakes: IntCounter,
     protocol_errors: IntCounter,
     panics: IntCounter,
@@ -67,7 +71,7 @@ pub struct TelemetryCounters {
     pub failures: IntCounter,
 }
 
-/// A request that is under way, counted until it is dropped.
+/// A request or connection that is under way, counted until it is dropped.
 #[derive(Debug)]
 pub struct InFlight(IntGauge);
 
@@ -102,6 +106,12 @@ impl Metrics {
             dropped_headers: make.counter("dropped_headers_total", "Request headers that were dropped.")?,
             dropped_bearers: make.counter("dropped_bearers_total", "BotServer bearers beside a session.")?,
             empty_connections: make.counter("empty_connections_total", "Connections without a request.")?,
+            connections: make.gauge("connections", "Connections of clients.")?,
+            refused_connections: make.counters(
+                "refused_connections_total",
+                "Connections over a cap, by whose it is.",
+                &["cap"],
+            )?,
             failed_handshakes: make.counter("failed_handshakes_total", "TLS handshakes that failed.")?,
             protocol_errors: make
                 .counter("protocol_errors_total", "Requests that the HTTP parser refused.")?,
@@ -178,6 +188,22 @@ impl Metrics {
     /// A BotServer bearer beside a valid session was dropped.
     pub fn bearer_dropped(&self) {
         self.dropped_bearers.inc();
+    }
+
+    /// A connection has begun; it counts while the guard lives.
+    #[must_use]
+    pub fn connection_begins(&self) -> InFlight {
+        self.connections.inc();
+        InFlight(self.connections.clone())
+    }
+
+    /// A connection was turned away.
+    pub fn connection_refused(&self, over: Over) {
+        let cap = match over {
+            Over::All => "all",
+            Over::Address => "address",
+        };
+        self.refused_connections.with_label_values(&[cap]).inc();
     }
 
     /// A TLS handshake failed.

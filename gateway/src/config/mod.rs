@@ -3,6 +3,7 @@
 //! Everything that is wrong is reported at once, each with its place and what to do about it. What comes out
 //! is a [`Config`] that nobody has to check again.
 
+mod connections;
 pub mod environment;
 pub mod fault;
 mod hosts;
@@ -40,7 +41,8 @@ use fault::{Fault, Faults, Place};
 use origin::Origin;
 use reader::{Reader, Section};
 use settings::{
-    Audit, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion, Upstream,
+    Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion,
+    Upstream,
 };
 use telemetry::Telemetry;
 pub(crate) use value::duration;
@@ -78,6 +80,8 @@ pub struct Config {
     pub login: LoginLimits,
     /// How much is taken.
     pub limits: Limits,
+    /// How many connections and requests are held at once, and how slow they may be.
+    pub connections: Connections,
     /// The bound of a request body in bytes where the route names none.
     pub upload_bytes_max: u64,
     /// The upstreams by the name that route files use.
@@ -190,6 +194,7 @@ impl Reader<'_> {
         let session = self.session(&mut root);
         let login = self.login(&mut root);
         let limits = self.limits(&mut root);
+        let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);
         let upstreams = self.upstreams(&mut root, &[listen, admin_listen]);
         let audit = self.audit(&mut root);
@@ -214,6 +219,7 @@ impl Reader<'_> {
             session,
             login,
             limits,
+            connections,
             upload_bytes_max,
             upstreams,
             audit,

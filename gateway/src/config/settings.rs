@@ -99,6 +99,47 @@ pub struct Limits {
     pub classes: BTreeMap<Arc<str>, Rate>,
 }
 
+/// How many connections and requests are held at once, and how slow they may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Client connections at once.
+    pub max: u32,
+    /// Of them from one address (an IPv6 address is its /64); those of trusted proxies are not counted.
+    pub per_address_max: u32,
+    /// Requests under way at once. A connection that has become a WebSocket is none.
+    pub requests_max: u32,
+    /// Of them from one client's address, also behind a trusted proxy.
+    pub requests_per_address_max: u32,
+    /// How long a connection may wait for its next request.
+    pub idle: Duration,
+    /// From the first byte of a head to its last one.
+    pub head: Duration,
+    /// How long a body may keep us waiting in all, besides what its bytes earn it.
+    pub body_grace: Duration,
+    /// Bytes of a body that earn it a second more.
+    pub body_rate_min: u64,
+    /// How long a client may take nothing of its answer.
+    pub stall: Duration,
+}
+
+impl Default for Connections {
+    /// An idle connection holds some 35 kB, so that the most of them are 360 MB; one address may be an office behind
+    /// one router. A head is one packet, a body over a phone's poor line a few kilobytes a second.
+    fn default() -> Self {
+        Self {
+            max: 10_240,
+            per_address_max: 2_048,
+            requests_max: 4_096,
+            requests_per_address_max: 1_024,
+            idle: Duration::from_secs(60),
+            head: Duration::from_secs(15),
+            body_grace: Duration::from_secs(20),
+            body_rate_min: 500,
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
 /// A service that permitted requests are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {

@@ -121,6 +121,18 @@ impl Delimiter {
         self.at = At::Opaque;
     }
 
+    /// Whether the next byte belongs to a body.
+    #[must_use]
+    pub const fn in_body(&self) -> bool {
+        matches!(self.at, At::Length(_) | At::Chunked(_))
+    }
+
+    /// Whether another protocol is spoken.
+    #[must_use]
+    pub const fn is_opaque(&self) -> bool {
+        matches!(self.at, At::Opaque)
+    }
+
     /// Nothing more is delivered.
     pub fn distrust(&mut self) {
         self.at = At::OutOfStep;

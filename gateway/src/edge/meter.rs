@@ -2,17 +2,20 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Instant as StdInstant;
 
 use engine::refusal::Refusal;
 use engine::time::UnixMillis;
 use http::HeaderMap;
 use http::header::UPGRADE;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::framing::{Delimiter, Framing, Turn};
+use super::pace::{BodyPace, Late};
 use crate::clock;
+use crate::config::settings::Connections;
 
 /// Bytes of a request's head that are kept for its record and for the check of its request line.
 /// Past the largest head that is accepted (8 KiB of target, 32 KiB of headers) by a margin.
@@ -37,6 +40,9 @@ struct Passing {
     asks_other: bool,
     /// The beginning of requests whose turn never came.
     left: Vec<u8>,
+    pace: BodyPace,
+    ends_by: Option<Instant>,
+    late: Option<Late>,
 }
 
 /// What a client was told whose request no stage has seen.
@@ -57,7 +63,7 @@ pub struct Begun {
     /// By the wall clock.
     pub at: UnixMillis,
     /// By the monotonic clock.
-    pub instant: Instant,
+    pub instant: StdInstant,
 }
 
 impl Begun {
@@ -74,6 +80,9 @@ impl Meter {
         passing.head.clear();
         passing.begun = None;
         passing.told = None;
+        passing.pace = BodyPace::default();
+        passing.ends_by = None;
+        passing.late = None;
         self.admitted.store(false, Ordering::Release);
     }
 
@@ -147,6 +156,44 @@ impl Meter {
         }
     }
 
+    /// The current request has to have its whole answer by then.
+    pub fn ends_by(&self, end: StdInstant) {
+        self.passing().ends_by = Some(Instant::from_std(end));
+    }
+
+    /// What of the current request came too late, so that it is ended.
+    pub fn late(&self) -> Option<Late> {
+        self.passing().late
+    }
+
+    /// Until when the client's bytes are waited for, and what comes too late then.
+    pub(super) fn reads_until(&self, bounds: &Connections) -> Option<(Instant, Late)> {
+        let mut passing = self.passing();
+        if passing.late.is_some() || passing.delimiter.is_opaque() {
+            return None;
+        }
+        let route = passing.ends_by.map(|end| (end, Late::Route));
+        let in_body = passing.delimiter.in_body();
+        let body = in_body.then(|| (passing.pace.waits(Instant::now(), bounds), Late::Body));
+        route.into_iter().chain(body).min_by_key(|(end, _)| *end)
+    }
+
+    /// Until when the client may take nothing, since it has taken nothing, and what comes too late then.
+    pub(super) fn writes_until(&self, since: Instant, bounds: &Connections) -> Option<(Instant, Late)> {
+        let passing = self.passing();
+        if passing.delimiter.is_opaque() {
+            return None;
+        }
+        // What is too late already is still told, as long as the client takes it.
+        let route = passing.ends_by.filter(|_| passing.late.is_none()).map(|end| (end, Late::Route));
+        route.into_iter().chain([(since + bounds.stall, Late::Reader)]).min_by_key(|(end, _)| *end)
+    }
+
+    /// The time is over.
+    pub(super) fn is_late(&self, late: Late) {
+        self.passing().late = Some(late);
+    }
+
     /// Looks at the head's first bytes without copying them.
     pub fn with_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&self.passing().head)
@@ -184,7 +231,11 @@ impl Meter {
     /// How many of these bytes the parser may see now.
     pub(super) fn arrived(&self, bytes: &[u8]) -> usize {
         let mut passing = self.passing();
+        let in_body = passing.delimiter.in_body();
         let taken = passing.delimiter.advance(bytes);
+        if in_body {
+            passing.pace.arrived(taken.bytes, Instant::now());
+        }
         let head = bytes.get(taken.head).unwrap_or_default();
         if head.is_empty() {
             return taken.bytes;

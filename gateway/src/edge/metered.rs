@@ -6,6 +6,7 @@
 //! record, replaces whatever the parser writes by our own refusal until `receive` has admitted the request, and
 //! holds back what belongs to the next request until its turn.
 
+use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -22,9 +23,12 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep};
 
 use super::framing::Turn;
 use super::meter::Meter;
+use super::pace::Late;
+use crate::config::settings::Connections;
 
 /// Bytes that are read past the current request, so that a client that leaves is noticed while its request is
 /// under way. One read of the parser can add what its buffer holds (64 KiB).
@@ -48,12 +52,28 @@ pub struct Metered {
     ahead: BytesMut,
     /// Whether the client has ended its side.
     ended: bool,
+    bounds: Connections,
+    /// Wakes whoever reads or writes when their time is over.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Since when the client has taken nothing of what is written.
+    stalled: Option<Instant>,
 }
 
 impl Metered {
-    /// Puts a meter on a connection. `refuse` makes our own answer where the parser refuses.
-    pub fn new(inner: Stream, meter: Arc<Meter>, refuse: Arc<Refuse>) -> Self {
-        Self { inner: Some(inner), meter, refuse, instead: None, ahead: BytesMut::new(), ended: false }
+    /// Puts a meter on a connection. `refuse` makes our own answer where the parser refuses, `bounds` says how
+    /// slow the client may be.
+    pub fn new(inner: Stream, meter: Arc<Meter>, refuse: Arc<Refuse>, bounds: Connections) -> Self {
+        Self {
+            inner: Some(inner),
+            meter,
+            refuse,
+            instead: None,
+            ahead: BytesMut::new(),
+            ended: false,
+            bounds,
+            alarm: None,
+            stalled: None,
+        }
     }
 
     /// The connection. It is gone only while this is being dropped.
@@ -119,6 +139,36 @@ impl Metered {
     }
 }
 
+impl Metered {
+    /// Nothing has come: waits on, as long as there is time.
+    fn poll_late_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let until = self.meter.reads_until(&self.bounds);
+        self.poll_alarm(until, cx)
+    }
+
+    /// What became of an attempt to write. While the client takes nothing, waits on as long as there is time.
+    fn poll_taken<T>(&mut self, attempt: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if attempt.is_ready() {
+            self.stalled = None;
+            return attempt;
+        }
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let until = self.meter.writes_until(since, &self.bounds);
+        self.poll_alarm(until, cx).map(|ended| ended.and(Err(io::ErrorKind::TimedOut.into())))
+    }
+
+    fn poll_alarm(&mut self, until: Option<(Instant, Late)>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((until, late)) = until else { return Poll::Pending };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.deadline() != until {
+            alarm.as_mut().reset(until);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        self.meter.is_late(late);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "too slow")))
+    }
+}
+
 /// The status of an answer as the parser writes it; 400 when it cannot be read.
 fn status_of(answer: &[u8]) -> u16 {
     answer
@@ -141,18 +191,18 @@ impl Drop for Metered {
             return;
         }
         if let (Some(inner), Ok(runtime)) = (self.inner.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(read_away(inner));
+            runtime.spawn(read_away(inner, LINGER_MAX));
         }
     }
 }
 
 /// Ends our side and reads away what the client still sends, for a bounded time and amount.
-async fn read_away(mut stream: Stream) {
+pub(super) async fn read_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, time: Duration) {
     let reading = async {
         AsyncWriteExt::shutdown(&mut stream).await?;
         tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    if let Ok(Ok(bytes)) = tokio::time::timeout(LINGER_MAX, reading).await {
+    if let Ok(Ok(bytes)) = tokio::time::timeout(time, reading).await {
         tracing::trace!(bytes, "read away what a refused client still sent");
     }
 }
@@ -166,12 +216,16 @@ impl AsyncRead for Metered {
         loop {
             match self.meter.turn() {
                 Turn::Deliver if buf.remaining() == 0 => return Poll::Ready(Ok(())),
-                Turn::Deliver => {
-                    if ready!(self.poll_deliver(cx, buf))? {
-                        return Poll::Ready(Ok(()));
-                    }
+                Turn::Deliver => match self.poll_deliver(cx, buf) {
+                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(false)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return self.poll_late_read(cx),
+                },
+                Turn::Hold => {
+                    let ahead = self.poll_ahead(cx);
+                    return if ahead.is_ready() { ahead } else { self.poll_late_read(cx) };
                 }
-                Turn::Hold => return self.poll_ahead(cx),
                 Turn::OutOfStep => {
                     if !self.meter.admitted() {
                         ready!(self.poll_instead(b"", cx))?;
@@ -189,18 +243,22 @@ impl AsyncRead for Metered {
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.meter.admitted() {
-            return self.poll_instead(buf, cx).map_ok(|()| buf.len());
-        }
-        Pin::new(self.inner()?).poll_write(cx, buf)
+        let attempt = if self.meter.admitted() {
+            Pin::new(self.inner()?).poll_write(cx, buf)
+        } else {
+            self.poll_instead(buf, cx).map_ok(|()| buf.len())
+        };
+        self.poll_taken(attempt, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.inner()?).poll_flush(cx)
+        let attempt = Pin::new(self.inner()?).poll_flush(cx);
+        self.poll_taken(attempt, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.inner()?).poll_shutdown(cx)
+        let attempt = Pin::new(self.inner()?).poll_shutdown(cx);
+        self.poll_taken(attempt, cx)
     }
 }
 

@@ -5,9 +5,12 @@
 //! gateway would silently take half of the traffic), sleeps for a fixed time at shutdown whatever is still
 //! in flight, and panics where a port is taken.
 
+pub mod caps;
+pub mod descriptors;
 pub mod framing;
 pub mod meter;
 pub mod metered;
+pub mod pace;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,22 +29,25 @@ use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::config::settings::Connections;
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
+use caps::Over;
 use meter::Meter;
 use metered::Metered;
 
-/// Seconds that an idle connection is kept for its next request.
-pub const KEEPALIVE_S: u64 = 60;
 /// Requests that one connection may carry before it is closed, so that per-connection memory is returned.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
-/// From the first byte of a request to the end of its head. A client that takes longer is a slow loris.
-const HEADER_DEADLINE: Duration = Duration::from_secs(15);
 /// For the whole TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections over a cap whose clients are read from for a moment, so that they see why they are closed. A flood
+/// of more is closed at once.
+const COURTESIES_MAX: usize = 64;
+/// For each of them.
+const COURTESY: Duration = Duration::from_secs(1);
 
 /// After the listener is closed, how long connections without a request are kept. A client that was accepted a
 /// moment ago, or holds an idle connection, may be sending: what arrives in this time is still served.
@@ -75,12 +81,23 @@ pub struct Edge {
     proxy: Arc<HttpProxy<Gateway>>,
     gateway: Gateway,
     acceptor: Option<Arc<Acceptor>>,
+    bounds: Connections,
+    courtesies: Arc<Semaphore>,
+    /// Whether connections that wait for a request are closed.
+    closing: watch::Sender<bool>,
 }
 
 impl Edge {
     /// An edge before this proxy; encrypted when there is an acceptor.
     pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway, acceptor: Option<Acceptor>) -> Self {
-        Self { proxy: Arc::new(proxy), gateway, acceptor: acceptor.map(Arc::new) }
+        Self {
+            proxy: Arc::new(proxy),
+            bounds: gateway.bounds(),
+            gateway,
+            acceptor: acceptor.map(Arc::new),
+            courtesies: Arc::new(Semaphore::new(COURTESIES_MAX)),
+            closing: watch::Sender::new(false),
+        }
     }
 
     /// Accepts until `stop` says true, then drains: what is in the backlog is still served, idle connections
@@ -107,7 +124,8 @@ impl Edge {
         self.serve_backlog(listener, &mut connections, &stop);
         let linger = LINGER.min(drain);
         let mut drained = ended_within(linger, &mut connections).await;
-        self.proxy.http_cleanup().await;
+        // Not the proxy library's own clean-up: that one closes under a head that is half there, too.
+        self.closing.send_replace(true);
         drained = drained || ended_within(drain.saturating_sub(linger), &mut connections).await;
         if !drained {
             tracing::warn!(connections = connections.len(), "drain time is over; cutting what is left");
@@ -141,8 +159,31 @@ impl Edge {
         peer: SocketAddr,
         stop: &watch::Receiver<bool>,
     ) {
-        let stop = stop.clone();
-        connections.spawn(async move { self.connection(stream, peer, stop).await });
+        match self.gateway.hold_connection(peer.ip()) {
+            Ok(slot) => {
+                let stop = stop.clone();
+                connections.spawn(async move {
+                    let _slot = slot;
+                    self.connection(stream, peer, stop).await;
+                });
+            }
+            Err(over) => self.turn_away(stream, peer, over),
+        }
+    }
+
+    /// A connection over a cap is told so where that is possible, and closed.
+    fn turn_away(&self, stream: TcpStream, peer: SocketAddr, over: Over) {
+        let answer = self.gateway.refuse_connection(peer, over);
+        // Under TLS nothing can be said before a handshake, which costs more than the connection.
+        if self.acceptor.is_some() || stream.try_write(&answer).is_err() {
+            return;
+        }
+        if let Ok(courtesy) = self.courtesies.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _courtesy = courtesy;
+                metered::read_away(stream, COURTESY).await;
+            });
+        }
     }
 
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, stop: ShutdownWatch) {
@@ -158,7 +199,7 @@ impl Edge {
             let connection = connection.clone();
             Arc::new(move |status| gateway.refuse_unparsed(&connection, status))
         };
-        let stream: Stream = Box::new(Metered::new(inner, meter, refuse));
+        let stream: Stream = Box::new(Metered::new(inner, meter, refuse, self.bounds));
         self.requests(stream, connection, stop).await;
     }
 
@@ -184,7 +225,8 @@ impl Edge {
         // Declared first, so that it is dropped last, also when the drain cuts the connection.
         let _left = LeftOver { gateway: &self.gateway, connection: &connection };
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(if *stop.borrow() { None } else { Some(KEEPALIVE_S) });
+        let idle = self.bounds.idle.as_secs().max(1);
+        session.set_keepalive(if *stop.borrow() { None } else { Some(idle) });
         session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
         loop {
             connection.meter.reset();
@@ -208,11 +250,14 @@ impl Edge {
         let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, end: End::Deadline };
         let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
         let (outcome, end) = tokio::select! {
+            // What has been received already has begun before it is asked whether anything has.
+            biased;
             outcome = served => match outcome {
                 Ok(reused) => (reused, End::Protocol),
                 Err(_panic) => (None, End::Panic),
             },
-            () = header_deadline(&connection.meter) => (None, End::Deadline),
+            () = head_deadline(&connection.meter, self.bounds.head) => (None, End::Deadline),
+            () = closed_idle(self.closing.subscribe(), &connection.meter) => (None, End::Complete),
         };
         unadmitted.end = end;
         outcome
@@ -260,10 +305,17 @@ async fn ended_within(time: Duration, connections: &mut JoinSet<()>) -> bool {
     tokio::time::timeout(time, async { while connections.join_next().await.is_some() {} }).await.is_ok()
 }
 
-/// Resolves when a request has begun and its head is not whole in time.
-async fn header_deadline(meter: &Meter) {
+/// Resolves when connections that wait for a request are closed, and this one does.
+async fn closed_idle(mut closing: watch::Receiver<bool>, meter: &Meter) {
+    if closing.wait_for(|closing| *closing).await.is_err() || meter.begun().is_some() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves when a request has begun and its head is not whole in time: whoever takes longer is a slow loris.
+async fn head_deadline(meter: &Meter, deadline: Duration) {
     meter.first_byte().await;
-    tokio::time::sleep(HEADER_DEADLINE).await;
+    tokio::time::sleep(deadline).await;
     if meter.admitted() {
         std::future::pending::<()>().await;
     }

@@ -313,6 +313,12 @@ impl Trail {
         self.bytes_in
     }
 
+    /// When the request began, by the monotonic clock.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Whether the route's refusals look like an unrouted path.
     #[must_use]
     pub fn conceals(&self) -> bool {

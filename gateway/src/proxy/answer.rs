@@ -17,6 +17,7 @@ use super::Parts;
 use super::request::{RequestContext, panicked};
 use crate::clock;
 use crate::edge::meter::Told;
+use crate::edge::pace::Late;
 use crate::edge::{Connection, raw_answer};
 use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
 use crate::pipeline::headers::HeaderEdits;
@@ -262,6 +263,18 @@ pub async fn failed(
     ctx: &mut RequestContext,
     error: &Error,
 ) -> FailToProxy {
+    let late = ctx.connection.as_ref().and_then(|connection| connection.meter.late());
+    if let Some(late) = late {
+        ctx.trail.ends(End::Deadline);
+        ctx.refusal = match late {
+            Late::Body => Some(Refusal::Malformed(Malformed::BODY_TOO_SLOW)),
+            Late::Route => Some(Refusal::NoUpstream(UpstreamFault::Timeout)),
+            // Who takes nothing is not told either.
+            Late::Reader => None,
+        };
+    } else if error.esource() == &ErrorSource::Downstream && error.etype() == &ErrorType::WriteTimedout {
+        ctx.trail.ends(End::Deadline);
+    }
     let broken = ctx.connection.as_ref().and_then(|connection| connection.meter.body_fault());
     if let Some(fault) = broken {
         ctx.refusal = Some(Refusal::Malformed(Malformed::BODY_FRAMING));
@@ -270,7 +283,12 @@ pub async fn failed(
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
     if !matches!(refusal_of, Some(Refusal::TooLarge { .. } | Refusal::Malformed(_))) {
         // What the refusal itself does not tell: which of the proxy library's errors it was.
-        ctx.trail.detail(format!("{}: {}", error.esource().as_str(), error.etype().as_str()));
+        let what = match late {
+            Some(Late::Route) => "the route's deadline".to_owned(),
+            Some(Late::Body | Late::Reader) => "the client is too slow".to_owned(),
+            None => format!("{}: {}", error.esource().as_str(), error.etype().as_str()),
+        };
+        ctx.trail.detail(what);
     }
     let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
     let Some(refused) = refusal_of.filter(|_| !begun) else {

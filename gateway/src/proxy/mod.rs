@@ -5,6 +5,7 @@ pub mod request;
 pub mod upstreams;
 pub mod watch;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,10 +23,12 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::admin::health::Health;
-use crate::admin::metrics::Metrics;
+use crate::admin::metrics::{InFlight, Metrics};
 use crate::clock;
 use crate::config::Config;
+use crate::config::settings::Connections;
 use crate::edge::Connection;
+use crate::edge::caps::{Caps, Over, Slot};
 use crate::identity;
 use crate::pages::Pages;
 use crate::pipeline::receive::ReceiveRules;
@@ -39,8 +42,6 @@ pub const LOG_TARGET: &str = "pingora_proxy";
 
 /// Bytes a second that a reader must take, so that one that never reads does not hold an answer for ever.
 const SEND_RATE_MIN: usize = 1024;
-/// For the next byte of a request's body.
-const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the client to take a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For reading away the body of a refused request before its connection is used again.
@@ -66,6 +67,8 @@ pub struct Parts {
     pub ed25519: identity::ed25519::Signer,
     /// What is well.
     pub health: Arc<Health>,
+    /// How much is held at once.
+    pub caps: Caps,
 }
 
 /// The gateway, as the proxy library drives it. Clones share everything.
@@ -83,6 +86,34 @@ impl Gateway {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.recorder.metrics
+    }
+
+    /// How slow a client may be.
+    #[must_use]
+    pub fn bounds(&self) -> Connections {
+        self.0.config.connections
+    }
+
+    /// Holds a connection of this peer. Those of a trusted proxy carry many clients and are none of its own.
+    ///
+    /// # Errors
+    /// The cap that is reached.
+    pub fn hold_connection(&self, peer: IpAddr) -> Result<HeldConnection, Over> {
+        let peer = peer.to_canonical();
+        let trusted = self.0.rules.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let slot = self.0.caps.connections.take((!trusted).then_some(peer))?;
+        Ok(HeldConnection { _counted: self.metrics().connection_begins(), _slot: slot })
+    }
+
+    /// What a connection over a cap is told. Counted, and told in the log once a minute.
+    #[must_use]
+    pub fn refuse_connection(&self, peer: SocketAddr, over: Over) -> Bytes {
+        self.metrics().connection_refused(over);
+        if let Some(refused) = self.0.caps.connections.refused(clock::now()) {
+            tracing::warn!(refused, ?over, last = %peer.ip(), "connections over a cap are turned away");
+        }
+        let connection = Connection { peer, tls: false, meter: Arc::default() };
+        answer::unparsed(&connection, &self.0, request::over(over))
     }
 
     /// The drain time is over: what is still under way ends now, and its records say so.
@@ -126,6 +157,13 @@ impl Gateway {
     }
 }
 
+/// A client's connection, counted and held until it is dropped.
+#[derive(Debug)]
+pub struct HeldConnection {
+    _slot: Slot,
+    _counted: InFlight,
+}
+
 impl Gateway {
     /// What the upstream is sent instead of what came.
     fn shape(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
@@ -165,9 +203,11 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
         ctx.admitted(&session.req_header().headers);
         // The parser took the client's word for how long the connection is kept: for ever.
-        let kept = session.get_keepalive().map(|_unbounded| crate::edge::KEEPALIVE_S);
+        let idle = self.0.config.connections.idle;
+        let kept = session.get_keepalive().map(|_unbounded| idle.as_secs().max(1));
         session.set_keepalive(kept);
-        session.set_read_timeout(Some(BODY_READ_TIMEOUT));
+        // How long a body is waited for is the edge's to say: a bound that starts anew with each byte bounds nothing.
+        session.set_read_timeout(None);
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         session.set_min_send_rate(Some(SEND_RATE_MIN));

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
-use engine::refusal::{Dependency, Malformed, Refusal, UpstreamFault};
+use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use engine::time::UnixMillis;
 use futures_util::FutureExt;
@@ -18,6 +19,7 @@ use crate::admin::metrics::InFlight;
 use crate::clock;
 use crate::config::settings::{UpstreamIdentity, WhenFull};
 use crate::edge::Connection;
+use crate::edge::caps::{Over, Slot};
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
 use crate::pipeline::record::{Recorder, Trail};
@@ -29,6 +31,8 @@ pub struct RequestContext {
     pub trail: Trail,
     /// Counts it as under way.
     pub in_flight: InFlight,
+    /// Holds one of the requests that may be under way at once.
+    pub slot: Option<Slot>,
     /// Its connection.
     pub connection: Option<Arc<Connection>>,
     /// Its head, once it was taken in.
@@ -56,6 +60,7 @@ impl RequestContext {
         Self {
             in_flight: recorder.metrics.request_begins(),
             trail: super::trail(recorder, connection.as_deref()),
+            slot: None,
             connection,
             received: None,
             passage: None,
@@ -65,6 +70,15 @@ impl RequestContext {
             body_bytes_max: 0,
             refusal: None,
             conceal: false,
+        }
+    }
+
+    /// The connection speaks another protocol from now on: the rules of HTTP no longer cut it, and what may be
+    /// open for hours is no request under way. The cap of connections still counts it.
+    pub fn upgraded(&mut self) {
+        self.slot = None;
+        if let Some(connection) = &self.connection {
+            connection.meter.upgraded();
         }
     }
 
@@ -130,6 +144,7 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
             ctx.trail.asked(ctx.connection.as_deref().and_then(|it| it.meter.with_head(asked_by_wire)));
         },
     )?;
+    ctx.slot = Some(parts.caps.requests.take(Some(client)).map_err(over)?);
     let received = take_in(parts, header, ctx, peer)?;
     ctx.trail.received(&received);
     let received = ctx.received.insert(received).clone();
@@ -148,9 +163,21 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
         let upstream = parts.upstreams.named(name).ok_or(Refusal::NoUpstream(UpstreamFault::NoneHealthy))?;
         ctx.upstream = Some(upstream.clone());
     }
+    if let (Some(deadline_s), Some(connection)) = (route.deadline_s, &ctx.connection) {
+        connection.meter.ends_by(ctx.trail.began() + Duration::from_secs(deadline_s.into()));
+    }
     audit_first(parts, ctx, &route).await?;
     ctx.passage = Some(passage);
     Ok(target)
+}
+
+/// What whoever is over a cap is told.
+#[must_use]
+pub fn over(over: Over) -> Refusal {
+    match over {
+        Over::All => Refusal::Unavailable(Dependency::Capacity),
+        Over::Address => Refusal::Throttled { retry_after_s: CAPACITY_RETRY_S },
+    }
 }
 
 fn take_in(

@@ -57,6 +57,27 @@ fn numbers_are_whole_within_bounds_and_plain() {
 }
 
 #[test]
+fn bounds_of_connections_fit_each_other() {
+    check("[connections]\nmax = 100\nper_address_max = 100\nrequests_max = 1\nhead = \"100ms\"\n", &[], &[]);
+    // The usual part of a smaller whole is the whole.
+    check("[connections]\nmax = 10\n", &[], &[]);
+    for (lines, named) in [
+        ("max = 0", "connections.max"),
+        ("max = 1000001", "connections.max"),
+        ("idle = \"0s\"", "connections.idle"),
+        ("head = \"99ms\"", "connections.head"),
+        ("body_grace = \"2h\"", "connections.body_grace"),
+        ("body_rate_min = 0", "connections.body_rate_min"),
+        ("stall = 30", "connections.stall"),
+        ("per_adress_max = 1", "did you mean `connections.per_address_max`?"),
+    ] {
+        check(&format!("[connections]\n{lines}\n"), &[], &["gate.toml:3: ", named]);
+    }
+    let larger = "[connections]\nrequests_max = 10\nrequests_per_address_max = 11\n";
+    check(larger, &[], &["gate.toml:4: ", "more than all addresses may have together"]);
+}
+
+#[test]
 fn words_are_one_of_the_known_ones() {
     check("", &[("BOTSERVER_ENV", "prod")], &["BOTSERVER_ENV: ", "`production` or `development`"]);
     check("", &[("BOTSERVER_ENV", "Production")], &["BOTSERVER_ENV: "]);

@@ -10,10 +10,14 @@ use crate::edge::framing::Framing;
 use crate::edge::meter::HEAD_BYTES_MAX;
 
 fn metered() -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
+    metered_within(Connections::default())
+}
+
+fn metered_within(bounds: Connections) -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
     let (client, server) = tokio::io::duplex(4096);
     let meter = Arc::new(Meter::default());
     let refuse: Arc<Refuse> = Arc::new(|status| Bytes::from(format!("ours {status}")));
-    (Metered::new(Box::new(server), meter.clone(), refuse), meter, client)
+    (Metered::new(Box::new(server), meter.clone(), refuse, bounds), meter, client)
 }
 
 #[tokio::test]
@@ -72,6 +76,75 @@ async fn the_head_is_bounded_and_starts_anew() {
     meter.reset();
     assert!(meter.begun().is_none());
     assert!(meter.with_head(<[u8]>::is_empty));
+}
+
+/// A request with this head, admitted; its client.
+async fn admitted(bounds: Connections, length: &str) -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
+    let (mut server, meter, mut client) = metered_within(bounds);
+    client.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(server.read(&mut [0; 64]).await.unwrap(), 19);
+    meter.admit(&HeaderMap::from_iter([(http::header::CONTENT_LENGTH, length.parse().unwrap())]));
+    (server, meter, client)
+}
+
+fn quick() -> Connections {
+    let moment = Duration::from_millis(20);
+    Connections { body_grace: moment, stall: moment, ..Connections::default() }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_late_and_can_still_be_told() {
+    let (mut server, meter, mut client) = admitted(quick(), "9").await;
+    client.write_all(b"12").await.unwrap();
+    assert_eq!(server.read(&mut [0; 64]).await.unwrap(), 2);
+    assert_eq!(server.read(&mut [0; 64]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(meter.late(), Some(Late::Body));
+    server.write_all(b"HTTP/1.1 408").await.unwrap();
+    drop(server);
+    let mut seen = String::new();
+    client.read_to_string(&mut seen).await.unwrap();
+    assert_eq!(seen, "HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_late() {
+    let (mut server, meter, _client) = admitted(quick(), "0").await;
+    // More than the pipe holds.
+    let written = server.write_all(&[0; 8192]).await;
+    assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(meter.late(), Some(Late::Reader));
+}
+
+#[tokio::test]
+async fn a_request_past_the_routes_deadline_is_late_while_it_waits_for_its_answer() {
+    let (mut server, meter, mut client) = admitted(Connections::default(), "0").await;
+    meter.ends_by(crate::clock::instant());
+    assert_eq!(server.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(meter.late(), Some(Late::Route));
+    server.write_all(b"HTTP/1.1 504").await.unwrap();
+    let mut seen = [0; 12];
+    client.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"HTTP/1.1 504");
+    meter.reset();
+    assert_eq!(meter.late(), None, "the next request has its own time");
+}
+
+#[tokio::test]
+async fn another_protocol_has_its_own_rules() {
+    let (mut server, meter, mut client) = admitted(quick(), "0").await;
+    meter.ends_by(crate::clock::instant());
+    // Sent before the answer: it belongs to the other protocol.
+    client.write_all(b"GET / early").await.unwrap();
+    meter.upgraded();
+    let mut seen = [0; 11];
+    server.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"GET / early");
+    let writing = tokio::spawn(async move { server.write_all(&[7; 8192]).await.map(|()| server) });
+    // Longer than a client of HTTP may take nothing.
+    tokio::time::sleep(5 * quick().stall).await;
+    client.read_exact(&mut [0; 8192]).await.unwrap();
+    assert!(writing.await.unwrap().is_ok());
+    assert_eq!(meter.late(), None);
 }
 
 /// What a parser that stands in the proxy's place saw: target and body of each request, and how it ended.
