@@ -35,3 +35,5 @@ mod telemetry;
 #[cfg(feature = "security_tests")]
 mod threats;
 mod tidy;
+#[cfg(feature = "security_tests")]
+mod traces;

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod gateway;
 pub mod golden;
 pub mod jwt;
+pub mod peer;
 pub mod policies;
 pub mod ports;
 pub mod process;

@@ -56,6 +56,15 @@ impl Process {
         kibibytes.expect("a number") * 1024
     }
 
+    /// The names of its threads.
+    #[must_use]
+    pub fn threads(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        let names = tasks.filter_map(Result::ok).filter_map(name);
+        names.map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Sends a signal to it.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the gateway is ours to signal");

@@ -1,5 +1,8 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -16,6 +19,11 @@ const DURATION_BOUNDS_S: [f64; 12] =
 
 /// Upper bounds of a stage's histogram, in seconds: most stages take microseconds.
 const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.1, 1.0];
+
+/// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
+const POLICIES_MAX: usize = 500;
+/// What the others are counted as.
+const OTHER_POLICY: &str = "other";
 
 /// How a sign-in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +63,9 @@ pub struct Metrics {
     audit_summarised: IntCounter,
     bundle_reloads: IntCounterVec,
     upstream_up: IntGaugeVec,
+    upstream_connections: IntCounterVec,
+    policy_decisions: IntCounterVec,
+    policies: Arc<RwLock<HashSet<Arc<str>>>>,
     telemetry_sent: IntCounterVec,
     telemetry_dropped: IntCounterVec,
     telemetry_failures: IntCounterVec,
@@ -127,6 +138,17 @@ impl Metrics {
                 &["result"],
             )?,
             upstream_up: make.gauges("upstream_up", "1 while an address of it is healthy.", "upstream")?,
+            upstream_connections: make.counters(
+                "upstream_connections_total",
+                "Connections that requests were forwarded over.",
+                &["upstream", "from"],
+            )?,
+            policy_decisions: make.counters(
+                "policy_decisions_total",
+                "Decisions by the policies that they rest on.",
+                &["outcome", "policy"],
+            )?,
+            policies: Arc::default(),
             telemetry_sent: make.counters(
                 "telemetry_sent_total",
                 "Telemetry that the collector has taken.",
@@ -165,6 +187,10 @@ impl Metrics {
         if let Some(code) = event.decision.refusal {
             self.refusals.with_label_values(&[code]).inc();
         }
+        for deciding in &event.decision.deciding {
+            let policy = if self.is_counted(&deciding.id) { &deciding.id } else { OTHER_POLICY };
+            self.policy_decisions.with_label_values(&[outcome, policy]).inc();
+        }
         self.upload_bytes.inc_by(event.answer.bytes_in);
         self.download_bytes.inc_by(event.answer.bytes_out);
         match event.answer.end {
@@ -178,6 +204,21 @@ impl Metrics {
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds need no more than 52 bits of microseconds")]
         self.duration.observe(event.answer.total_us as f64 / 1_000_000.0);
+    }
+
+    /// Whether a policy has a series of its own: the first [`POLICIES_MAX`] that decided have.
+    fn is_counted(&self, policy: &Arc<str>) -> bool {
+        if self.policies.read().unwrap_or_else(PoisonError::into_inner).contains(policy) {
+            return true;
+        }
+        let mut known = self.policies.write().unwrap_or_else(PoisonError::into_inner);
+        known.len() < POLICIES_MAX && known.insert(policy.clone())
+    }
+
+    /// A request goes to an upstream, over a connection of the pool or a new one.
+    pub fn upstream_connected(&self, upstream: &str, pooled: bool) {
+        let from = if pooled { "pool" } else { "new" };
+        self.upstream_connections.with_label_values(&[upstream, from]).inc();
     }
 
     /// Request headers were dropped.
@@ -344,6 +385,24 @@ mod tests {
         event.decision.refusal = refusal;
         event.answer = AnswerFacts { status, bytes_in: 10, bytes_out: 20, total_us: 1_500, end };
         event
+    }
+
+    #[test]
+    fn policies_past_a_bound_share_one_series() {
+        use engine::refusal::Deciding;
+        let metrics = Metrics::new().unwrap();
+        let mut event = event(Outcome::Deny, 403, Some("denied"), End::Complete);
+        for number in 0..=POLICIES_MAX + 1 {
+            event.decision.deciding = vec![Deciding { id: format!("p{number}").into(), reason: "".into() }];
+            metrics.request(&event);
+            metrics.request(&event);
+        }
+        let text = metrics.text().unwrap();
+        let series: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("cedargate_policy_decisions_total{")).collect();
+        assert_eq!(series.len(), POLICIES_MAX + 1);
+        assert!(series.contains(&"cedargate_policy_decisions_total{outcome=\"deny\",policy=\"other\"} 4"));
+        assert!(series.contains(&"cedargate_policy_decisions_total{outcome=\"deny\",policy=\"p7\"} 2"));
     }
 
     #[test]

@@ -284,12 +284,15 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(upstream) = &ctx.upstream {
+            self.metrics().upstream_connected(&upstream.name, reused);
+        }
         ctx.refusal = None;
         Ok(())
     }

@@ -98,13 +98,15 @@ async fn judged(mut answer: reqwest::Response) -> Outcome {
     let status = answer.status();
     if status.is_success() {
         let mut body = Vec::new();
-        while let Ok(Some(chunk)) = answer.chunk().await {
-            if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-                break;
+        while body.len() < ANSWER_BYTES_MAX {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Outcome::Taken { refused: refused(&body) },
+                // What it would have said of the batch is not known: once more is better than not at all.
+                Err(error) => return Outcome::Later(told(&error), None),
             }
-            body.extend_from_slice(&chunk);
         }
-        return Outcome::Taken { refused: refused(&body) };
+        return Outcome::Taken { refused: 0 };
     }
     let again = [
         StatusCode::TOO_MANY_REQUESTS,

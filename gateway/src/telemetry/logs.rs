@@ -1,58 +1,66 @@
 //! An audit event as a log record. Everything that the file's line holds is in it.
 
 use engine::audit::{AuditEvent, DecisionFacts, End, EventKind, Outcome};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use engine::identity::{PrincipalKind, Scheme};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use prost::Message;
 
 use super::Event;
-use super::attributes::{Origin, SCHEMA, map, now_ns, number, string, text, texts, time_ns};
+use super::attributes::{Origin, SCHEMA, map, now_ns, string, text, texts, time_ns};
 use super::delivery::Export;
+use super::wire::{self, Attributes, RecordBytes};
 
 /// Bytes of one export: collectors take 4 MiB and more. A record is bounded far below it.
 const EXPORT_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// What a record usually takes.
+const RECORD_BYTES: usize = 2 * 1024;
+
 /// Methods that the conventions know; others are `_OTHER`, so that nobody outside makes up values.
 const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
 
-/// Events as exports: one, unless they are uncommonly large.
+/// Events as exports: one, unless they are uncommonly large. Each record is encoded as soon as it is made.
 pub(super) fn encode(events: Vec<Event>, origin: &Origin) -> Vec<Export> {
     let observed = now_ns();
     let mut exports = Vec::with_capacity(1);
-    let (mut records, mut bytes) = (Vec::with_capacity(events.len()), 0_usize);
+    let (mut records, mut items) = (Vec::with_capacity(events.len().saturating_mul(RECORD_BYTES)), 0_u64);
+    let mut record = RecordBytes::default();
     for event in events {
-        let record = record(*event, observed);
-        bytes = bytes.saturating_add(record.encoded_len());
-        if bytes > EXPORT_BYTES_MAX && !records.is_empty() {
-            bytes = record.encoded_len();
-            exports.push(export(std::mem::take(&mut records), origin));
+        if records.len() > EXPORT_BYTES_MAX {
+            exports.push(export(&records, items, origin));
+            records.clear();
+            items = 0;
         }
-        records.push(record);
+        write(*event, observed, &mut record);
+        record.end(&mut records);
+        items = items.saturating_add(1);
     }
-    if !records.is_empty() {
-        exports.push(export(records, origin));
+    if items > 0 {
+        exports.push(export(&records, items, origin));
     }
     exports
 }
 
-fn export(log_records: Vec<LogRecord>, origin: &Origin) -> Export {
-    let items = log_records.len() as u64;
-    let scope_logs =
-        ScopeLogs { scope: Some(origin.scope.clone()), log_records, schema_url: SCHEMA.to_owned() };
-    let resource_logs = ResourceLogs {
-        resource: Some(origin.resource.clone()),
-        scope_logs: vec![scope_logs],
+/// One export of records that are encoded already.
+fn export(records: &[u8], items: u64, origin: &Origin) -> Export {
+    let scope = ScopeLogs {
+        scope: Some(origin.scope.clone()),
+        log_records: Vec::new(),
         schema_url: SCHEMA.to_owned(),
     };
-    let request = ExportLogsServiceRequest { resource_logs: vec![resource_logs] };
-    Export { body: request.encode_to_vec().into(), items }
+    let resource = ResourceLogs {
+        resource: Some(origin.resource.clone()),
+        scope_logs: Vec::new(),
+        schema_url: SCHEMA.to_owned(),
+    };
+    let body = wire::request(&resource.encode_to_vec(), &scope.encode_to_vec(), records);
+    Export { body: body.into(), items }
 }
 
-fn record(event: AuditEvent, observed_time_unix_nano: u64) -> LogRecord {
+fn write(event: AuditEvent, observed_time_unix_nano: u64, record: &mut RecordBytes) {
     let severity = severity(&event);
     let trace = event.trace;
-    LogRecord {
+    record.begin(&LogRecord {
         time_unix_nano: time_ns(&event.time),
         observed_time_unix_nano,
         severity_number: severity.into(),
@@ -62,9 +70,9 @@ fn record(event: AuditEvent, observed_time_unix_nano: u64) -> LogRecord {
         flags: u32::from(trace.sampled),
         trace_id: if trace.trace_id.is_none() { Vec::new() } else { trace.trace_id.0.to_vec() },
         span_id: if trace.span_id.is_none() { Vec::new() } else { trace.span_id.0.to_vec() },
-        attributes: attributes(event),
-        dropped_attributes_count: 0,
-    }
+        ..LogRecord::default()
+    });
+    attributes(event, record);
 }
 
 const fn name(kind: EventKind) -> &'static str {
@@ -108,93 +116,131 @@ fn sentence(event: &AuditEvent) -> String {
 }
 
 /// The attributes of an event: the conventions' names where they have one, ours where not.
-fn attributes(event: AuditEvent) -> Vec<KeyValue> {
-    let mut all = Vec::with_capacity(36);
-    all.push(text("cedargate.request_id", event.request_id.to_string()));
-    common(&event, &mut all);
+fn attributes(event: AuditEvent, to: &mut RecordBytes) {
+    to.text("cedargate.request_id", &event.request_id.to_string());
+    common(&event, to);
     if let Some(asked) = event.request {
-        all.push(text("server.address", asked.host));
-        all.push(text("url.path", asked.path));
+        to.text("server.address", &asked.host);
+        to.text("url.path", &asked.path);
         if !asked.query_names.is_empty() {
-            all.push(texts("cedargate.query_names", asked.query_names));
+            to.any(texts("cedargate.query_names", asked.query_names));
         }
     }
-    all.extend(event.client.peer.map(|peer| text("network.peer.address", peer.to_string())));
-    all.extend(event.client.user_agent.map(|agent| text("user_agent.original", agent)));
-    if let Some(principal) = event.principal {
-        all.push(text("user.id", principal.id.to_string()));
-        all.push(text("user.name", principal.name));
-        all.push(text("cedargate.principal.kind", word(&principal.kind)));
-        all.push(text("cedargate.principal.scheme", word(&principal.scheme)));
-        all.push(number("cedargate.principal.assurance", principal.assurance.into()));
-        let credential = principal.credential_id;
-        all.extend(credential.map(|id| text("cedargate.principal.credential_id", id.to_string())));
+    if let Some(peer) = event.client.peer {
+        to.text("network.peer.address", &peer.to_string());
+    }
+    if let Some(agent) = &event.client.user_agent {
+        to.text("user_agent.original", agent);
+    }
+    if let Some(principal) = &event.principal {
+        to.text("user.id", &principal.id.to_string());
+        to.text("user.name", &principal.name);
+        to.text("cedargate.principal.kind", kind(principal.kind));
+        to.text("cedargate.principal.scheme", scheme(principal.scheme));
+        to.number("cedargate.principal.assurance", principal.assurance.into());
+        if let Some(credential) = principal.credential_id {
+            to.text("cedargate.principal.credential_id", &credential.to_string());
+        }
     }
     if let Some(route) = event.route {
-        all.push(text("cedargate.route.name", route.name));
-        all.push(text("cedargate.route.action", route.action));
-        all.push(text("cedargate.route.resource", route.resource));
-        all.push(text("cedargate.route.class", route.class));
+        to.text("cedargate.route.name", &route.name);
+        to.text("cedargate.route.action", &route.action);
+        to.text("cedargate.route.resource", &route.resource);
+        to.text("cedargate.route.class", &route.class);
         if !route.parameters.is_empty() {
             let parameters = route.parameters.into_iter().map(|(name, value)| text(&name, value)).collect();
-            all.push(map("cedargate.route.parameters", parameters));
+            to.any(map("cedargate.route.parameters", parameters));
         }
     }
-    decision(event.decision, &mut all);
-    all.push(number("http.request.body.size", event.answer.bytes_in));
-    all.push(number("http.response.body.size", event.answer.bytes_out));
-    all.push(number("cedargate.total_us", event.answer.total_us));
-    let stages = event.stages_us.into_iter().map(|(stage, spent)| number(stage, spent)).collect();
-    all.push(map("cedargate.stages_us", stages));
-    if !event.notes.is_empty() {
-        all.push(texts("cedargate.notes", event.notes));
+    decision(event.decision, to);
+    to.number("http.request.body.size", event.answer.bytes_in);
+    to.number("http.response.body.size", event.answer.bytes_out);
+    to.number("cedargate.total_us", event.answer.total_us);
+    for (stage, spent) in &event.stages_us {
+        to.number_below("cedargate.stages_us.", stage, *spent);
     }
-    all
+    if !event.notes.is_empty() {
+        to.any(texts("cedargate.notes", event.notes));
+    }
 }
 
 /// What logs and spans both say.
-pub(super) fn common(event: &AuditEvent, all: &mut Vec<KeyValue>) {
+pub(super) fn common(event: &AuditEvent, to: &mut impl Attributes) {
     if let Some(asked) = &event.request {
         let known = METHODS.contains(&asked.method.as_str());
-        all.push(text("http.request.method", if known { asked.method.as_str() } else { "_OTHER" }));
+        to.text("http.request.method", if known { asked.method.as_str() } else { "_OTHER" });
         if !known {
-            all.push(text("http.request.method_original", asked.method.as_str()));
+            to.text("http.request.method_original", &asked.method);
         }
     }
     if let Some((_, pattern)) = event.route.as_ref().and_then(|route| route.name.split_once(' ')) {
-        all.push(text("http.route", pattern));
+        to.text("http.route", pattern);
     }
-    all.extend(event.client.address.map(|address| text("client.address", address.to_string())));
+    if let Some(address) = event.client.address {
+        to.text("client.address", &address.to_string());
+    }
     if event.answer.status != 0 {
-        all.push(number("http.response.status_code", event.answer.status.into()));
+        to.number("http.response.status_code", event.answer.status.into());
     }
-    let end = word(&event.answer.end);
+    let complete = event.answer.end == End::Complete;
+    let end = if complete { "complete".into() } else { word(&event.answer.end) };
     // The class of what went wrong: the refusal where there is one, otherwise how it ended.
     match event.decision.refusal {
-        Some(refusal) => all.push(text("error.type", refusal)),
-        None if event.answer.end != End::Complete => all.push(text("error.type", end.as_str())),
+        Some(refusal) => to.text("error.type", refusal),
+        None if !complete => to.text("error.type", &end),
         None => {}
     }
-    all.push(text("cedargate.end", end));
-    all.push(text("cedargate.decision.outcome", word(&event.decision.outcome)));
-    all.extend(event.upstream.as_deref().map(|upstream| text("cedargate.upstream", upstream)));
+    to.text("cedargate.end", &end);
+    to.text("cedargate.decision.outcome", outcome(event.decision.outcome));
+    if let Some(upstream) = &event.upstream {
+        to.text("cedargate.upstream", upstream);
+    }
 }
 
-fn decision(decision: DecisionFacts, all: &mut Vec<KeyValue>) {
+fn decision(decision: DecisionFacts, to: &mut RecordBytes) {
     if !decision.deciding.is_empty() {
         let ids = decision.deciding.iter().map(|deciding| deciding.id.to_string());
-        all.push(texts("cedargate.decision.policies", ids));
+        to.any(texts("cedargate.decision.policies", ids));
         let reasons = decision.deciding.iter().map(|deciding| deciding.reason.to_string());
-        all.push(texts("cedargate.decision.reasons", reasons));
+        to.any(texts("cedargate.decision.reasons", reasons));
     }
     if !decision.erring.is_empty() {
-        all.push(texts("cedargate.decision.erring", decision.erring));
+        to.any(texts("cedargate.decision.erring", decision.erring));
     }
     if !decision.bundle.is_empty() {
-        all.push(text("cedargate.decision.bundle", decision.bundle));
+        to.text("cedargate.decision.bundle", &decision.bundle);
     }
-    all.extend(decision.refusal.map(|refusal| text("cedargate.decision.refusal", refusal)));
-    all.extend(decision.detail.map(|detail| text("cedargate.decision.detail", detail)));
+    if let Some(refusal) = decision.refusal {
+        to.text("cedargate.decision.refusal", refusal);
+    }
+    if let Some(detail) = &decision.detail {
+        to.text("cedargate.decision.detail", detail);
+    }
+}
+
+const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Permit => "permit",
+        Outcome::Deny => "deny",
+        Outcome::Error => "error",
+        Outcome::None => "none",
+    }
+}
+
+const fn kind(kind: PrincipalKind) -> &'static str {
+    match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::Service => "service",
+        PrincipalKind::Operator => "operator",
+    }
+}
+
+const fn scheme(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Session => "session",
+        Scheme::ApiKey => "api_key",
+        Scheme::ControlSocket => "control_socket",
+    }
 }
 
 /// A value as the file spells it.
@@ -202,5 +248,77 @@ fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         Ok(_) | Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::audit::AskedFacts;
+    use engine::trace::Trace;
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn event(number: u128, path: &str) -> Event {
+        let time = "2026-11-25T02:50:48.630Z".to_owned();
+        let mut event = AuditEvent::empty(EventKind::Request, time, Uuid::from_u128(number));
+        event.trace = Trace::begin([7; 24]);
+        let method = if number == 1 { "GET" } else { "BREW" };
+        let (host, path) = ("app.example".to_owned(), path.to_owned());
+        event.request = Some(AskedFacts { method: method.to_owned(), host, path, query_names: Vec::new() });
+        Box::new(event)
+    }
+
+    /// The records of some exports, each read by the types that collectors read with.
+    fn read(exports: &[Export]) -> Vec<Vec<LogRecord>> {
+        let records = exports.iter().map(|export| {
+            let request = ExportLogsServiceRequest::decode(export.body.clone()).unwrap();
+            assert_eq!(request.resource_logs.len(), 1);
+            let logs = &request.resource_logs[0];
+            assert_eq!((logs.schema_url.as_str(), logs.scope_logs.len()), (SCHEMA, 1));
+            assert_eq!(logs.resource.as_ref().unwrap().attributes.len(), 3);
+            assert_eq!(logs.scope_logs[0].scope.as_ref().unwrap().name, "cedargate");
+            assert_eq!(export.items, logs.scope_logs[0].log_records.len() as u64);
+            logs.scope_logs[0].log_records.clone()
+        });
+        records.collect()
+    }
+
+    #[test]
+    fn a_batch_is_one_export_in_order_unless_it_is_too_large() {
+        let origin = Origin::new(&[("service.name".to_owned(), "edge".to_owned())]);
+        assert!(encode(Vec::new(), &origin).is_empty());
+        let exports = read(&encode(vec![event(1, "/a"), event(2, "/b")], &origin));
+        assert_eq!(exports.len(), 1);
+        assert_eq!(
+            exports[0].iter().map(|record| record.body.clone()).collect::<Vec<_>>(),
+            [Some(string("GET /a: none, 0")), Some(string("BREW /b: none, 0")),]
+        );
+        assert_eq!(exports[0][0].time_unix_nano, 1_795_575_048_630_000_000);
+        assert!(exports[0][1].attributes.contains(&text("http.request.method", "_OTHER")));
+        assert!(exports[0][1].attributes.contains(&text("http.request.method_original", "BREW")));
+        let large = "x".repeat(EXPORT_BYTES_MAX / 4);
+        let exports = read(&encode((0..10).map(|number| event(number, &large)).collect(), &origin));
+        assert!(exports.len() > 1);
+        assert_eq!(exports.concat().len(), 10);
+    }
+
+    #[test]
+    fn what_is_broken_is_an_error_and_who_is_refused_a_warning() {
+        let check = |kind, status, refusal, end, expected: SeverityNumber| {
+            let mut event = event(1, "/a");
+            event.kind = kind;
+            event.decision.refusal = refusal;
+            (event.answer.status, event.answer.end) = (status, end);
+            assert_eq!(severity(&event), expected, "{kind:?} {status} {refusal:?} {end:?}");
+        };
+        check(EventKind::Request, 200, None, End::Complete, SeverityNumber::Info);
+        check(EventKind::Request, 403, Some("denied"), End::Complete, SeverityNumber::Warn);
+        check(EventKind::Request, 200, None, End::ClientGone, SeverityNumber::Warn);
+        check(EventKind::Request, 502, Some("upstream_broken"), End::Complete, SeverityNumber::Error);
+        check(EventKind::Request, 200, None, End::UpstreamDied, SeverityNumber::Error);
+        check(EventKind::Summary, 0, None, End::Complete, SeverityNumber::Warn);
+        check(EventKind::Opening, 0, None, End::Complete, SeverityNumber::Info);
     }
 }

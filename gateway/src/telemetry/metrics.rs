@@ -61,10 +61,8 @@ impl Periodic {
                 let refused = refused.min(export.items);
                 self.progress.settled(export.items - refused, refused);
             }
-            Outcome::Refused(why) | Outcome::Later(why, _) => {
-                self.progress.failed(why);
-                self.progress.settled(0, export.items);
-            }
+            // Nothing is lost by it that the next one does not bring.
+            Outcome::Refused(why) | Outcome::Later(why, _) => self.progress.failed(why),
         }
     }
 }

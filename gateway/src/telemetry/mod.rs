@@ -15,6 +15,7 @@ mod metrics;
 mod queue;
 mod state;
 mod traces;
+mod wire;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -180,3 +180,49 @@ impl Progress {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::metrics::Metrics;
+
+    #[test]
+    fn trouble_is_told_when_it_begins_and_once_it_has_been_quiet() {
+        let mut trouble = Trouble::default();
+        let mut told = String::new();
+        for seen in [false, true, true, false, true].into_iter().chain([false; QUIET_LOOKS as usize + 2]) {
+            told.push(match trouble.look(seen) {
+                Some(Change::Began) => 'b',
+                Some(Change::Ended) => 'e',
+                None => '.',
+            });
+        }
+        assert_eq!(told, format!(".b...{}e..", ".".repeat(QUIET_LOOKS as usize - 1)));
+    }
+
+    #[test]
+    fn what_becomes_of_items_is_counted_and_makes_nothing_unready() {
+        let metrics = Metrics::new().unwrap();
+        let progress = Progress::new(Signal::Logs, metrics.telemetry("logs"));
+        let health = Health::new([], Vec::new());
+        let told = |expected: &str| {
+            progress.tell(&health);
+            let report = health.report();
+            assert!(report.ready);
+            let told = serde_json::to_string(&report.parts["telemetry:logs"]).unwrap();
+            assert!(told.contains(expected), "{told}");
+        };
+        (0..5).for_each(|_| progress.waits());
+        told("5 waiting");
+        progress.settled(2, 1);
+        told("2 waiting; 1 dropped since the start");
+        progress.failed("the collector answers 503".to_owned());
+        told("does not arrive: the collector answers 503; 2 waiting");
+        progress.works();
+        progress.give_up();
+        told("0 waiting; 3 dropped since the start");
+        let text = metrics.text().unwrap();
+        assert!(text.contains("cedargate_telemetry_sent_total{signal=\"logs\"} 2"), "{text}");
+        assert!(text.contains("cedargate_telemetry_export_failures_total{signal=\"logs\"} 1"), "{text}");
+    }
+}
