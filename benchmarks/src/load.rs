@@ -1,0 +1,256 @@
+//! The load: connections that ask one after the other, as fast as they are answered or by the clock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use gateway::clock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, sleep_until};
+
+use crate::{Failure, cores};
+
+/// How long one answer may take before the run fails.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// What is asked, and of whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Where the proxy listens.
+    pub address: SocketAddr,
+    /// The whole request, ending with an empty line.
+    pub request: Arc<[u8]>,
+}
+
+/// One keep-alive connection.
+pub(crate) struct Connection {
+    target: Target,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(target.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { target: target.clone(), stream, buffer: Vec::with_capacity(4096) })
+    }
+
+    /// Asks once and reads the whole answer. Connects anew where the last answer closed the connection.
+    ///
+    /// # Errors
+    /// The connection breaks, or the answer is anything but a 200: a refusal costs less than what is measured.
+    pub(crate) async fn ask(&mut self) -> Result<(), Failure> {
+        self.buffer.clear();
+        self.stream.write_all(&self.target.request).await?;
+        let end = loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err("the proxy closed a connection before its answer".into());
+            }
+            if let Some(end) = answer_end(&self.buffer)
+                && self.buffer.len() >= end
+            {
+                break end;
+            }
+        };
+        if !self.buffer.starts_with(b"HTTP/1.1 200") || self.buffer.len() != end {
+            return Err(format!("not a 200 alone: {}", String::from_utf8_lossy(&self.buffer)).into());
+        }
+        if closes(&self.buffer) {
+            *self = Self::open(&self.target).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the answer ends, once its head is whole.
+fn answer_end(buffer: &[u8]) -> Option<usize> {
+    let head = find(buffer, b"\r\n\r\n")?.checked_add(4)?;
+    let length = find(buffer, b"ontent-length: ").or_else(|| find(buffer, b"ontent-Length: "))?;
+    let digits = buffer.get(length.checked_add(15)?..)?.split(|byte| *byte == b'\r').next()?;
+    let length: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    head.checked_add(length)
+}
+
+fn closes(answer: &[u8]) -> bool {
+    find(answer, b"onnection: close").is_some()
+}
+
+fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|bytes| bytes == wanted)
+}
+
+/// What a stretch of load has done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// For how long.
+    pub seconds: f64,
+    /// Their latencies in microseconds, sorted; only by the clock.
+    pub latencies_us: Vec<u64>,
+}
+
+impl Outcome {
+    /// The latency at a percentile.
+    #[must_use]
+    pub(crate) fn percentile_us(&self, percent: usize) -> u64 {
+        let last = self.latencies_us.len().saturating_sub(1);
+        self.latencies_us.get(last * percent / 100).copied().unwrap_or_default()
+    }
+}
+
+/// Keeps `connections` busy for a time: the next request goes out as the answer before it is in.
+///
+/// # Errors
+/// An answer is late, cut or not a 200.
+pub(crate) fn closed(
+    core: usize,
+    target: &Target,
+    connections: usize,
+    time: Duration,
+) -> Result<Outcome, Failure> {
+    on_core(core, || async {
+        let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            let (stop, requests) = (stop.clone(), requests.clone());
+            let mut connection = Connection::open(target).await?;
+            asking.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    connection.ask().await?;
+                    requests.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok::<(), Failure>(())
+            });
+        }
+        let begun = clock::instant();
+        sleep(time).await;
+        stop.store(true, Ordering::Relaxed);
+        ended(asking).await?;
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Outcome { requests: requests.load(Ordering::Relaxed), seconds, latencies_us: Vec::new() })
+    })
+}
+
+/// Asks a fixed number of times, over connections that each ask their share.
+///
+/// # Errors
+/// An answer is late, cut or not a 200.
+pub(crate) fn counted(core: usize, target: &Target, connections: u64, requests: u64) -> Result<(), Failure> {
+    on_core(core, || async {
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            let mut connection = Connection::open(target).await?;
+            asking.spawn(async move {
+                for _ in 0..requests / connections {
+                    tokio::time::timeout(ANSWER_MAX, connection.ask()).await??;
+                }
+                Ok::<(), Failure>(())
+            });
+        }
+        ended(asking).await.map(drop)
+    })
+}
+
+/// Asks `per_second` times a second, whatever the answers do. A request that has to wait for the one before it on
+/// its connection is late from when it was due; one that is due on an idle connection counts from when it was sent,
+/// so that the timer's coarseness is not the proxy's.
+///
+/// # Errors
+/// An answer is late, cut or not a 200.
+pub(crate) fn open_loop(
+    core: usize,
+    target: &Target,
+    connections: u32,
+    per_second: u32,
+    time: Duration,
+) -> Result<Outcome, Failure> {
+    let interval = Duration::from_secs(1) * connections / per_second;
+    on_core(core, || async {
+        let mut asking = tokio::task::JoinSet::new();
+        let begun = clock::instant() + Duration::from_millis(50);
+        for number in 0..connections {
+            let mut connection = Connection::open(target).await?;
+            let first = begun + interval * number / connections;
+            asking.spawn(async move {
+                let mut latencies = Vec::new();
+                let mut due = first;
+                while due < begun + time {
+                    let late = clock::instant() > due;
+                    sleep_until(due.into()).await;
+                    let counted_from = if late { due } else { clock::instant() };
+                    connection.ask().await?;
+                    latencies.push(micros(clock::instant() - counted_from));
+                    due += interval;
+                }
+                Ok::<Vec<u64>, Failure>(latencies)
+            });
+        }
+        let mut latencies_us: Vec<u64> = ended(asking).await?.into_iter().flatten().collect();
+        latencies_us.sort_unstable();
+        let requests = u64::try_from(latencies_us.len())?;
+        Ok(Outcome { requests, seconds: time.as_secs_f64(), latencies_us })
+    })
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Opens connections that each ask once and then idle until `while_open` returns.
+///
+/// # Errors
+/// An answer is late, cut or not a 200, or `while_open` fails.
+pub(crate) fn idle<T: Send>(
+    core: usize,
+    target: &Target,
+    connections: usize,
+    while_open: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    on_core(core, || async {
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            let mut connection = Connection::open(target).await?;
+            tokio::time::timeout(ANSWER_MAX, connection.ask()).await??;
+            open.push(connection);
+        }
+        let outcome = while_open();
+        drop(open);
+        outcome
+    })
+}
+
+async fn ended<T: 'static>(mut asking: tokio::task::JoinSet<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::new();
+    let waiting = async {
+        while let Some(one) = asking.join_next().await {
+            all.push(one??);
+        }
+        Ok::<(), Failure>(())
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await??;
+    Ok(all)
+}
+
+/// Runs on a thread and a runtime of its own that stay on one core.
+fn on_core<T, F>(core: usize, work: impl FnOnce() -> F + Send) -> Result<T, Failure>
+where
+    T: Send,
+    F: Future<Output = Result<T, Failure>>,
+{
+    let ended = std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            cores::pin(core)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work())
+        });
+        running.join()
+    });
+    ended.unwrap_or_else(|_panic| Err("the load panicked".into()))
+}

@@ -1,0 +1,153 @@
+//! A proxy under test: a process on a core of its own, and what the kernel counts of it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use gateway::clock;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Failure, cores};
+
+/// How long a proxy may take until it listens: a bundle of ten thousand policies is checked policy by policy.
+const START_MAX: Duration = Duration::from_secs(120);
+/// How long it may take to end when it is asked to.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A running process; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts it on one core, silent, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not start, or ends before it listens.
+    pub(crate) fn start(core: usize, command: &mut Command, listens: SocketAddr) -> Result<Self, Failure> {
+        Self::start_within(core, command, listens, START_MAX)
+    }
+
+    /// The same, with more patience: a process under an instrument is slow.
+    ///
+    /// # Errors
+    /// It does not start, or ends before it listens.
+    pub(crate) fn start_within(
+        core: usize,
+        command: &mut Command,
+        listens: SocketAddr,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let name = command.get_program().display().to_string();
+        let mut process = Self { child: cores::spawn_on(core, command)? };
+        let begun = clock::instant();
+        while TcpStream::connect(listens).is_err() {
+            if let Some(status) = process.child.try_wait()? {
+                return Err(format!("{name} ended before it listened: {status}").into());
+            }
+            if begun.elapsed() > patience {
+                return Err(format!("{name} does not listen after {} s", patience.as_secs()).into());
+            }
+            pause(LOOK);
+        }
+        Ok(process)
+    }
+
+    /// Waits until it has written a file.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn wait_for(&self, file: &std::path::Path) -> Result<(), Failure> {
+        let begun = clock::instant();
+        while !file.is_file() {
+            if begun.elapsed() > START_MAX {
+                return Err(format!("{} is not written", file.display()).into());
+            }
+            pause(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// User and system time that it has used, in microseconds. The kernel scales its ticks to what the scheduler has
+    /// counted to the nanosecond, so a sum is exact to one tick of 10 ms.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(crate) fn cpu_us(&self) -> Result<u64, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The second field is a name in parentheses that may hold anything.
+        let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let mut fields = rest.split_whitespace().skip(11);
+        let (Some(user), Some(system)) = (fields.next(), fields.next()) else {
+            return Err("/proc tells no processor time".into());
+        };
+        let ticks = user.parse::<u64>()? + system.parse::<u64>()?;
+        Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Memory that it holds, in bytes.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes: u64 =
+            line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().parse()?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let begun = clock::instant();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > STOP_MAX {
+                return Err("a process does not end".into());
+            }
+            pause(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A port of loopback that nobody listens on at this moment.
+///
+/// # Errors
+/// None is left.
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "no runtime's worker waits here, only the one who measures")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// The command of this name in the search path.
+#[must_use]
+pub(crate) fn found(name: &str) -> Option<std::path::PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the search path is the machine's, not the gateway's")]
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}

