@@ -48,7 +48,7 @@ pub enum Scheme {
 }
 
 /// A verified principal: immutable, shared, versioned.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Principal {
     /// What kind it is.
     pub kind: PrincipalKind,

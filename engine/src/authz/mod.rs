@@ -4,6 +4,7 @@ mod cedar_core;
 mod index;
 #[cfg(test)]
 mod index_tests;
+mod memo;
 mod oracle;
 mod request;
 mod scope;
@@ -11,6 +12,7 @@ mod scope;
 mod tests;
 
 pub(crate) use index::Index;
+pub(crate) use memo::Memo;
 pub use scope::SCOPE;
 
 use std::collections::BTreeSet;
@@ -23,6 +25,7 @@ use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
+use memo::Known;
 
 /// What policy is asked.
 #[derive(Clone, Debug)]
@@ -114,6 +117,9 @@ impl Bundle {
         if self.is_out_of_reach(request) {
             return Decision::Deny(Denial { forbidding: Vec::new() });
         }
+        if let Some(known) = self.memo().known(request) {
+            return self.told(request, known);
+        }
         let Ok(prepared) = self.prepare(request) else {
             return Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
         };
@@ -123,7 +129,13 @@ impl Bundle {
             return Decision::Undecidable { erring: texts(&verdict.erring) };
         }
         let deciding = verdict.determining.iter().map(|id| self.deciding(id)).collect();
-        if verdict.permits {
+        let known = Known { permits: verdict.permits, deciding };
+        self.memo().keep(request, &known);
+        self.told(request, known)
+    }
+
+    fn told(&self, request: &AuthzRequest<'_>, Known { permits, deciding }: Known) -> Decision {
+        if permits {
             let identity = request.identity.clone();
             Decision::Permit(Permit { identity, deciding, bundle: self.id().clone() })
         } else {

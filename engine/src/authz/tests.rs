@@ -207,3 +207,35 @@ fn a_request_that_does_not_fit_is_undecidable() {
     check(&[("unknown", "7")], "::1", 0, "undecidable cedargate.request");
     check(&[("id", "a"), ("id", "b")], "::1", 0, "undecidable cedargate.request");
 }
+
+#[test]
+fn a_decision_that_is_kept_is_given_to_the_same_request_alone() {
+    let bundle = load(&sources());
+    let (reader, nobody) = (user(&["role:reader"]), Identity::Anonymous);
+    let asked = || request(&reader, "docs.read", "docs");
+    let Identity::Known(principal) = &reader else { panic!("a user is known") };
+    let changed: [Identity; 3] = [
+        known(Principal { roles: BTreeSet::new(), ..(**principal).clone() }),
+        known(Principal { suspended: true, ..(**principal).clone() }),
+        known(Principal { assurance: 3, ..(**principal).clone() }),
+    ];
+    let parameters = [(Arc::from("id"), "7".to_owned())];
+    let mut cases = vec![
+        asked(),
+        request(&reader, "docs.write", "docs"),
+        request(&reader, "docs.read", "site"),
+        AuthzRequest { identity: &nobody, ..asked() },
+        AuthzRequest { parameters: &parameters, ..asked() },
+        AuthzRequest { class: "admin", ..asked() },
+        AuthzRequest { method: "POST", ..asked() },
+        AuthzRequest { client: IpAddr::from([192, 0, 2, 1]), ..asked() },
+        AuthzRequest { tls: false, ..asked() },
+        AuthzRequest { now: UnixMillis(0), ..asked() },
+    ];
+    cases.extend(changed.iter().map(|identity| AuthzRequest { identity, ..asked() }));
+    // Twice over and in both directions, so that each is decided anew, from what was kept, and after every other.
+    for case in cases.iter().chain(&cases).chain(cases.iter().rev()) {
+        let fresh = load(&sources());
+        assert_eq!(spell(&bundle.decide(case)), spell(&fresh.decide(case)), "{case:?}");
+    }
+}

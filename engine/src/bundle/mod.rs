@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, PolicySet};
 
-use crate::authz::Index;
+use crate::authz::{Index, Memo};
 use crate::route::{RouteTable, read_file};
 use policies::Policies;
 use sources::{Part, SCHEMA};
@@ -80,6 +80,7 @@ pub struct Bundle {
     vocabulary: Vocabulary,
     /// Parameters that are numbers in the schema, by action.
     numbers: BTreeMap<String, BTreeSet<String>>,
+    memo: Memo,
 }
 
 impl Bundle {
@@ -132,11 +133,13 @@ impl Bundle {
         let routes = check::table(&declared, faults);
         let Policies { set, facts } = policies;
         let index = Index::new(&set);
+        let memo = Memo::of(&set);
         let bundle = Self {
             id: sources.digest(),
             routes,
             policies: set,
             index,
+            memo,
             facts,
             hierarchy,
             vocabulary,
@@ -196,6 +199,10 @@ impl Bundle {
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
+    }
+
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     pub(crate) fn hierarchy(&self) -> &Hierarchy {
