@@ -29,6 +29,7 @@ pub mod counters;
 pub mod credentials;
 mod files;
 pub mod keyring;
+mod opened;
 mod random;
 pub mod seal;
 mod secret;

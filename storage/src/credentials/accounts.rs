@@ -1,6 +1,7 @@
 //! Local accounts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use engine::time::UnixMillis;
 use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Login, PasswordHash};
 use crate::keyring::{Keyring, Purpose};
+use crate::opened::Opened;
 use crate::seal::{seal, unseal};
 use crate::{Store, StoreError};
 
@@ -19,6 +21,7 @@ const ACCOUNTS: TableDefinition<u128, &[u8]> = TableDefinition::new("accounts");
 #[derive(Clone)]
 pub struct Accounts {
     store: Store,
+    opened: Arc<Opened<Uuid, Account>>,
 }
 
 /// An account, without its password hash.
@@ -92,7 +95,7 @@ impl Accounts {
     /// The accounts of `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, opened: Arc::new(Opened::new()) }
     }
 
     /// Creates an account; it is on disk when this returns.
@@ -128,7 +131,13 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn find(&self, id: Uuid) -> Result<Option<Account>, StoreError> {
-        Ok(self.load(id)?.map(|record| record.account(id)))
+        let keyring = self.store.keyring();
+        self.store.read(|transaction| {
+            let table = transaction.open_table(ACCOUNTS)?;
+            let Some(sealed) = table.get(id.as_u128())? else { return Ok(None) };
+            let sealed = sealed.value();
+            self.opened.get(id, sealed, || Ok(open(keyring, id, sealed)?.account(id))).map(Some)
+        })
     }
 
     /// The account of a login, and the hash of its password.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{CreatedSession, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced};
 use crate::keyring::{DIGEST_BYTES, Digest, Keyring, Purpose};
+use crate::opened::Opened;
 use crate::seal::{seal, unseal};
 use crate::{Store, StoreError};
 
@@ -23,11 +24,13 @@ const TOMBSTONES: TableDefinition<&[u8], u64> = TableDefinition::new("session_to
 pub(super) struct Embedded {
     store: Store,
     rules: SessionRules,
+    opened: Opened<Digest, Record>,
+    touches: Opened<Digest, UnixMillis>,
 }
 
 impl Embedded {
     pub(super) fn new(store: Store, rules: SessionRules) -> Self {
-        Self { store, rules }
+        Self { store, rules, opened: Opened::new(), touches: Opened::new() }
     }
 
     pub(super) async fn create(
@@ -63,9 +66,15 @@ impl Embedded {
                 if tombstones.get(place.as_bytes().as_slice())?.is_some() {
                     return Ok(None);
                 }
-                if let Some(session) = load(&records, &touches, keyring, &self.rules, &place)? {
-                    return Ok(session.is_live(now).then_some(session));
-                }
+                let key = place.as_bytes().as_slice();
+                let Some(sealed) = records.get(key)? else { continue };
+                let record = self.opened.get(place, sealed.value(), || open(keyring, key, sealed.value()))?;
+                let touch = touches.get(key)?.ok_or(StoreError::Malformed)?;
+                let touched_at = self.touches.get(place, touch.value(), || {
+                    read_touch(keyring, &place, touch.value()).ok_or(StoreError::Malformed)
+                })?;
+                let session = record.view(touched_at, &self.rules);
+                return Ok(session.is_live(now).then_some(session));
             }
             Ok(None)
         })
@@ -251,11 +260,15 @@ fn load(
 ) -> Result<Option<SessionView>, StoreError> {
     let key = place.as_bytes().as_slice();
     let Some(sealed) = records.get(key)? else { return Ok(None) };
-    let text = unseal(keyring, Purpose::SessionRecord, key, sealed.value()).map_err(StoreError::Unseal)?;
-    let record: Record = serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)?;
+    let record = open(keyring, key, sealed.value())?;
     let touch = touches.get(key)?.ok_or(StoreError::Malformed)?;
     let touched_at = read_touch(keyring, place, touch.value()).ok_or(StoreError::Malformed)?;
     Ok(Some(record.view(touched_at, rules)))
+}
+
+fn open(keyring: &Keyring, key: &[u8], sealed: &[u8]) -> Result<Record, StoreError> {
+    let text = unseal(keyring, Purpose::SessionRecord, key, sealed).map_err(StoreError::Unseal)?;
+    serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)
 }
 
 fn read_touch(keyring: &Keyring, place: &Digest, value: &[u8]) -> Option<UnixMillis> {
