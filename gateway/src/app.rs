@@ -34,6 +34,7 @@ use crate::config::fault::Faults;
 use crate::config::settings::{Connections, UpstreamIdentity};
 use crate::edge::caps::Caps;
 use crate::edge::{self, Edge, descriptors};
+use crate::identity::minted::Minted;
 use crate::identity::{botserver, ed25519};
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
@@ -297,6 +298,7 @@ impl House {
             upstreams: upstreams.clone(),
             botserver: botserver::Signer::new(&config.keys.jwt_secret),
             ed25519,
+            minted: Minted::default(),
             health: health.clone(),
             caps: caps(config),
         });

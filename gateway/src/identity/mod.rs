@@ -1,10 +1,11 @@
 //! The signed identity that upstreams are told.
 //!
-//! Minted as a request is forwarded and never kept: it lives 60 seconds at most and never longer than the
-//! session that it speaks for.
+//! Minted as a request is forwarded: it lives 60 seconds at most and never longer than the session that it speaks
+//! for, and is told again for the first few of them ([`minted`]).
 
 pub mod botserver;
 pub mod ed25519;
+pub mod minted;
 
 use engine::identity::Principal;
 use engine::time::UnixMillis;

@@ -34,13 +34,13 @@ pub struct Shaped {
     pub edits: HeaderEdits,
 }
 
-/// Shapes a request. `identity` is the signed identity, when there is one to tell.
+/// Shapes a request. `identity` is the header of the signed identity, when there is one to tell.
 #[must_use]
 pub fn shape(
     passage: &Passage,
     received: &Received,
     headers: &HeaderMap,
-    identity: Option<&str>,
+    identity: Option<HeaderValue>,
     trail: &Trail,
 ) -> Shaped {
     let route = &passage.matched().route;
@@ -59,9 +59,7 @@ pub fn shape(
     if let Some(cookies) = cookies(headers, route) {
         edits.set(header::COOKIE, cookies);
     }
-    if let Some(identity) = identity.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
-        let mut identity = identity;
-        identity.set_sensitive(true);
+    if let Some(identity) = identity {
         edits.set(header::AUTHORIZATION, identity);
     }
     forwarding(&mut edits, received, trail);

@@ -65,6 +65,8 @@ pub struct Parts {
     pub botserver: identity::botserver::Signer,
     /// Signs identities for every other upstream.
     pub ed25519: identity::ed25519::Signer,
+    /// What either has signed a moment ago.
+    pub minted: identity::minted::Minted,
     /// What is well.
     pub health: Arc<Health>,
     /// How much is held at once.
@@ -177,8 +179,7 @@ impl Gateway {
             );
         };
         let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
-        let shaped =
-            shape::shape(passage, received, &session.req_header().headers, token.as_deref(), &ctx.trail);
+        let shaped = shape::shape(passage, received, &session.req_header().headers, token, &ctx.trail);
         let uri = shaped.target.parse::<http::Uri>();
         request.set_uri(
             uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,

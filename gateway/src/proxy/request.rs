@@ -225,23 +225,27 @@ async fn audit_first(
     Ok(())
 }
 
-/// The identity that the upstream is told, signed now.
+/// The header that tells the upstream who asks.
 #[must_use]
 pub fn signed_identity(
     parts: &Parts,
     passage: &Passage,
     upstream: Option<&Upstream>,
     now: UnixMillis,
-) -> Option<String> {
+) -> Option<http::HeaderValue> {
     let principal = forward::speaks_for(passage)?;
-    match upstream?.identity() {
-        UpstreamIdentity::BotServer => {
-            let bundle = &passage.snapshot().bundle;
+    let bundle = &passage.snapshot().bundle;
+    let upstream = upstream?;
+    let header = |mint: &dyn Fn() -> String| {
+        parts.minted.header(&upstream.name, principal, bundle.id().as_str(), now, mint)
+    };
+    match upstream.identity() {
+        UpstreamIdentity::BotServer => header(&|| {
             let roles = bundle.effective_roles(principal);
             let roles = roles.iter().filter_map(|role| bundle.role_attribute(role, "botserver")).collect();
-            Some(parts.botserver.mint(principal, &roles, now))
-        }
-        UpstreamIdentity::Ed25519 { audience } => Some(parts.ed25519.mint(principal, audience, now)),
+            parts.botserver.mint(principal, &roles, now)
+        }),
+        UpstreamIdentity::Ed25519 { audience } => header(&|| parts.ed25519.mint(principal, audience, now)),
         UpstreamIdentity::None => None,
     }
 }
