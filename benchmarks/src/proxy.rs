@@ -147,9 +147,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     figures::print(&figures)?;
-    eprintln!(
-        "left out: proxy.*otlp*, the gateway exports no telemetry; memory of WebSockets, it bridges none"
-    );
+    eprintln!("left out: proxy.*otlp*, no collector is started; memory of idle WebSockets, none is opened");
     if options.keep {
         results::keep(&subjects, &figures)?;
     }
