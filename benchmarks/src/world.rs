@@ -19,6 +19,8 @@ use crate::process::{Process, free_address};
 pub(crate) const PATH: &str = "/api/docs/list";
 /// The role of who asks, by which every bundle here permits the read.
 const ROLE: &str = "standard_user";
+/// Policies in one generated file, far below what a bundle takes of one.
+const POLICIES_PER_FILE: usize = 1_000;
 /// Where people sign in.
 const LOGIN: &str = "/.cedargate/login";
 
@@ -253,8 +255,12 @@ fn write_bundle(folder: &Path, bundle: Bundle) -> Result<(), Failure> {
     )?;
     fs::create_dir_all(folder.join("grants"))?;
     fs::create_dir_all(folder.join("guardrails"))?;
-    fs::write(folder.join("grants/generated.cedar"), grants)?;
-    fs::write(folder.join("guardrails/generated.cedar"), forbids)?;
+    for (part, text) in [("grants", grants), ("guardrails", forbids)] {
+        let policies: Vec<&str> = text.split_inclusive(";\n").collect();
+        for (number, file) in policies.chunks(POLICIES_PER_FILE).enumerate() {
+            fs::write(folder.join(part).join(format!("{number}.cedar")), file.concat())?;
+        }
+    }
     add_roles(&folder.join("entities/roles.json"), if bundle == Bundle::Line { 0 } else { roles })
 }
 

@@ -246,8 +246,7 @@ struct House {
 
 impl House {
     async fn build(config: &Arc<Config>, mark: Mark, notice: Option<String>) -> Result<Self, RunError> {
-        let cell = Arc::new(SnapshotCell::new(bundle(config)?));
-        let keyring = keyring(config);
+        let (cell, keyring) = (Arc::new(SnapshotCell::new(bundle(config)?)), keyring(config));
         let store = Store::open(&config.data_dir, &keyring, mark)?;
         let sessions = Arc::new(Sessions::embedded(store.clone(), session_rules(config)));
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
