@@ -17,6 +17,9 @@ const PASSWORD_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Groups of a password, each of five characters: 100 bits.
 const PASSWORD_GROUPS: usize = 4;
 
+/// The store's file.
+const STORE: &str = "store/store.redb";
+
 /// Where secrets lie.
 const SECRETS: &str = "secrets";
 
@@ -72,7 +75,7 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed)?;
         let root = fs::canonicalize(root).map_err(failed)?;
         // The store's own mark says it too, but only once secrets and policies of a demo lie beside it.
-        if root.join("store").exists() && !root.join(SECRETS).exists() {
+        if root.join(STORE).exists() && !root.join(SECRETS).exists() {
             return Err(DirectoryError::Production { path: root });
         }
         let facts = fs::metadata(&root).map_err(failed)?;
@@ -257,6 +260,8 @@ mod tests {
     fn nothing_is_put_beside_the_store_of_a_gateway_in_earnest() {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir(parent.path().join("store")).unwrap();
+        assert!(Directory::open(parent.path()).is_ok(), "a directory may be there for it already");
+        fs::write(parent.path().join(STORE), "").unwrap();
         assert!(matches!(Directory::open(parent.path()), Err(DirectoryError::Production { .. })));
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
         // A demo that was interrupted after its first secret goes on.
