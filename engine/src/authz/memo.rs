@@ -16,8 +16,8 @@ use super::AuthzRequest;
 use crate::identity::{Identity, Principal};
 use crate::refusal::Deciding;
 
-/// Verdicts that are kept at most, about 4 MB of them. Past that all are dropped: who asks for ever new things pays
-/// what asking costs, and nobody's memory grows.
+/// Verdicts that are kept at most, a kilobyte or so each, bounded by what a head may hold. Past that all are dropped:
+/// who asks for ever new things pays what asking costs, and nobody's memory grows.
 const KEPT_MAX: usize = 4_096;
 
 /// Verdicts by the hash of what they follow from.
