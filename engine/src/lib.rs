@@ -11,6 +11,7 @@ pub mod chunked;
 pub mod facts;
 pub mod headers;
 pub mod identity;
+pub mod kept;
 pub mod limit;
 pub mod path;
 pub mod query;

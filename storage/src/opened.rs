@@ -4,25 +4,20 @@
 //! opening is spared: where it still holds the very bytes that were opened before, they open to the same. Nothing has
 //! to be told of a change, because a change is other bytes.
 
-use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Records that are kept at most, of a kilobyte or so each. Past that all are dropped and opened anew.
-const KEPT_MAX: usize = 4_096;
+use engine::kept::Kept;
 
 /// Opened records by their place. `V` holds no secret: it outlives the look-up.
 pub(crate) struct Opened<K, V> {
-    kept: Mutex<ByPlace<K, V>>,
+    /// The sealed bytes with what they opened to, a kilobyte or so each.
+    kept: Kept<K, (Box<[u8]>, V)>,
 }
-
-/// The sealed bytes with what they opened to.
-type ByPlace<K, V> = HashMap<K, (Box<[u8]>, V)>;
 
 impl<K: Eq + Hash, V: Clone> Opened<K, V> {
     /// Nothing was opened.
     pub(crate) fn new() -> Self {
-        Self { kept: Mutex::default() }
+        Self { kept: Kept::default() }
     }
 
     /// What `sealed` opens to in its place; `open` opens it where that is not known. Only successes are kept.
@@ -35,23 +30,13 @@ impl<K: Eq + Hash, V: Clone> Opened<K, V> {
         sealed: &[u8],
         open: impl FnOnce() -> Result<V, E>,
     ) -> Result<V, E> {
-        if let Some((bytes, value)) = self.lock().get(&place)
-            && **bytes == *sealed
-        {
-            return Ok(value.clone());
+        let again = |(bytes, value): &(Box<[u8]>, V)| (**bytes == *sealed).then(|| value.clone());
+        if let Some(value) = self.kept.get(&place, again) {
+            return Ok(value);
         }
         let value = open()?;
-        let mut kept = self.lock();
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(place, (sealed.into(), value.clone()));
+        self.kept.put(place, (sealed.into(), value.clone()));
         Ok(value)
-    }
-
-    /// Nothing that is kept here can be left half-changed by a panic.
-    fn lock(&self) -> MutexGuard<'_, ByPlace<K, V>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,14 +55,5 @@ mod tests {
         assert_eq!(get(1, b"a", Err(())), Ok(7), "a failure replaces nothing");
         assert_eq!(get(1, b"b", Ok(8)), Ok(8));
         assert_eq!(get(1, b"a", Ok(9)), Ok(9), "the newest alone is kept");
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded() {
-        let opened = Opened::new();
-        for place in 0..KEPT_MAX + 10 {
-            opened.get(place, b"a", || Ok::<_, ()>(place)).unwrap();
-        }
-        assert!(opened.lock().len() <= KEPT_MAX);
     }
 }

@@ -4,27 +4,23 @@
 //! again for the same gives the same, so the verdict is kept beside everything that it follows from and compared
 //! with all of it before it is given again. A bundle keeps its own: another bundle begins with none.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cedar_policy::PolicySet;
 use serde_json::Value;
 
 use super::AuthzRequest;
 use crate::identity::{Identity, Principal};
+use crate::kept::Kept;
 use crate::refusal::Deciding;
 
-/// Verdicts that are kept at most, a kilobyte or so each, bounded by what a head may hold. Past that all are dropped:
-/// who asks for ever new things pays what asking costs, and nobody's memory grows.
-const KEPT_MAX: usize = 4_096;
-
-/// Verdicts by the hash of what they follow from.
+/// Verdicts by the hash of what they follow from, a kilobyte or so each, bounded by what a head may hold.
 pub(crate) struct Memo {
     hasher: RandomState,
     /// `None` where a policy looks at the time.
-    kept: Option<Mutex<HashMap<u64, Kept>>>,
+    kept: Option<Kept<u64, Verdict>>,
 }
 
 /// What policy said, when no policy failed.
@@ -34,7 +30,7 @@ pub(super) struct Known {
     pub(super) deciding: Vec<Deciding>,
 }
 
-struct Kept {
+struct Verdict {
     /// `None` is an anonymous caller.
     principal: Option<Arc<Principal>>,
     action: String,
@@ -53,23 +49,20 @@ impl Memo {
         let timeless = policies.policies().all(|policy| {
             policy.to_json().is_ok_and(|policy| !policy.get("conditions").is_none_or(looks_at_time))
         });
-        Self { hasher: RandomState::new(), kept: timeless.then(Mutex::default) }
+        Self { hasher: RandomState::new(), kept: timeless.then(Kept::default) }
     }
 
     /// What was said to the same request before.
     pub(super) fn known(&self, request: &AuthzRequest<'_>) -> Option<Known> {
-        let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(&self.hash(request)).filter(|kept| kept.answers(request)).map(|kept| kept.known.clone())
+        let answer = |kept: &Verdict| kept.answers(request).then(|| kept.known.clone());
+        self.kept.as_ref()?.get(&self.hash(request), answer)
     }
 
     /// Keeps what was said.
     pub(super) fn keep(&self, request: &AuthzRequest<'_>, known: &Known) {
-        let Some(kept) = &self.kept else { return };
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
+        if let Some(kept) = &self.kept {
+            kept.put(self.hash(request), Verdict::new(request, known.clone()));
         }
-        kept.insert(self.hash(request), Kept::new(request, known.clone()));
     }
 
     fn hash(&self, request: &AuthzRequest<'_>) -> u64 {
@@ -81,7 +74,7 @@ impl Memo {
     }
 }
 
-impl Kept {
+impl Verdict {
     fn new(request: &AuthzRequest<'_>, known: Known) -> Self {
         // Taken apart, so that whoever adds a field decides here whether a verdict follows from it.
         let AuthzRequest { identity, action, module, parameters, class, method, client, tls, now: _ } =

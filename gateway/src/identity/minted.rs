@@ -4,10 +4,10 @@
 //! a few of its sixty seconds, to the same upstream, for exactly the same principal under the same bundle: whatever is
 //! said in it would be said again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use engine::identity::Principal;
+use engine::kept::Kept;
 use engine::time::UnixMillis;
 use http::HeaderValue;
 use uuid::Uuid;
@@ -15,16 +15,14 @@ use uuid::Uuid;
 /// How long a token is told again, in milliseconds: a twelfth of what it is good for, so that it still reaches an
 /// upstream with the whole of its time but that.
 const TOLD_AGAIN_MS: u64 = 5_000;
-/// Tokens that are kept at most, of a kilobyte each. Past that all are dropped.
-const KEPT_MAX: usize = 4_096;
 
-/// The tokens by principal and upstream.
+/// The tokens by principal and upstream, a kilobyte or so each.
 #[derive(Default)]
 pub struct Minted {
-    kept: Mutex<HashMap<(Uuid, Arc<str>), Kept>>,
+    kept: Kept<(Uuid, Arc<str>), Token>,
 }
 
-struct Kept {
+struct Token {
     principal: Principal,
     bundle: String,
     minted_at: UnixMillis,
@@ -43,31 +41,22 @@ impl Minted {
         mint: impl FnOnce() -> String,
     ) -> Option<HeaderValue> {
         let key = (principal.id, Arc::clone(upstream));
-        if let Some(kept) = self.lock().get(&key)
-            && kept.is_fresh(now)
-            && kept.bundle == bundle
-            && kept.principal == *principal
-        {
-            return Some(kept.header.clone());
+        let again = |kept: &Token| {
+            let same = kept.is_fresh(now) && kept.bundle == bundle && kept.principal == *principal;
+            same.then(|| kept.header.clone())
+        };
+        if let Some(header) = self.kept.get(&key, again) {
+            return Some(header);
         }
         let mut header = HeaderValue::try_from(format!("Bearer {}", mint())).ok()?;
         header.set_sensitive(true);
         let (principal, bundle) = (principal.clone(), bundle.to_owned());
-        let mut kept = self.lock();
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(key, Kept { principal, bundle, minted_at: now, header: header.clone() });
+        self.kept.put(key, Token { principal, bundle, minted_at: now, header: header.clone() });
         Some(header)
-    }
-
-    /// Nothing that is kept here can be left half-changed by a panic.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Uuid, Arc<str>), Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl Token {
     /// A clock that was put back makes no token old enough to be wrong, and none fresh.
     fn is_fresh(&self, now: UnixMillis) -> bool {
         (self.minted_at.0..self.minted_at.0.saturating_add(TOLD_AGAIN_MS)).contains(&now.0)
