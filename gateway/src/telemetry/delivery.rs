@@ -39,12 +39,15 @@ pub(super) struct Export {
     pub(super) items: u64,
 }
 
+/// Puts items together to exports.
+pub(super) type Encode<T> = fn(Vec<T>, &Origin) -> Vec<Export>;
+
 /// One signal's way from its queue to the collector.
 pub(super) struct Delivery<T> {
     pub(super) queue: Arc<Queue<T>>,
     pub(super) client: Client,
     pub(super) progress: Arc<Progress>,
-    pub(super) encode: fn(Vec<T>, &Origin) -> Vec<Export>,
+    pub(super) encode: Encode<T>,
     pub(super) origin: Origin,
 }
 

@@ -30,7 +30,7 @@ use crate::admin::metrics::Metrics;
 use crate::config::telemetry::{Destination, Sampler, Telemetry as Settings};
 use attributes::Origin;
 use client::{Client, ClientError};
-use delivery::{Delivery, Stop};
+use delivery::{Delivery, Encode, Stop};
 use queue::Queue;
 use state::{Progress, Signal};
 
@@ -80,28 +80,17 @@ impl Telemetry {
         this.sampler = settings.sampler;
         let origin = Origin::new(&settings.resource);
         let mut work = Work { items: Vec::new(), metrics: None };
-        if let Some(to) = &settings.logs {
-            let (queue, progress) = (Queue::new(settings.log_batches), this.follow(Signal::Logs, metrics));
-            work.items.push(Delivery {
-                queue: queue.clone(),
-                client: Client::new(to)?,
-                progress,
-                encode: logs::encode,
-                origin: origin.clone(),
-            });
-            this.logs = Some(queue);
-        }
-        if let Some(to) = &settings.traces {
-            let (queue, progress) = (Queue::new(settings.span_batches), this.follow(Signal::Traces, metrics));
-            work.items.push(Delivery {
-                queue: queue.clone(),
-                client: Client::new(to)?,
-                progress,
-                encode: traces::encode,
-                origin: origin.clone(),
-            });
-            this.traces = Some(queue);
-        }
+        let mut deliver =
+            |this: &mut Self, to: &Option<Destination>, batches, signal, encode: Encode<Event>| {
+                let Some(to) = to else { return Ok::<_, ClientError>(None) };
+                let (queue, progress) = (Queue::new(batches), this.follow(signal, metrics));
+                let (client, origin) = (Client::new(to)?, origin.clone());
+                work.items.push(Delivery { queue: queue.clone(), client, progress, encode, origin });
+                Ok(Some(queue))
+            };
+        let (logs, spans) = (settings.log_batches, settings.span_batches);
+        this.logs = deliver(&mut this, &settings.logs, logs, Signal::Logs, logs::encode)?;
+        this.traces = deliver(&mut this, &settings.traces, spans, Signal::Traces, traces::encode)?;
         if let Some(to) = &settings.metrics {
             work.metrics = Some(this.periodic(to, settings.metrics_every, metrics, origin)?);
         }
