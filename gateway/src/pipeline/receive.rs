@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use engine::audit::AskedFacts;
 use engine::facts::RequestFacts;
-use engine::headers::{self, HeaderRules};
+use engine::headers::{self, ClientAddress, HeaderRules};
 use engine::path::{CanonicalPath, split_target};
 use engine::query::CanonicalQuery;
 use engine::refusal::Malformed;
@@ -34,8 +34,8 @@ pub struct Head<'a> {
     /// The head's bytes from the wire: the HTTP parser repairs some request lines, and what it repaired is
     /// not what the client sent.
     pub wire: &'a [u8],
-    /// The other end of the connection.
-    pub peer: IpAddr,
+    /// Where it comes from.
+    pub client: ClientAddress,
     /// Whether the connection is encrypted.
     pub tls: bool,
 }
@@ -110,14 +110,13 @@ pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malfor
     let findings = headers::inspect(head.method, head.version, head.headers, &rules.headers)?;
     let (path, query) = split_target(wire_target(head.wire)?);
     let (path, query) = (CanonicalPath::parse(path)?, CanonicalQuery::parse(query)?);
-    let client = headers::client_address(head.peer, head.headers, &rules.trusted_proxies);
     Ok(Received {
         method: head.method.clone(),
         host: findings.host,
         path,
         query,
-        client: client.client,
-        tls: client.tls_claimed.unwrap_or(head.tls),
+        client: head.client.client,
+        tls: head.client.tls_claimed.unwrap_or(head.tls),
         content_length: findings.content_length,
         chunked: findings.chunked,
         upgrade: findings.upgrade,

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::headers::{ClientAddress, client_address};
 use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use engine::time::UnixMillis;
@@ -73,15 +74,6 @@ impl RequestContext {
         }
     }
 
-    /// The connection speaks another protocol from now on: the rules of HTTP no longer cut it, and what may be
-    /// open for hours is no request under way. The cap of connections still counts it.
-    pub fn upgraded(&mut self) {
-        self.slot = None;
-        if let Some(connection) = &self.connection {
-            connection.meter.upgraded();
-        }
-    }
-
     /// From here on the answers are ours, and this is where the request ends.
     pub fn admitted(&self, headers: &http::HeaderMap) {
         if let Some(connection) = &self.connection {
@@ -137,7 +129,8 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     ctx.trail.user_agent(&header.headers);
     ctx.trail.traced(&header.headers);
     let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
-    let client = engine::headers::client_address(peer, &header.headers, &parts.rules.trusted_proxies).client;
+    let address = client_address(peer, &header.headers, &parts.rules.trusted_proxies);
+    let client = address.client;
     ctx.trail.client = client;
     admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(
         |_| {
@@ -145,15 +138,15 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
         },
     )?;
     ctx.slot = Some(parts.caps.requests.take(Some(client)).map_err(over)?);
-    let received = take_in(parts, header, ctx, peer)?;
+    let received = take_in(parts, header, ctx, address)?;
     ctx.trail.received(&received);
-    let received = ctx.received.insert(received).clone();
+    let received = &*ctx.received.insert(received);
     let facts = received.facts(&header.headers, now, ctx.trail.request_id);
     let decided = parts.pipeline.decide(now, &facts, &mut ctx.trail).await;
     ctx.conceal = ctx.trail.conceals();
     let passage = decided?;
     ctx.trail.enter(Stage::Forward);
-    let target = forward::forward(&passage, &received)?.clone();
+    let target = forward::forward(&passage, received)?.clone();
     let route = passage.matched().route.clone();
     ctx.body_bytes_max = route.body_bytes_max.unwrap_or(parts.config.upload_bytes_max);
     if received.content_length.is_some_and(|length| length > ctx.body_bytes_max) {
@@ -184,7 +177,7 @@ fn take_in(
     parts: &Parts,
     header: &RequestHeader,
     ctx: &mut RequestContext,
-    peer: std::net::IpAddr,
+    client: ClientAddress,
 ) -> Result<Received, Refusal> {
     let Some(connection) = ctx.connection.clone() else { return Err(Refusal::Faulted) };
     let outcome = connection.meter.with_head(|wire| {
@@ -193,7 +186,7 @@ fn take_in(
             version: header.version,
             headers: &header.headers,
             wire,
-            peer,
+            client,
             tls: connection.tls,
         };
         receive(&head, &parts.rules).map_err(|fault| (fault, asked_by_wire(wire)))
