@@ -29,27 +29,14 @@ const START_MAX: Duration = Duration::from_secs(300);
 const BUDGET: &str = "benchmarks/budget.toml";
 
 /// What the command line may say.
-#[derive(Debug, Default)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// Keep the profiles, which callgrind_annotate reads, in this directory
+    #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
+    /// Measure what an earlier build has left in target/release instead of building it
+    #[arg(long)]
     as_built: bool,
-}
-
-impl Options {
-    /// Reads the arguments; `None` when one is not understood.
-    #[must_use]
-    pub(crate) fn read(arguments: &[String]) -> Option<Self> {
-        let mut options = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--profiles" => options.profiles = Some(arguments.next()?.into()),
-                "--as-built" => options.as_built = true,
-                _ => return None,
-            }
-        }
-        Some(options)
-    }
 }
 
 /// What one request may cost.

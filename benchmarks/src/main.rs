@@ -20,41 +20,34 @@ mod world;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
 /// What a benchmark fails with: nobody handles it, somebody reads it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: cargo run --release -p benchmarks -- COMMAND
-
-  decide                     what one decision costs, by role
-  proxy [--nginx PATH] [--envoy PATH] [--rounds N] [--keep] [--as-built]
-                             what a request costs, against a proxy that checks nothing; --keep writes the
-                             raw rounds to benchmarks/results/
-  instructions [--profiles DIR] [--as-built]
-                             instructions and allocations a request, held against benchmarks/budget.toml; DIR
-                             gets the profiles that callgrind_annotate reads
-
---as-built measures what an earlier build has left in target/release instead of building it.
-";
+/// Keeps Cedargate fast: what a request costs, measured and not estimated
+#[derive(clap::Parser)]
+#[command(bin_name = "cargo run --release -p benchmarks --")]
+enum Benchmark {
+    /// What one decision costs, by role
+    Decide,
+    /// What a request costs, against a proxy that checks nothing and against other proxies
+    Proxy(proxy::Options),
+    /// Instructions and allocations a request, held against benchmarks/budget.toml
+    Instructions(instructions::Options),
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match arguments.split_first() {
-        Some((command, [])) if command == "decide" => return decide::decide(),
-        Some((command, rest)) if command == "proxy" => proxy::Options::read(rest).map(|it| proxy::run(&it)),
-        Some((command, rest)) if command == "instructions" => {
-            instructions::Options::read(rest).map(|it| instructions::run(&it))
-        }
-        _ => None,
+    let outcome = match Benchmark::parse() {
+        Benchmark::Decide => return decide::decide(),
+        Benchmark::Proxy(options) => proxy::run(&options),
+        Benchmark::Instructions(options) => instructions::run(&options),
     };
     match outcome {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(failure)) => {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
             eprintln!("benchmarks: {failure}");
             ExitCode::FAILURE
-        }
-        None => {
-            eprint!("{USAGE}");
-            ExitCode::from(2)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a request costs: the gateway, a proxy that checks nothing, and other proxies, in turn on one core.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const CONNECTIONS: usize = 32;
 /// How long each proxy is loaded in a round.
 const ROUND: Duration = Duration::from_millis(1_500);
 /// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
-const ROUNDS: usize = 9;
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(9).unwrap();
 /// Rounds at least: a median of fewer says nothing.
 const ROUNDS_MIN: usize = 3;
 /// From the first line to the last, building included.
@@ -34,33 +35,23 @@ const RATE_TIME: Duration = Duration::from_secs(5);
 const IDLE: usize = 1_000;
 
 /// What the command line may say.
-#[derive(Debug, Default)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// nginx, if it is not in the search path
+    #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
+    /// Envoy, if it is not in the search path
+    #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
-    rounds: Option<usize>,
+    /// Rounds, of which the median is told
+    #[arg(long, value_name = "N", default_value_t = ROUNDS)]
+    rounds: NonZeroUsize,
+    /// Write the raw rounds to benchmarks/results/
+    #[arg(long)]
     keep: bool,
+    /// Measure what an earlier build has left in target/release instead of building it
+    #[arg(long)]
     as_built: bool,
-}
-
-impl Options {
-    /// Reads the arguments; `None` when one is not understood.
-    #[must_use]
-    pub(crate) fn read(arguments: &[String]) -> Option<Self> {
-        let mut options = Self::default();
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--nginx" => options.nginx = Some(arguments.next()?.into()),
-                "--envoy" => options.envoy = Some(arguments.next()?.into()),
-                "--rounds" => options.rounds = Some(arguments.next()?.parse().ok().filter(|it| *it > 0)?),
-                "--keep" => options.keep = true,
-                "--as-built" => options.as_built = true,
-                _ => return None,
-            }
-        }
-        Some(options)
-    }
 }
 
 /// What one proxy has cost in one round.
@@ -134,7 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         eprintln!("one core only: the proxies share it with their load, and latencies say nothing");
     }
     let mut subjects = start(options, cores)?;
-    rounds(&mut subjects, cores, begun, options.rounds.unwrap_or(ROUNDS))?;
+    rounds(&mut subjects, cores, begun, options.rounds.get())?;
     let mut figures = costs(&subjects);
     figures.extend(ratios(&subjects));
     // The ten thousand policies check themselves now and then, and would be heard in others' latencies.
