@@ -20,3 +20,4 @@ pub mod route;
 pub mod time;
 pub mod trace;
 pub mod verify;
+pub mod websocket;
