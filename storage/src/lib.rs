@@ -25,6 +25,7 @@
 
 mod address;
 pub mod audit_log;
+mod changes;
 pub mod counters;
 pub mod credentials;
 mod files;
@@ -37,6 +38,7 @@ pub mod sessions;
 pub mod store;
 
 pub use address::address_bucket;
+pub use changes::{Change, Changes};
 pub use files::PrivateError;
 pub use keyring::Keyring;
 pub use secret::Secret;

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 
+use crate::changes::Changes;
 use crate::files::{private_dir, private_file};
 use crate::keyring::Keyring;
 use check::{check, prepare};
@@ -43,6 +44,7 @@ struct Inner {
     database: RwLock<Option<Database>>,
     open: Opener,
     keyring: Keyring,
+    changes: Changes,
     mark: Mark,
     /// redb has closed itself.
     latched: AtomicBool,
@@ -94,6 +96,12 @@ impl Store {
         &self.inner.keyring
     }
 
+    /// Where it is told that a session, an account or a key no longer is what it was.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.inner.changes
+    }
+
     /// Whether the last write failed for the disk's sake. Reading may work all the same.
     #[must_use]
     pub fn is_failing(&self) -> bool {
@@ -106,6 +114,7 @@ impl Store {
             database,
             open,
             keyring: keyring.clone(),
+            changes: Changes::default(),
             mark,
             latched: AtomicBool::new(false),
             failing: AtomicBool::new(false),

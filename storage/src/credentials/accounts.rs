@@ -12,7 +12,7 @@ use super::{Login, PasswordHash};
 use crate::keyring::{Keyring, Purpose};
 use crate::opened::Opened;
 use crate::seal::{seal, unseal};
-use crate::{Store, StoreError};
+use crate::{Change, Store, StoreError};
 
 /// Account id -> sealed record.
 const ACCOUNTS: TableDefinition<u128, &[u8]> = TableDefinition::new("accounts");
@@ -214,6 +214,7 @@ impl Accounts {
                 Ok(Some(open(keyring, id, sealed.value())?.account(id)))
             })
             .await
+            .inspect(|_| self.store.changes().tell(Change::Account(id)))
     }
 
     fn load(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
@@ -244,6 +245,7 @@ impl Accounts {
                 Ok(Some(record.account(id)))
             })
             .await
+            .inspect(|_| self.store.changes().tell(Change::Account(id)))
     }
 }
 

@@ -19,7 +19,7 @@ use super::Login;
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::random::random;
 use crate::seal::{seal, unseal};
-use crate::{Secret, Store, StoreError};
+use crate::{Change, Secret, Store, StoreError};
 
 /// What every API key begins with, so that secret scanners and people recognise one.
 pub const API_KEY_PREFIX: &str = "cgk_";
@@ -133,17 +133,20 @@ impl ApiKeys {
     pub async fn find(&self, presented: &str, now: UnixMillis) -> Result<Option<ApiKey>, StoreError> {
         let Some((id, parts)) = read(presented) else { return Ok(None) };
         let keyring = self.store.keyring();
-        let record = self.store.read(|transaction| {
-            let table = transaction.open_table(API_KEYS)?;
-            let sealed = table.get(id.as_u128())?;
-            sealed.map(|sealed| open(keyring, id, sealed.value())).transpose()
-        })?;
-        let Some(record) = record else { return Ok(None) };
+        let Some(record) = self.load(id)? else { return Ok(None) };
         let digest = Digest::from_bytes(&record.digest).ok_or(StoreError::Malformed)?;
         if !keyring.verify(Purpose::ApiKeyDigest, &*parts, &digest) {
             return Ok(None);
         }
         Ok(Some(record.key(id)).filter(|key| key.is_live(now)))
+    }
+
+    /// The live key of this public id: for who has proved to hold it and asks again, never to prove it.
+    ///
+    /// # Errors
+    /// When the store fails or the record was tampered with.
+    pub async fn live(&self, id: Uuid, now: UnixMillis) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.load(id)?.map(|record| record.key(id)).filter(|key| key.is_live(now)))
     }
 
     /// All keys, revoked and expired ones too, oldest first.
@@ -185,6 +188,16 @@ impl ApiKeys {
                 Ok(Some(record.key(id)))
             })
             .await
+            .inspect(|_| self.store.changes().tell(Change::ApiKey(id)))
+    }
+
+    fn load(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
+        let keyring = self.store.keyring();
+        self.store.read(|transaction| {
+            let table = transaction.open_table(API_KEYS)?;
+            let sealed = table.get(id.as_u128())?;
+            sealed.map(|sealed| open(keyring, id, sealed.value())).transpose()
+        })
     }
 }
 

@@ -192,3 +192,20 @@ async fn a_sweep_removes_what_has_ended_and_nothing_else() {
         );
     }
 }
+
+#[tokio::test]
+async fn who_asks_again_finds_by_public_id_what_lives_and_is_told_what_ends() {
+    for Case { name, sessions, .. } in adapters() {
+        let (kept, ended) = (create(&sessions, 1, NOW).await, create(&sessions, 1, NOW).await);
+        let mut told = sessions.changes().listen();
+        sessions.end(ended.session.id, NOW).await.unwrap();
+        assert_eq!(told.try_recv(), Ok(Change::Session(ended.session.id)), "{name}");
+        assert_eq!(sessions.live(ended.session.id, NOW).await.unwrap(), None, "{name}: it has ended");
+        let found = sessions.live(kept.session.id, NOW).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&kept.session), "{name}");
+        let end = kept.session.idle_end;
+        assert_eq!(sessions.live(kept.session.id, end).await.unwrap(), None, "{name}: idle too long");
+        sessions.end_all(Uuid::from_u128(1), NOW).await.unwrap();
+        assert_eq!(told.try_recv(), Ok(Change::Session(kept.session.id)), "{name}");
+    }
+}

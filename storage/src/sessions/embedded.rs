@@ -80,6 +80,21 @@ impl Embedded {
         })
     }
 
+    pub(super) fn live(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        let keyring = self.store.keyring();
+        self.store.read(|transaction| {
+            let places = transaction.open_table(PLACES)?;
+            let Some(place) = places.get(id.as_u128())? else { return Ok(None) };
+            let place = Digest::from_bytes(place.value()).ok_or(StoreError::Malformed)?;
+            if transaction.open_table(TOMBSTONES)?.get(place.as_bytes().as_slice())?.is_some() {
+                return Ok(None);
+            }
+            let (records, touches) = (transaction.open_table(RECORDS)?, transaction.open_table(TOUCHES)?);
+            let session = load(&records, &touches, keyring, &self.rules, &place)?;
+            Ok(session.filter(|session| session.is_live(now)))
+        })
+    }
+
     pub(super) async fn touch(&self, seen: &SessionView, now: UnixMillis) -> Result<bool, StoreError> {
         if now.since(seen.touched_at) < self.rules.touch_every_ms() {
             return Ok(false);
@@ -244,6 +259,7 @@ impl<'t> Tables<'t> {
 pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(RECORDS)?;
     transaction.open_table(TOUCHES)?;
+    transaction.open_table(PLACES)?;
     transaction.open_table(TOMBSTONES)?;
     Ok(())
 }

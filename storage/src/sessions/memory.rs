@@ -50,6 +50,12 @@ impl Memory {
         session.is_live(now).then(|| session.clone())
     }
 
+    pub(super) fn live(&self, id: Uuid, now: UnixMillis) -> Option<SessionView> {
+        let state = self.state();
+        let session = state.places.get(&id).and_then(|place| state.find(place))?;
+        session.is_live(now).then(|| session.clone())
+    }
+
     pub(super) fn touch(&self, seen: &SessionView, now: UnixMillis) -> bool {
         if now.since(seen.touched_at) < self.rules.touch_every_ms() {
             return false;

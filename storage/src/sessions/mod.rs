@@ -28,7 +28,7 @@ use engine::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Keyring, Store, StoreError};
+use crate::{Change, Changes, Keyring, Store, StoreError};
 use embedded::Embedded;
 pub(crate) use embedded::prepare;
 use memory::Memory;
@@ -46,6 +46,7 @@ const TOUCH_EVERY_MS_MAX: u64 = 60_000;
 /// Where sessions are kept.
 pub struct Sessions {
     adapter: Adapter,
+    changes: Changes,
 }
 
 enum Adapter {
@@ -115,13 +116,14 @@ impl Sessions {
     /// Sessions in the embedded store.
     #[must_use]
     pub fn embedded(store: Store, rules: SessionRules) -> Self {
-        Self { adapter: Adapter::Embedded(Embedded::new(store, rules)) }
+        let changes = store.changes().clone();
+        Self { adapter: Adapter::Embedded(Embedded::new(store, rules)), changes }
     }
 
     /// Sessions in memory, which end with the process.
     #[must_use]
     pub fn memory(keyring: Keyring, rules: SessionRules) -> Self {
-        Self { adapter: Adapter::Memory(Memory::new(keyring, rules)) }
+        Self { adapter: Adapter::Memory(Memory::new(keyring, rules)), changes: Changes::default() }
     }
 
     /// Creates a session. Rotation at sign-in is a creation followed by [`Sessions::end`] of the old one.
@@ -129,10 +131,12 @@ impl Sessions {
     /// # Errors
     /// When the store fails; then there is no session.
     pub async fn create(&self, new: NewSession, now: UnixMillis) -> Result<CreatedSession, StoreError> {
-        match &self.adapter {
-            Adapter::Embedded(embedded) => embedded.create(new, now).await,
-            Adapter::Memory(memory) => Ok(memory.create(new, now)),
-        }
+        let created = match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.create(new, now).await?,
+            Adapter::Memory(memory) => memory.create(new, now),
+        };
+        self.tell(&created.displaced);
+        Ok(created)
     }
 
     /// The live session of a cookie's secret.
@@ -148,6 +152,23 @@ impl Sessions {
             Adapter::Embedded(embedded) => embedded.find(secret, now),
             Adapter::Memory(memory) => Ok(memory.find(secret, now)),
         }
+    }
+
+    /// The live session of this public id: for who was found by the secret and asks again, never to find anybody.
+    ///
+    /// # Errors
+    /// When the store fails or the record was tampered with; then nobody is signed in by that.
+    pub async fn live(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.live(id, now),
+            Adapter::Memory(memory) => Ok(memory.live(id, now)),
+        }
+    }
+
+    /// Where the end of a session is told; one that ends by time tells nobody.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Notes that a session that was found is used, where that is due. Whether anything was written.
@@ -166,10 +187,12 @@ impl Sessions {
     /// # Errors
     /// When the store fails; then the session may live on.
     pub async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
-        match &self.adapter {
-            Adapter::Embedded(embedded) => embedded.end(id, now).await,
-            Adapter::Memory(memory) => Ok(memory.end(id, now)),
-        }
+        let ended = match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.end(id, now).await?,
+            Adapter::Memory(memory) => memory.end(id, now),
+        };
+        self.tell(&[id]);
+        Ok(ended)
     }
 
     /// Ends every session of an account, and answers which.
@@ -177,10 +200,12 @@ impl Sessions {
     /// # Errors
     /// When the store fails; then none was ended.
     pub async fn end_all(&self, account: Uuid, now: UnixMillis) -> Result<Vec<Uuid>, StoreError> {
-        match &self.adapter {
-            Adapter::Embedded(embedded) => embedded.end_all(account, now).await,
-            Adapter::Memory(memory) => Ok(memory.end_all(account, now)),
-        }
+        let ended = match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.end_all(account, now).await?,
+            Adapter::Memory(memory) => memory.end_all(account, now),
+        };
+        self.tell(&ended);
+        Ok(ended)
     }
 
     /// The live sessions, of one account or of all, oldest first.
@@ -205,6 +230,14 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(embedded) => embedded.sweep(now).await,
             Adapter::Memory(memory) => Ok(memory.sweep(now)),
+        }
+    }
+}
+
+impl Sessions {
+    fn tell(&self, ended: &[Uuid]) {
+        for id in ended {
+            self.changes.tell(Change::Session(*id));
         }
     }
 }
