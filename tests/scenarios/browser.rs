@@ -6,6 +6,7 @@ use tests::chromium::Chromium;
 use tests::gateway::Setup;
 use tests::repository;
 use tests::session::{LOGIN, WHOAMI};
+use tests::wait::{self, PATIENCE};
 
 #[test]
 fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal() {
@@ -64,4 +65,39 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
     browser.click("button[type=submit]");
     browser.open(&url(WHOAMI));
     assert!(!browser.text().contains("Signed in"), "{}", browser.text());
+}
+
+#[test]
+fn a_person_chats_and_is_told_when_the_session_is_ended_from_a_second_terminal() {
+    let gateway = Setup::demo().start();
+    let account = gateway.account("standard_user").clone();
+    let pictures = repository::root().join("target/screenshots");
+    fs::create_dir_all(&pictures).expect("a folder for pictures");
+    let browser = Chromium::start();
+    let url = |path: &str| format!("{}{path}", gateway.demo().gateway);
+    let shows = |text: &str| {
+        wait::until(&format!("`{text}` on the page"), PATIENCE, || {
+            browser.text().contains(text).then_some(())
+        });
+    };
+
+    browser.open(&url("/suite/chat"));
+    shows("sign in first");
+    browser.open(&url(LOGIN));
+    browser.type_into("input[name=login]", &account.login);
+    browser.type_into("input[name=password]", &account.password);
+    browser.click("button[type=submit]");
+    browser.open(&url("/suite/chat"));
+    shows(&format!("Hello, {}", account.login));
+    for text in ["Good morning", "Is anybody there?"] {
+        browser.type_into("input[name=text]", text);
+        browser.click("form button");
+        shows(text);
+    }
+    browser.screenshot(&pictures.join("7-chat.png"));
+
+    let (status, said) = gateway.cli(&["session", "end-all", &account.login]);
+    assert!(status.success(), "{said}");
+    shows("You were signed out");
+    browser.screenshot(&pictures.join("8-chat-signed-out.png"));
 }

@@ -5,6 +5,7 @@
 
 pub mod announce;
 pub mod caller;
+mod chat;
 pub mod credentials;
 pub mod directory;
 pub mod enrol;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::caller::{self, Caller};
+use super::chat;
 
 /// A running stand-in. It ends when this is dropped.
 #[derive(Debug)]
@@ -80,8 +81,11 @@ fn router(secret: &str) -> Router {
 }
 
 async fn answer(State(secret): State<Arc<Zeroizing<Vec<u8>>>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let caller = caller::read(&parts.headers, &secret, crate::clock::now());
+    if let Some(answer) = chat::answer(&mut parts, &caller).await {
+        return answer;
+    }
     let path = parts.uri.path();
     // The whole body is taken before anything is answered, so that a refusal does not look like a
     // connection that broke; it is counted and dropped piece by piece.
