@@ -39,6 +39,9 @@ pub struct AuditEvent {
     pub decision: DecisionFacts,
     /// What the client received.
     pub answer: AnswerFacts,
+    /// What passed over a WebSocket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketFacts>,
     /// The upstream that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
@@ -64,6 +67,7 @@ impl AuditEvent {
             route: None,
             decision: DecisionFacts::default(),
             answer: AnswerFacts::default(),
+            socket: None,
             upstream: None,
             stages_us: Vec::new(),
             notes: Vec::new(),
@@ -208,9 +212,35 @@ pub struct AnswerFacts {
     pub bytes_out: u64,
     /// Microseconds from the request line to the end of the answer.
     pub total_us: u64,
-    /// `complete`, `client_gone`, `upstream_died`, `deadline`, `panic`, `protocol` (refused by the HTTP parser) or
+    /// `complete`, `client_gone`, `upstream_died`, `deadline`, `revoked`, `panic`, `protocol` (refused by the HTTP parser) or
     /// `unserved` (sent ahead over a connection that closed before its turn).
     pub end: End,
+}
+
+/// What passed over a WebSocket, and how it was closed. Bytes and duration stand in the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketFacts {
+    /// Whole messages from the client.
+    pub messages_in: u64,
+    /// Whole messages to the client.
+    pub messages_out: u64,
+    /// The code that it was closed with; 1005 for a close frame without one, absent without a close frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub close_code: Option<u16>,
+    /// Who closed it first.
+    pub closed_by: ClosedBy,
+}
+
+/// Who closed a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedBy {
+    /// The client, by a close frame or by leaving.
+    Client,
+    /// The upstream, likewise.
+    Upstream,
+    /// The gateway.
+    Gateway,
 }
 
 /// How a request ended.
@@ -226,6 +256,8 @@ pub enum End {
     UpstreamDied,
     /// A deadline of the gateway cut it.
     Deadline,
+    /// Its session ended, or policy no longer permitted it, while it went on.
+    Revoked,
     /// A stage panicked.
     Panic,
     /// The HTTP parser refused the bytes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use engine::bundle::BundleFault;
 use engine::headers::HeaderRules;
+use pingora_core::connectors::TransportConnector;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
@@ -36,6 +37,8 @@ use crate::edge::caps::Caps;
 use crate::edge::{self, Edge, descriptors};
 use crate::identity::minted::Minted;
 use crate::identity::{botserver, ed25519};
+use crate::live::{self, Live};
+use crate::named::Named;
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
 use crate::pipeline::Pipeline;
@@ -285,12 +288,7 @@ impl House {
         });
         let gateway = Gateway::new(Parts {
             config: config.clone(),
-            pipeline: Pipeline {
-                snapshot: cell,
-                authn,
-                counters: Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT)),
-                limits: config.limits.clone(),
-            },
+            pipeline: pipeline(config, cell, authn),
             rules: rules(config, &sites),
             recorder,
             pages,
@@ -298,6 +296,9 @@ impl House {
             botserver: botserver::Signer::new(&config.keys.jwt_secret),
             ed25519,
             minted: Minted::default(),
+            named: Arc::new(Named::default()),
+            live: Arc::new(Live::default()),
+            connector: TransportConnector::new(None),
             health: health.clone(),
             caps: caps(config),
         });
@@ -332,6 +333,7 @@ impl House {
         stop: watch::Receiver<bool>,
         end: watch::Receiver<bool>,
     ) -> Result<Vec<JoinHandle<()>>, RunError> {
+        let end_of_live = end.clone();
         let mut tasks = vec![
             tokio::spawn(background::admin(admin, self.health.clone(), self.metrics.clone(), end.clone())),
             tokio::spawn(upstream_watch::watch(
@@ -366,6 +368,13 @@ impl House {
         };
         let watched =
             config.policies_watch.then(|| crate::bundle_dir::watch::Watch::begin(&config.policies_dir));
+        tasks.push(tokio::spawn(live::follow(
+            self.gateway.live(),
+            self.gateway.named(),
+            self.store.changes().listen(),
+            self.reloader.cell().swaps(),
+            end_of_live,
+        )));
         let hangups = shutdown::reload_signal().map_err(RunError::Process)?;
         tasks.push(tokio::spawn(reloads.run(watched.transpose()?, hangups, stop)));
         Ok(tasks)
@@ -382,6 +391,11 @@ fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {
     let bundle = snapshot::load(&directory).map_err(|faults| RunError::Bundle { directory, faults })?;
     let misses = config.misses(&bundle);
     if misses.is_empty() { Ok(bundle) } else { Err(RunError::Misfit(Faults(misses))) }
+}
+
+fn pipeline(config: &Config, snapshot: Arc<SnapshotCell>, authn: Arc<Authn>) -> Pipeline {
+    let counters = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
+    Pipeline { snapshot, authn, counters, limits: config.limits.clone() }
 }
 
 fn keyring(config: &Config) -> Keyring {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use engine::bundle::{Bundle, BundleFault, BundleId};
 use engine::route::Target;
+use tokio::sync::watch;
 
 use crate::bundle_dir;
 
@@ -22,13 +23,18 @@ pub struct Snapshot {
 pub struct SnapshotCell {
     current: ArcSwap<Snapshot>,
     previous: ArcSwap<Option<Arc<Snapshot>>>,
+    swaps: watch::Sender<u64>,
 }
 
 impl SnapshotCell {
     /// Begins with a bundle.
     #[must_use]
     pub fn new(bundle: Bundle) -> Self {
-        Self { current: ArcSwap::from_pointee(Snapshot { bundle }), previous: ArcSwap::from_pointee(None) }
+        Self {
+            current: ArcSwap::from_pointee(Snapshot { bundle }),
+            previous: ArcSwap::from_pointee(None),
+            swaps: watch::Sender::new(0),
+        }
     }
 
     /// The snapshot that decides now.
@@ -39,15 +45,25 @@ impl SnapshotCell {
 
     /// Puts a bundle in place; requests under way end with the one that they began with.
     pub fn swap(&self, bundle: Bundle) {
-        let replaced = self.current.swap(Arc::new(Snapshot { bundle }));
+        self.put(Arc::new(Snapshot { bundle }));
+    }
+
+    /// Changes whenever another snapshot is put in place: what goes on past its request asks again then.
+    #[must_use]
+    pub fn swaps(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
+    }
+
+    fn put(&self, snapshot: Arc<Snapshot>) {
+        let replaced = self.current.swap(snapshot);
         self.previous.store(Arc::new(Some(replaced)));
+        self.swaps.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Puts the previous snapshot back in place; `None` when there is none.
     pub fn roll_back(&self) -> Option<Arc<Snapshot>> {
         let previous = self.previous.load_full().as_ref().clone()?;
-        let replaced = self.current.swap(previous.clone());
-        self.previous.store(Arc::new(Some(replaced)));
+        self.put(previous.clone());
         Some(previous)
     }
 }

@@ -31,9 +31,15 @@ mod reload;
 #[cfg(feature = "security_tests")]
 mod slow;
 #[cfg(feature = "security_tests")]
+mod streams;
+#[cfg(feature = "security_tests")]
 mod telemetry;
 #[cfg(feature = "security_tests")]
 mod threats;
 mod tidy;
 #[cfg(feature = "security_tests")]
 mod traces;
+#[cfg(feature = "security_tests")]
+mod websocket;
+#[cfg(feature = "security_tests")]
+mod websocket_frames;

@@ -21,3 +21,4 @@ pub mod session;
 pub mod tls;
 pub mod upstream;
 pub mod wait;
+pub mod websocket;

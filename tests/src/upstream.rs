@@ -41,6 +41,8 @@ pub enum Behaviour {
     Answer(Vec<(String, String)>, Vec<u8>),
     /// Sends exactly these bytes once the request is whole, and closes.
     Raw(Vec<u8>),
+    /// Sends these bytes and keeps the connection open without a further one.
+    RawThenSilent(Vec<u8>),
     /// Closes the connection as soon as a byte has come.
     CloseAtOnce,
     /// Closes after the request, without an answer.
@@ -221,6 +223,10 @@ fn answer(mut stream: &TcpStream, received: &Received, behaviour: Behaviour) -> 
             return stream.write_all(&bytes).ok();
         }
         Behaviour::Raw(bytes) => stream.write_all(&bytes).ok()?,
+        Behaviour::RawThenSilent(bytes) => {
+            stream.write_all(&bytes).ok()?;
+            return read_on(stream);
+        }
         Behaviour::CloseInBody => stream.write_all(promise).ok()?,
         Behaviour::StallInBody => {
             stream.write_all(promise).ok()?;

@@ -99,6 +99,18 @@ impl CanonicalQuery {
         Some(Cow::Owned(decode_lossy(&raw.replace('+', " "))))
     }
 
+    /// The canonical form with these parameters in place of whatever was sent under their names. Names and values
+    /// are of characters that stand for themselves.
+    #[must_use]
+    pub fn with_set(&self, set: &[(&str, String)]) -> String {
+        let is_set = |name: &str| set.iter().any(|(known, _)| *known == name);
+        // Parameter by parameter: the canonical text has one for each, and no other `&`.
+        let sent = self.text.split('&').zip(&self.parameters);
+        let kept = sent.filter(|(_, parameter)| !is_set(&parameter.name)).map(|(text, _)| text.to_owned());
+        let ours = set.iter().map(|(name, value)| format!("{name}={value}"));
+        kept.chain(ours).collect::<Vec<_>>().join("&")
+    }
+
     /// The first name that occurs more than once.
     #[must_use]
     pub fn repeated(&self) -> Option<&str> {

@@ -230,3 +230,16 @@ fn a_parameter_without_a_value_may_be_a_token_and_is_no_name() {
     let query = CanonicalQuery::parse(Some(b"SECRET&a=1&SECRET2&b=&c")).unwrap();
     assert_eq!(query.assigned_names().collect::<Vec<_>>(), ["a", "b"]);
 }
+
+#[test]
+fn what_is_set_replaces_what_was_sent() {
+    let check = |sent: &str, expected: &str| {
+        let query = CanonicalQuery::parse(Some(sent.as_bytes())).unwrap();
+        assert_eq!(query.with_set(&[("user_id", "us".to_owned())]), expected, "{sent}");
+    };
+    check("", "user_id=us");
+    check("a=1&b", "a=1&b&user_id=us");
+    check("user_id=them", "user_id=us");
+    check("user_id", "user_id=us");
+    check("user%5Fid=them&a=%26user_id=x&&user_id=again", "a=%26user_id=x&user_id=us");
+}

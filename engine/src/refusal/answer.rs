@@ -126,10 +126,12 @@ const fn plain(status: u16, code: &'static str, title: &'static str, remedy: &'s
 
 fn from_malformed(malformed: &Malformed) -> Answer {
     let (title, remedy) = match malformed.status {
+        403 => ("This was not given to you", "Ask for a value of your own first."),
         408 => ("The request came too slowly", "Send it again."),
         414 => ("The address is too long", "Send less in the address."),
         417 => ("This expectation cannot be met", "Send the request without `Expect`."),
         421 => ("This host is not served here", "Check the name in the address."),
+        426 => ("This is a WebSocket", "Open it as one."),
         431 => ("The headers are too large", "Delete this site's cookies or send fewer headers."),
         501 => ("This is not supported", "Send the request in another way."),
         505 => ("This version of HTTP is not supported", "Use HTTP/1.1."),

@@ -33,6 +33,7 @@ reasons! {
     FRAMING_LINES = 400 "framing.lines" "A header line is folded or does not end in CR LF.";
     FRAMING_TRANSFER_ENCODING = 501 "framing.transfer_encoding" "`Transfer-Encoding` may only be `chunked`, once.";
     FRAMING_UNPARSABLE = 400 "framing.unparsable" "These bytes are no request of HTTP/1.1.";
+    FRAMING_UPGRADE_EARLY = 400 "framing.upgrade_early" "Nothing may follow a request to change the protocol before its answer.";
     FRAMING_UPGRADE_WITH_BODY = 400 "framing.upgrade_with_body" "A request to change the protocol cannot have a body.";
     FRAMING_VERSION = 505 "framing.version" "Only HTTP/1.1 is spoken here.";
     HEADERS_CONTROL = 400 "headers.control" "A header value contains a control character.";
@@ -80,8 +81,10 @@ reasons! {
     QUERY_SPACE = 400 "query.space" "The query contains a space that is not escaped.";
     QUERY_TOO_LONG = 414 "query.too_long" "The query is too long.";
     QUERY_TOO_MANY = 414 "query.too_many" "The query has too many parameters.";
+    QUERY_UNNAMED = 403 "query.unnamed" "A query parameter has a value that was not given to this session.";
     SERVICE_WORKER_REFUSED = 400 "service_worker.refused" "Service workers are not served from this path.";
     UPGRADE_REFUSED = 400 "upgrade.refused" "The protocol cannot be changed on this path.";
+    UPGRADE_REQUIRED = 426 "upgrade.required" "This path speaks WebSocket, version 13.";
 }
 
 impl Malformed {

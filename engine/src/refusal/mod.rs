@@ -64,7 +64,7 @@ pub enum Refusal {
 pub struct Malformed {
     /// Stable name, for example `path.dot_segment`.
     pub reason: &'static str,
-    /// The status that fits best: 400, 408, 414, 417, 421, 431, 501 or 505.
+    /// The status that fits best: 400, 403, 408, 414, 417, 421, 426, 431, 501 or 505.
     pub status: u16,
 }
 

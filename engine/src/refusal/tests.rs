@@ -9,7 +9,7 @@ fn reasons_are_sorted_unique_and_say_something() {
     assert_eq!(names, sorted.into_iter().collect::<Vec<_>>());
     for (malformed, sentence) in Malformed::ALL {
         assert!(
-            [400, 408, 414, 417, 421, 431, 501, 505].contains(&malformed.status),
+            [400, 403, 408, 414, 417, 421, 426, 431, 501, 505].contains(&malformed.status),
             "{}: {}",
             malformed.reason,
             malformed.status

@@ -159,6 +159,9 @@ impl Reader<'_> {
             sandbox: row.sandbox,
             service_worker: row.service_worker,
             client_sets: row.client_sets,
+            sets: row.sets.into_iter().collect(),
+            named: row.named,
+            names: row.names,
             query: row.query.iter().map(|(name, kind)| (name.clone(), kind.resolve())).collect(),
             cookies_up: row.cookies_up,
             cookies_down: row.cookies_down,
@@ -353,6 +356,15 @@ impl Reader<'_> {
                 format!("`{name}` in client_sets is no identity name"),
                 "remove it: only identity names need leave",
             );
+        }
+        for name in row.named.iter().chain(row.sets.keys()) {
+            if !is_identity_name(name) || row.client_sets.contains(name) {
+                self.fault(
+                    at,
+                    format!("`{name}` in sets or named is no identity name, or in client_sets as well"),
+                    "say one thing of a name: the client sets it, we do, or an answer has named it",
+                );
+            }
         }
         // Our own cookies never leave us: the upstream could replay them, or set them for its users.
         let ours = |name: &&String| name.to_ascii_lowercase().contains("cedargate");

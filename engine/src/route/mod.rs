@@ -69,6 +69,12 @@ pub struct Route {
     pub service_worker: bool,
     /// Identity names that the client may send in the query.
     pub client_sets: Vec<String>,
+    /// Query parameters that the gateway sets, whatever the client sends under their names.
+    pub sets: Vec<(String, Fact)>,
+    /// Query parameters of which only a value passes that an answer has named to this session or key.
+    pub named: Vec<String>,
+    /// Members of a JSON answer whose values are named to whoever asked.
+    pub names: Vec<String>,
     /// Declared query parameters.
     pub query: Vec<(String, ParamType)>,
     /// Cookies that go to the upstream.
@@ -90,6 +96,14 @@ pub enum Target {
     Upstream(Arc<str>),
     /// One of the gateway's own pages.
     Page(Page),
+}
+
+/// What the gateway says of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The principal's id.
+    Principal,
 }
 
 /// The gateway's own pages.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Page, ParamType};
+use super::{Fact, Page, ParamType};
 use crate::path::Leniencies;
 
 #[derive(Deserialize)]
@@ -44,6 +44,12 @@ pub(super) struct Row {
     pub(super) service_worker: bool,
     #[serde(default)]
     pub(super) client_sets: Vec<String>,
+    #[serde(default)]
+    pub(super) sets: BTreeMap<String, Fact>,
+    #[serde(default)]
+    pub(super) named: Vec<String>,
+    #[serde(default)]
+    pub(super) names: Vec<String>,
     #[serde(default)]
     pub(super) query: BTreeMap<String, TypeName>,
     #[serde(default)]

@@ -116,6 +116,16 @@ impl RouteMatch {
 }
 
 impl Route {
+    /// The identity names that a client may send: those that it sets, and those that we set or check.
+    #[must_use]
+    pub fn identity_names(&self) -> std::borrow::Cow<'_, [String]> {
+        if self.sets.is_empty() && self.named.is_empty() {
+            return self.client_sets.as_slice().into();
+        }
+        let ours = self.sets.iter().map(|(name, _)| name).chain(&self.named);
+        self.client_sets.iter().chain(ours).cloned().collect::<Vec<_>>().into()
+    }
+
     /// The first declared query parameter whose value is not spelt as its type has it, or that occurs more than
     /// once: policy would see the first value and the upstream might take the last.
     #[must_use]

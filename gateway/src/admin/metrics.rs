@@ -47,6 +47,7 @@ pub struct Metrics {
     duration: Histogram,
     stages: HistogramVec,
     in_flight: IntGauge,
+    websockets: IntGauge,
     upload_bytes: IntCounter,
     download_bytes: IntCounter,
     dropped_headers: IntCounter,
@@ -112,6 +113,7 @@ impl Metrics {
             duration: make.histogram()?,
             stages: make.stages()?,
             in_flight: make.gauge("in_flight_requests", "Requests that are under way.")?,
+            websockets: make.gauge("websockets", "Open WebSockets.")?,
             upload_bytes: make.counter("upload_bytes_total", "Body bytes received from clients.")?,
             download_bytes: make.counter("download_bytes_total", "Body bytes sent to clients.")?,
             dropped_headers: make.counter("dropped_headers_total", "Request headers that were dropped.")?,
@@ -132,11 +134,7 @@ impl Metrics {
             audit_up: make.gauge("audit_log_up", "1 while the audit log can be written.")?,
             audit_summarised: make
                 .counter("audit_summarised_total", "Early refusals recorded by count only.")?,
-            bundle_reloads: make.counters(
-                "bundle_reloads_total",
-                "Bundle reloads by their end.",
-                &["result"],
-            )?,
+            bundle_reloads: make.counters("bundle_reloads_total", "Reloads by their end.", &["result"])?,
             upstream_up: make.gauges("upstream_up", "1 while an address of it is healthy.", "upstream")?,
             upstream_connections: make.counters(
                 "upstream_connections_total",
@@ -175,6 +173,13 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
+    /// A WebSocket is open while the guard lives.
+    #[must_use]
+    pub fn websocket_opens(&self) -> InFlight {
+        self.websockets.inc();
+        InFlight(self.websockets.clone())
+    }
+
     /// A request has ended, as its record tells.
     pub fn request(&self, event: &AuditEvent) {
         let outcome = match event.decision.outcome {
@@ -196,7 +201,12 @@ impl Metrics {
         match event.answer.end {
             End::Panic => self.panics.inc(),
             End::Protocol => self.protocol_errors.inc(),
-            End::Complete | End::ClientGone | End::UpstreamDied | End::Deadline | End::Unserved => {}
+            End::Complete
+            | End::ClientGone
+            | End::UpstreamDied
+            | End::Deadline
+            | End::Revoked
+            | End::Unserved => {}
         }
         for (stage, spent_us) in &event.stages_us {
             #[expect(clippy::cast_precision_loss, reason = "a stage of 285 years would lose a microsecond")]

@@ -6,7 +6,9 @@ use engine::identity::{Principal, PrincipalKind, Scheme};
 use engine::refusal::{CredentialFault, Dependency, Refusal};
 use engine::time::UnixMillis;
 use http::HeaderName;
+use storage::StoreError;
 use storage::credentials::{ApiKey, ApiKeys};
+use uuid::Uuid;
 
 use super::{Outcome, Proved};
 
@@ -20,16 +22,29 @@ pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) async fn verify(keys: &ApiKeys, now: UnixMillis, value: &[u8]) -> Result<Outcome, Refusal> {
     let unknown = Outcome::Rejected(CredentialFault::KeyUnknown);
     let Ok(text) = std::str::from_utf8(value) else { return Ok(unknown) };
-    let found = keys.find(text.trim(), now).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the key store does not answer");
-        Refusal::Unavailable(Dependency::Credentials)
-    })?;
-    Ok(match found {
-        None => unknown,
+    Ok(of(keys.find(text.trim(), now).await.map_err(unanswered)?, now))
+}
+
+/// Verifies again what was verified before, by the key's public id.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn again(keys: &ApiKeys, now: UnixMillis, id: Uuid) -> Result<Outcome, Refusal> {
+    Ok(of(keys.live(id, now).await.map_err(unanswered)?, now))
+}
+
+fn unanswered(error: StoreError) -> Refusal {
+    tracing::error!(error = &error as &dyn std::error::Error, "the key store does not answer");
+    Refusal::Unavailable(Dependency::Credentials)
+}
+
+fn of(found: Option<ApiKey>, now: UnixMillis) -> Outcome {
+    match found {
+        None => Outcome::Rejected(CredentialFault::KeyUnknown),
         Some(key) => {
             Outcome::Verified(Box::new(Proved { principal: Arc::new(principal(key, now)), session: None }))
         }
-    })
+    }
 }
 
 fn principal(key: ApiKey, now: UnixMillis) -> Principal {

@@ -16,9 +16,9 @@ mod tests;
 use std::sync::Arc;
 
 use engine::facts::RequestFacts;
-use engine::identity::{Identity, Principal};
+use engine::identity::{Identity, Principal, Scheme};
 use engine::refusal::{CredentialFault, Refusal};
-use engine::route::{Route, RouteMatch};
+use engine::route::{Accept, Route, RouteMatch};
 use engine::time::UnixMillis;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
@@ -226,6 +226,12 @@ impl Authn {
         if !route.read_only || facts.upgrade {
             cross_site::check(facts.headers, site, &self.sites).map_err(Refusal::CrossSite)?;
         }
+        self.touch(session, now).await;
+        Ok(())
+    }
+
+    /// Notes that a session is used.
+    pub async fn touch(&self, session: &SessionView, now: UnixMillis) {
         if let Err(error) = self.sessions.touch(session, now).await {
             // The session holds all the same; it may end as idle a little earlier.
             tracing::warn!(
@@ -233,7 +239,41 @@ impl Authn {
                 "the use of a session could not be noted"
             );
         }
-        Ok(())
+    }
+
+    /// Who it is now that was verified before: the credential by its id, with the account as it is at this moment.
+    ///
+    /// # Errors
+    /// `CredentialRejected` where it no longer holds, `Unauthenticated` where the route no longer takes its kind,
+    /// `Unavailable` when a store does not answer.
+    pub async fn again(
+        &self,
+        now: UnixMillis,
+        before: &Identity,
+        accept: Accept,
+    ) -> Result<Identified, Refusal> {
+        let nobody = Identified { identity: Identity::Anonymous, session: None, notes: Vec::new() };
+        let (scheme, id) = match before {
+            Identity::Anonymous if accept.anonymous => return Ok(nobody),
+            Identity::Anonymous => return Err(Refusal::Unauthenticated),
+            Identity::Known(principal) => (principal.scheme, principal.credential_id),
+        };
+        let outcome = match (scheme, id) {
+            (Scheme::Session, Some(id)) if accept.session => {
+                session::again(&self.sessions, &self.accounts, now, id).await?
+            }
+            (Scheme::ApiKey, Some(id)) if accept.api_key => api_key::again(&self.keys, now, id).await?,
+            (Scheme::Session | Scheme::ApiKey | Scheme::ControlSocket, _) => Outcome::NotPresented,
+        };
+        match outcome {
+            Outcome::Verified(proved) => Ok(Identified {
+                identity: Identity::Known(proved.principal),
+                session: proved.session,
+                notes: Vec::new(),
+            }),
+            Outcome::Rejected(fault) => Err(Refusal::CredentialRejected(fault)),
+            Outcome::NotPresented => Err(Refusal::Unauthenticated),
+        }
     }
 }
 

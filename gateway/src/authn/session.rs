@@ -5,8 +5,10 @@ use std::sync::Arc;
 use engine::identity::{Principal, PrincipalKind, Scheme};
 use engine::refusal::{CredentialFault, Dependency, Refusal};
 use engine::time::UnixMillis;
+use storage::StoreError;
 use storage::credentials::{Account, Accounts};
 use storage::sessions::{SessionSecret, SessionView, Sessions};
+use uuid::Uuid;
 
 use super::{Outcome, Proved};
 
@@ -22,18 +24,41 @@ pub(super) async fn verify(
 ) -> Result<Outcome, Refusal> {
     let ended = Ok(Outcome::Rejected(CredentialFault::SessionEnded));
     let Some(secret) = std::str::from_utf8(value).ok().and_then(SessionSecret::parse) else { return ended };
-    let found = sessions.find(&secret, now).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
-        Refusal::Unavailable(Dependency::Sessions)
-    })?;
-    let Some(session) = found else { return ended };
+    match sessions.find(&secret, now).await.map_err(unanswered)? {
+        Some(session) => of(accounts, session).await,
+        None => ended,
+    }
+}
+
+/// Verifies again what was verified before, by the session's public id.
+///
+/// # Errors
+/// A store that must be asked does not answer.
+pub(super) async fn again(
+    sessions: &Sessions,
+    accounts: &Accounts,
+    now: UnixMillis,
+    id: Uuid,
+) -> Result<Outcome, Refusal> {
+    match sessions.live(id, now).await.map_err(unanswered)? {
+        Some(session) => of(accounts, session).await,
+        None => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
+    }
+}
+
+fn unanswered(error: StoreError) -> Refusal {
+    tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
+    Refusal::Unavailable(Dependency::Sessions)
+}
+
+async fn of(accounts: &Accounts, session: SessionView) -> Result<Outcome, Refusal> {
     // Read every time, so that a suspension or a changed role holds for the very next request.
     let account = accounts.find(session.account).await.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
         Refusal::Unavailable(Dependency::Credentials)
     })?;
     match account {
-        None => ended,
+        None => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
         Some(account) if account.suspended => Ok(Outcome::Rejected(CredentialFault::Suspended)),
         Some(account) => {
             let principal = Arc::new(principal(account, &session));

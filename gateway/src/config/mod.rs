@@ -23,6 +23,7 @@ pub mod tls_files;
 mod upstreams;
 mod value;
 mod variables;
+mod websockets;
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ use origin::Origin;
 use reader::{Reader, Section};
 use settings::{
     Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion,
-    Upstream,
+    Upstream, WebSockets,
 };
 use telemetry::Telemetry;
 pub(crate) use value::duration;
@@ -84,6 +85,8 @@ pub struct Config {
     pub connections: Connections,
     /// The bound of a request body in bytes where the route names none.
     pub upload_bytes_max: u64,
+    /// What an open WebSocket may do.
+    pub websockets: WebSockets,
     /// The upstreams by the name that route files use.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// The audit log.
@@ -196,6 +199,7 @@ impl Reader<'_> {
         let limits = self.limits(&mut root);
         let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);
+        let websockets = self.websockets(&mut root);
         let upstreams = self.upstreams(&mut root, &[listen, admin_listen]);
         let audit = self.audit(&mut root);
         let log = self.log(&mut root, deployment, &data_dir);
@@ -221,6 +225,7 @@ impl Reader<'_> {
             limits,
             connections,
             upload_bytes_max,
+            websockets,
             upstreams,
             audit,
             log,

@@ -140,6 +140,21 @@ impl Default for Connections {
     }
 }
 
+/// What an open WebSocket may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSockets {
+    /// Bytes of one message, in either direction, at most.
+    pub message_bytes_max: u64,
+    /// Messages of the client; pings and tiny fragments count as messages.
+    pub message_rate: Rate,
+    /// Open ones of one principal, at most.
+    pub per_user_max: usize,
+    /// Silence of the client after which it is asked for a sign of life.
+    pub ping: Duration,
+    /// Silence after which it is given up; longer than `ping`.
+    pub idle: Duration,
+}
+
 /// A service that permitted requests are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant as StdInstant;
 
+use bytes::BytesMut;
 use engine::refusal::Refusal;
 use engine::time::UnixMillis;
 use http::HeaderMap;
 use http::header::UPGRADE;
+use pingora_core::protocols::Stream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -28,6 +30,18 @@ pub struct Meter {
     begin: Notify,
     admitted: AtomicBool,
     lingers: AtomicBool,
+    sent_ahead: AtomicBool,
+    hands_over: AtomicBool,
+    handed: Mutex<Option<Handed>>,
+}
+
+/// A connection that the parser has let go of.
+#[derive(Debug)]
+pub struct Handed {
+    /// The connection.
+    pub stream: Stream,
+    /// What came after the parser's last request.
+    pub ahead: BytesMut,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +119,33 @@ impl Meter {
     /// Whether what the client still sends is read away at the end.
     pub fn lingers(&self) -> bool {
         self.lingers.load(Ordering::Acquire)
+    }
+
+    /// The connection is kept when the parser lets go of it: it speaks another protocol from then on.
+    pub fn hand_over(&self) {
+        self.hands_over.store(true, Ordering::Release);
+    }
+
+    /// The connection that the parser has let go of.
+    pub fn take_handed(&self) -> Option<Handed> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether something has come after the current request.
+    pub fn has_ahead(&self) -> bool {
+        self.sent_ahead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn ahead(&self, bytes: &[u8]) {
+        self.sent_ahead.store(!bytes.is_empty(), Ordering::Release);
+    }
+
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.hands_over.load(Ordering::Acquire)
+    }
+
+    pub(super) fn handed(&self, handed: Option<Handed>) {
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = handed;
     }
 
     /// Whether a byte of the current request has arrived.

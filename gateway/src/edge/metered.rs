@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf
 use tokio::time::{Instant, Sleep};
 
 use super::framing::Turn;
-use super::meter::Meter;
+use super::meter::{Handed, Meter};
 use super::pace::Late;
 use crate::config::settings::Connections;
 
@@ -109,6 +109,7 @@ impl Metered {
             let room = buf.remaining().min(self.ahead.len());
             let taken = self.meter.arrived(self.ahead.get(..room).unwrap_or_default());
             buf.put_slice(&self.ahead.split_to(taken));
+            self.meter.ahead(&self.ahead);
             return Poll::Ready(Ok(taken > 0));
         }
         if self.ended {
@@ -120,6 +121,7 @@ impl Metered {
         self.ended = arrived.is_empty();
         let taken = self.meter.arrived(arrived);
         self.ahead.extend_from_slice(arrived.get(taken..).unwrap_or_default());
+        self.meter.ahead(&self.ahead);
         buf.set_filled(before.saturating_add(taken));
         Poll::Ready(Ok(self.ended || taken > 0))
     }
@@ -133,6 +135,7 @@ impl Metered {
             ready!(Pin::new(self.inner()?).poll_read(cx, &mut read))?;
             self.ended = read.filled().is_empty();
             self.ahead.extend_from_slice(read.filled());
+            self.meter.ahead(&self.ahead);
         }
         // With requests left to serve nobody needs to be woken: the current one ends, and then it is their turn.
         if self.ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending }
@@ -186,6 +189,10 @@ impl std::fmt::Debug for Metered {
 
 impl Drop for Metered {
     fn drop(&mut self) {
+        if self.meter.is_handed_over() {
+            let ahead = std::mem::take(&mut self.ahead);
+            return self.meter.handed(self.inner.take().map(|stream| Handed { stream, ahead }));
+        }
         self.meter.ends_with(&self.ahead);
         if !self.meter.lingers() {
             return;
@@ -257,6 +264,9 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.meter.is_handed_over() {
+            return Poll::Ready(Ok(()));
+        }
         let attempt = Pin::new(self.inner()?).poll_shutdown(cx);
         self.poll_taken(attempt, cx)
     }
@@ -265,7 +275,7 @@ impl AsyncWrite for Metered {
 #[async_trait]
 impl Shutdown for Metered {
     async fn shutdown(&mut self) {
-        if let Some(inner) = &mut self.inner {
+        if let Some(inner) = self.inner.as_mut().filter(|_| !self.meter.is_handed_over()) {
             Shutdown::shutdown(&mut **inner).await;
         }
     }

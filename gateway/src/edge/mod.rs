@@ -8,6 +8,7 @@
 pub mod caps;
 pub mod descriptors;
 pub mod framing;
+pub mod lasting;
 pub mod meter;
 pub mod metered;
 pub mod pace;
@@ -36,6 +37,7 @@ use crate::config::settings::Connections;
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
 use caps::Over;
+use lasting::Lasting;
 use meter::Meter;
 use metered::Metered;
 
@@ -67,6 +69,8 @@ pub struct Connection {
     pub tls: bool,
     /// What passes over it.
     pub meter: Arc<Meter>,
+    /// What outlasts its current request's decision.
+    pub lasting: Lasting,
 }
 
 impl Connection {
@@ -193,7 +197,12 @@ impl Edge {
         }
         let Some(inner) = self.handshake(stream.into(), peer).await else { return };
         let meter = Arc::new(Meter::default());
-        let connection = Arc::new(Connection { peer, tls: self.acceptor.is_some(), meter: meter.clone() });
+        let connection = Arc::new(Connection {
+            peer,
+            tls: self.acceptor.is_some(),
+            meter: meter.clone(),
+            lasting: Lasting::default(),
+        });
         let refuse = {
             let gateway = self.gateway.clone();
             let connection = connection.clone();
@@ -230,13 +239,25 @@ impl Edge {
         session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
         loop {
             connection.meter.reset();
+            connection.lasting.reset();
             let served = CONNECTION.scope(connection.clone(), self.request(session, &connection, &stop));
-            let Some(reused) = served.await else { return };
+            let Some(reused) = served.await else {
+                return self.bridge(&connection, stop).await;
+            };
             let (stream, settings) = reused.consume();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
+        }
+    }
+
+    /// Runs the bridge that the connection's last request has left, where it has.
+    async fn bridge(&self, connection: &Connection, stop: ShutdownWatch) {
+        if let (Some(bridge), Some(handed)) =
+            (connection.lasting.take_bridge(), connection.meter.take_handed())
+        {
+            self.gateway.run(*bridge, handed, stop).await;
         }
     }
 
@@ -258,6 +279,7 @@ impl Edge {
             },
             () = head_deadline(&connection.meter, self.bounds.head) => (None, End::Deadline),
             () = closed_idle(self.closing.subscribe(), &connection.meter) => (None, End::Complete),
+            () = self.gateway.denied(connection) => (None, End::Revoked),
         };
         unadmitted.end = end;
         outcome

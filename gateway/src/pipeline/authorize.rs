@@ -30,14 +30,27 @@ pub fn authorize(
     facts: &RequestFacts<'_>,
     trail: &mut Trail,
 ) -> Result<Permit, Refusal> {
-    let route = &matched.route;
     if let Identity::Known(principal) = identity {
         let unknown = snapshot.bundle.unknown_memberships(principal);
         if !unknown.is_empty() {
             trail.note(format!("memberships that the bundle does not know: {}", unknown.join(", ")));
         }
     }
-    let decision = snapshot.bundle.decide(&AuthzRequest {
+    let decision = decide(snapshot, now, matched, identity, facts);
+    trail.decided(&decision);
+    permitted(decision, identity, matched)
+}
+
+/// What the bundle says.
+pub fn decide(
+    snapshot: &Snapshot,
+    now: UnixMillis,
+    matched: &RouteMatch,
+    identity: &Identity,
+    facts: &RequestFacts<'_>,
+) -> Decision {
+    let route = &matched.route;
+    snapshot.bundle.decide(&AuthzRequest {
         identity,
         action: &route.action,
         module: &route.module,
@@ -47,8 +60,14 @@ pub fn authorize(
         client: facts.client,
         tls: facts.tls,
         now,
-    });
-    trail.decided(&decision);
+    })
+}
+
+/// The permit, where there is one.
+///
+/// # Errors
+/// As [`authorize`].
+pub fn permitted(decision: Decision, identity: &Identity, matched: &RouteMatch) -> Result<Permit, Refusal> {
     match decision {
         Decision::Permit(permit) => Ok(permit),
         Decision::Deny(denial) if denial.forbidding.is_empty() && may_sign_in(identity, matched) => {

@@ -5,18 +5,23 @@ use engine::query::CanonicalQuery;
 use engine::refusal::{Malformed, Refusal};
 use engine::route::{RouteMatch, Target};
 
+use crate::named::Named;
 use crate::pipeline::Passage;
 use crate::pipeline::receive::Received;
 
 /// Where a passage leads, after the last conditions that the route sets.
 ///
 /// # Errors
-/// `Malformed` for an upgrade (no bridge carries it), a service worker's script that the route does not
+/// `Malformed` for an upgrade where the route has none, anything but a handshake of WebSocket where it is
+/// one, a service worker's script that the route does not
 /// serve, or a click link whose destination is not on the route's list.
 pub fn forward<'a>(passage: &'a Passage, received: &Received) -> Result<&'a Target, Refusal> {
     let route = &passage.matched().route;
     let refuse = |fault| Err(Refusal::Malformed(fault));
-    if received.upgrade || route.websocket {
+    if route.websocket && !received.websocket {
+        return refuse(Malformed::UPGRADE_REQUIRED);
+    }
+    if received.upgrade && !route.websocket {
         return refuse(Malformed::UPGRADE_REFUSED);
     }
     if received.service_worker && !route.service_worker {
@@ -28,6 +33,22 @@ pub fn forward<'a>(passage: &'a Passage, received: &Received) -> Result<&'a Targ
         return refuse(Malformed::QUERY_BAD_VALUE);
     }
     Ok(&route.target)
+}
+
+/// Refuses a value that no answer has named to this session or key: whoever knew another's would take part in it.
+///
+/// # Errors
+/// `Malformed` with 403.
+pub fn named(named: &Named, passage: &Passage, received: &Received) -> Result<(), Refusal> {
+    let credential = speaks_for(passage).and_then(|principal| principal.credential_id);
+    for name in &passage.matched().route.named {
+        if let Some(value) = received.query.value(name)
+            && !credential.is_some_and(|credential| named.is_named(credential, name, &value))
+        {
+            return Err(Refusal::Malformed(Malformed::QUERY_UNNAMED));
+        }
+    }
+    Ok(())
 }
 
 /// The address that a click link leads to.

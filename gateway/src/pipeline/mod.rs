@@ -1,6 +1,7 @@
 //! The stages of a request, in their order. A stage is one file; the order is [`Pipeline::decide`].
 
 pub mod admit;
+pub mod again;
 pub mod authorize;
 pub mod forward;
 pub mod headers;
@@ -12,7 +13,7 @@ pub mod route;
 pub mod shape;
 pub mod spend;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod trace;
 
 use std::sync::Arc;

@@ -61,6 +61,8 @@ pub struct Received {
     pub chunked: bool,
     /// Whether the client asks for another protocol.
     pub upgrade: bool,
+    /// Whether that is a whole handshake of a WebSocket.
+    pub websocket: bool,
     /// Whether a browser fetches a service worker's script.
     pub service_worker: bool,
     /// Whether the client waits for `100 Continue`.
@@ -120,6 +122,7 @@ pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malfor
         content_length: findings.content_length,
         chunked: findings.chunked,
         upgrade: findings.upgrade,
+        websocket: findings.websocket,
         service_worker: findings.service_worker,
         expects_continue: head.headers.contains_key(http::header::EXPECT),
         repeated_credentials: findings.repeated_credentials,

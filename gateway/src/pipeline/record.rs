@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use engine::audit::{
     AnswerFacts, AskedFacts, AuditEvent, ClientFacts, DecisionFacts, End, EventKind, Outcome, PrincipalFacts,
-    RouteFacts,
+    RouteFacts, SocketFacts,
 };
 use engine::authz::Decision;
 use engine::bundle::BundleId;
@@ -107,6 +107,7 @@ pub struct Trail {
     status: u16,
     bytes_in: u64,
     bytes_out: u64,
+    socket: Option<SocketFacts>,
     upstream: Option<String>,
     notes: Vec<String>,
     stages_us: Vec<(&'static str, u64)>,
@@ -142,6 +143,7 @@ impl Trail {
             status: 0,
             bytes_in: 0,
             bytes_out: 0,
+            socket: None,
             upstream: None,
             notes: Vec::new(),
             stages_us: Vec::with_capacity(Stage::ALL.len()),
@@ -307,6 +309,24 @@ impl Trail {
         self.bytes_out = self.bytes_out.saturating_add(bytes);
     }
 
+    /// Bytes of messages that have passed over a WebSocket, from the client and to it.
+    pub fn passed(&mut self, bytes_in: u64, bytes_out: u64) {
+        (self.bytes_in, self.bytes_out) = (bytes_in, bytes_out);
+    }
+
+    /// What has passed over a WebSocket, and how it was closed.
+    pub fn socket(&mut self, facts: SocketFacts) {
+        self.socket = Some(facts);
+    }
+
+    /// Moves the trail to whoever follows the request from here on; what stays behind writes nothing.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Self {
+        let mut left = Self::begin(self.recorder.clone(), self.peer, None);
+        left.written = true;
+        std::mem::replace(self, left)
+    }
+
     /// Body bytes received so far.
     #[must_use]
     pub fn bytes_in_so_far(&self) -> u64 {
@@ -377,6 +397,7 @@ impl Trail {
                 total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
                 end,
             },
+            socket: self.socket.clone(),
             upstream: self.upstream.clone(),
             stages_us: self.stages_us.clone(),
             notes: self.notes.clone(),

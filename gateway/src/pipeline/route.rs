@@ -45,7 +45,7 @@ fn spelling(facts: &RequestFacts<'_>, allowed: Leniencies) -> Result<(), Refusal
 
 /// Refuses identity in the query, and values that are not what the route declares.
 fn query(facts: &RequestFacts<'_>, route: &Route, trail: &mut Trail) -> Result<(), Refusal> {
-    if let Some(name) = facts.query.identity_name(&route.client_sets) {
+    if let Some(name) = facts.query.identity_name(&route.identity_names()) {
         trail.detail(format!("query parameter `{name}` says who someone is"));
         return Err(Refusal::Malformed(Malformed::QUERY_IDENTITY));
     }

@@ -4,10 +4,11 @@
 //! forwarding header. What goes instead is ours: the signed identity, the request id, honest forwarding.
 
 use engine::headers;
-use engine::route::Route;
+use engine::route::{Fact, Route};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::pipeline::Passage;
+use crate::pipeline::forward::speaks_for;
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::Received;
 use crate::pipeline::record::Trail;
@@ -63,16 +64,35 @@ pub fn shape(
         edits.set(header::AUTHORIZATION, identity);
     }
     forwarding(&mut edits, received, trail);
-    Shaped { target: target(received), edits }
+    if !route.names.is_empty() {
+        // Its answer is read here.
+        edits.remove(header::ACCEPT_ENCODING);
+    }
+    Shaped { target: target(passage, received), edits }
 }
 
-fn target(received: &Received) -> String {
-    let query = received.query.as_str();
+fn target(passage: &Passage, received: &Received) -> String {
+    let sets = sets(passage);
+    let query = if sets.is_empty() {
+        received.query.as_str().into()
+    } else {
+        std::borrow::Cow::from(received.query.with_set(&sets))
+    };
     if query.is_empty() {
         received.path.as_str().to_owned()
     } else {
         format!("{}?{query}", received.path.as_str())
     }
+}
+
+/// The query parameters that we set: of nobody there is nothing to say, and nothing of what was sent stays.
+fn sets(passage: &Passage) -> Vec<(&str, String)> {
+    let principal = speaks_for(passage).map_or_else(String::new, |principal| principal.id.to_string());
+    let sets = passage.matched().route.sets.iter();
+    sets.map(|(name, fact)| match fact {
+        Fact::Principal => (name.as_str(), principal.clone()),
+    })
+    .collect()
 }
 
 fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {

@@ -80,3 +80,14 @@ pub async fn spend(
     }
     Ok(Passage { permit, matched, session, snapshot })
 }
+
+/// The passage of what goes on, once policy has permitted it again; its quota was spent when it began.
+#[must_use]
+pub fn again(
+    permit: Permit,
+    matched: Arc<RouteMatch>,
+    session: Option<SessionView>,
+    snapshot: Arc<Snapshot>,
+) -> Passage {
+    Passage { permit, matched, session, snapshot }
+}

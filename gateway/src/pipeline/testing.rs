@@ -1,8 +1,11 @@
 //! What the stages' tests begin with.
 
+use engine::identity::{Identity, Principal, PrincipalKind, Scheme};
 use engine::path::Leniencies;
 use engine::route::{Accept, Route, Target};
+use engine::time::UnixMillis;
 use http::Method;
+use uuid::Uuid;
 
 /// A plain route to an upstream, for whoever has a session.
 pub(crate) fn route() -> Route {
@@ -26,6 +29,9 @@ pub(crate) fn route() -> Route {
         sandbox: false,
         service_worker: false,
         client_sets: Vec::new(),
+        sets: Vec::new(),
+        named: Vec::new(),
+        names: Vec::new(),
         query: Vec::new(),
         cookies_up: Vec::new(),
         cookies_down: Vec::new(),
@@ -33,4 +39,22 @@ pub(crate) fn route() -> Route {
         destinations: Vec::new(),
         read_only: true,
     }
+}
+
+/// A person with a session.
+pub(crate) fn known(principal: u128, session: u128) -> Identity {
+    Identity::Known(std::sync::Arc::new(Principal {
+        kind: PrincipalKind::User,
+        id: Uuid::from_u128(principal),
+        name: "ada".to_owned(),
+        roles: Default::default(),
+        groups: Default::default(),
+        scopes: Default::default(),
+        scheme: Scheme::Session,
+        assurance: 1,
+        authenticated_at: UnixMillis(0),
+        credential_id: Some(Uuid::from_u128(session)),
+        expires_at: None,
+        suspended: false,
+    }))
 }

@@ -203,6 +203,10 @@ fn refusal_headers(answer: &Answer, session: &Session) -> Vec<(HeaderName, Heade
     if let Some(seconds) = answer.retry_after_s {
         headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
     }
+    if answer.status == 426 {
+        headers.push((header::UPGRADE, HeaderValue::from_static("websocket")));
+        headers.push((header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
     if answer.challenge {
         headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cedargate\"")));
         if session.req_header().headers.contains_key("hx-request") {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod request;
 pub mod upstreams;
 pub mod watch;
+pub mod websocket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use engine::audit::End;
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use futures_util::FutureExt;
+use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Digest;
+use pingora_core::server::ShutdownWatch;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -29,8 +32,13 @@ use crate::config::Config;
 use crate::config::settings::Connections;
 use crate::edge::Connection;
 use crate::edge::caps::{Caps, Over, Slot};
+use crate::edge::lasting::Lasting;
+use crate::edge::meter::Handed;
 use crate::identity;
+use crate::live::Live;
+use crate::named::{Named, Naming};
 use crate::pages::Pages;
+use crate::pipeline::again::Standing;
 use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::{Recorder, Trail, Unparsed};
 use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
@@ -42,6 +50,8 @@ pub const LOG_TARGET: &str = "pingora_proxy";
 
 /// Bytes a second that a reader must take, so that one that never reads does not hold an answer for ever.
 const SEND_RATE_MIN: usize = 1024;
+/// An answer of more bytes than this, or of an unknown number, can go on for long: its ground is watched.
+const LONG_ANSWER_BYTES: u64 = 64 * 1024;
 /// For the client to take a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// For reading away the body of a refused request before its connection is used again.
@@ -67,6 +77,12 @@ pub struct Parts {
     pub ed25519: identity::ed25519::Signer,
     /// What either has signed a moment ago.
     pub minted: identity::minted::Minted,
+    /// What answers have named to sessions and keys.
+    pub named: Arc<Named>,
+    /// What goes on past its request.
+    pub live: Arc<Live>,
+    /// Connects to upstreams for what the proxy library does not carry.
+    pub connector: TransportConnector,
     /// What is well.
     pub health: Arc<Health>,
     /// How much is held at once.
@@ -114,8 +130,30 @@ impl Gateway {
         if let Some(refused) = self.0.caps.connections.refused(clock::now()) {
             tracing::warn!(refused, ?over, last = %peer.ip(), "connections over a cap are turned away");
         }
-        let connection = Connection { peer, tls: false, meter: Arc::default() };
+        let connection = Connection { peer, tls: false, meter: Arc::default(), lasting: Lasting::default() };
         answer::unparsed(&connection, &self.0, request::over(over))
+    }
+
+    /// What goes on past its request.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        self.0.live.clone()
+    }
+
+    /// What answers have named.
+    #[must_use]
+    pub fn named(&self) -> Arc<Named> {
+        self.0.named.clone()
+    }
+
+    /// Runs a bridge on the connection that it was opened for.
+    pub async fn run(&self, bridge: websocket::Bridge, client: Handed, stop: ShutdownWatch) {
+        bridge.run(&self.0, client, stop).await;
+    }
+
+    /// Resolves when the answer that is streamed on this connection may go on no longer.
+    pub async fn denied(&self, connection: &Connection) {
+        connection.lasting.denied(&self.0.pipeline).await;
     }
 
     /// The drain time is over: what is still under way ends now, and its records say so.
@@ -167,6 +205,30 @@ pub struct HeldConnection {
 }
 
 impl Gateway {
+    /// Whether an answer's members are named to whoever asked.
+    fn naming(&self, response: &ResponseHeader, ctx: &RequestContext) -> Option<Naming> {
+        let passage = ctx.passage.as_ref()?;
+        let names = &passage.matched().route.names;
+        let credential = crate::pipeline::forward::speaks_for(passage)?.credential_id?;
+        let reads = !names.is_empty() && response.status.is_success();
+        reads.then(|| Naming::new(credential, names.clone()))
+    }
+
+    /// An answer that may go on for long stands on its session and the bundle as long as it does.
+    fn streams(&self, response: &ResponseHeader, ctx: &RequestContext) {
+        let length = response.headers.get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length <= LONG_ANSWER_BYTES) {
+            return;
+        }
+        if let (Some(connection), Some(passage), Some(received)) =
+            (&ctx.connection, &ctx.passage, &ctx.received)
+        {
+            let lease = self.0.live.stream(passage.permit().identity());
+            connection.lasting.stream(Standing::new(passage.clone(), received.clone(), lease));
+        }
+    }
+
     /// What the upstream is sent instead of what came.
     fn shape(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
         ctx.trail.enter(Stage::Shape);
@@ -218,9 +280,17 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
         // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
         let decided = request::guarded(&self.0, session, ctx).await;
-        if let Ok(Target::Upstream(_)) = decided {
-            return Ok(false);
-        }
+        let decided = match decided {
+            Ok(Target::Upstream(_)) if !ctx.is_websocket() => return Ok(false),
+            Ok(Target::Upstream(_)) => match request::bridged(&self.0, session, ctx).await {
+                Ok(()) => {
+                    session.set_keepalive(None);
+                    return Ok(true);
+                }
+                Err(refusal) => Err(refusal),
+            },
+            decided => decided,
+        };
         answer::guarded(&self.0, session, ctx, decided).await?;
         Ok(true)
     }
@@ -319,6 +389,8 @@ impl ProxyHttp for Gateway {
         request::unwinding(ctx, |ctx| {
             ctx.trail.enter(Stage::Respond);
             ctx.trail.status(response.status.as_u16());
+            self.streams(response, ctx);
+            ctx.naming = self.naming(response, ctx);
             let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
             answer::apply(response, edits)
         })
@@ -328,9 +400,12 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
+        if let Some(naming) = &mut ctx.naming {
+            naming.piece(&self.0.named, body.as_deref().unwrap_or_default(), end_of_stream);
+        }
         ctx.trail.bytes_out(body.as_ref().map_or(0, |chunk| chunk.len() as u64));
         Ok(None)
     }

@@ -14,13 +14,14 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::Parts;
 use super::upstreams::Upstream;
+use super::{Parts, websocket};
 use crate::admin::metrics::InFlight;
 use crate::clock;
 use crate::config::settings::{UpstreamIdentity, WhenFull};
 use crate::edge::Connection;
 use crate::edge::caps::{Over, Slot};
+use crate::named::Naming;
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
 use crate::pipeline::record::{Recorder, Trail};
@@ -48,6 +49,8 @@ pub struct RequestContext {
     pub tried: usize,
     /// The bound of its body in bytes.
     pub body_bytes_max: u64,
+    /// Reads from its answer what is named to the caller.
+    pub naming: Option<Naming>,
     /// Why it will be refused, where a later phase answers.
     pub refusal: Option<Refusal>,
     /// Whether its refusals look like an unrouted path.
@@ -69,9 +72,16 @@ impl RequestContext {
             backend: None,
             tried: 0,
             body_bytes_max: 0,
+            naming: None,
             refusal: None,
             conceal: false,
         }
+    }
+
+    /// Whether it passed as the opening of a WebSocket.
+    #[must_use]
+    pub fn is_websocket(&self) -> bool {
+        self.passage.as_ref().is_some_and(|passage| passage.matched().route.websocket)
     }
 
     /// From here on the answers are ours, and this is where the request ends.
@@ -96,6 +106,27 @@ pub async fn guarded(
         Err(_panic) => {
             panicked(ctx);
             Err(Refusal::Faulted)
+        }
+    }
+}
+
+/// Opens a WebSocket; a panic on the way is a refusal like others.
+///
+/// # Errors
+/// The refusal.
+pub async fn bridged(parts: &Parts, session: &Session, ctx: &mut RequestContext) -> Result<(), Refusal> {
+    AssertUnwindSafe(websocket::open(parts, session, ctx)).catch_unwind().await.unwrap_or_else(|_panic| {
+        panicked(ctx);
+        Err(Refusal::Faulted)
+    })
+}
+
+/// What is cut while it goes on is recorded with the reason.
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        if let Some(refusal) = self.connection.as_ref().and_then(|it| it.lasting.take_denied()) {
+            self.trail.refused(&refusal);
+            self.trail.ends(engine::audit::End::Revoked);
         }
     }
 }
@@ -147,6 +178,7 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     let passage = decided?;
     ctx.trail.enter(Stage::Forward);
     let target = forward::forward(&passage, received)?.clone();
+    forward::named(&parts.named, &passage, received)?;
     let route = passage.matched().route.clone();
     ctx.body_bytes_max = route.body_bytes_max.unwrap_or(parts.config.upload_bytes_max);
     if received.content_length.is_some_and(|length| length > ctx.body_bytes_max) {

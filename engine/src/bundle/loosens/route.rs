@@ -64,6 +64,8 @@ fn flags(before: &Route, after: &Route) -> impl Iterator<Item = &'static str> {
 fn lists(before: &Route, after: &Route) -> impl Iterator<Item = String> {
     let lists = [
         ("client_sets", &before.client_sets, &after.client_sets),
+        ("named", &before.named, &after.named),
+        ("names", &before.names, &after.names),
         ("cookies_up", &before.cookies_up, &after.cookies_up),
         ("cookies_down", &before.cookies_down, &after.cookies_down),
         ("headers_allowed", &before.headers_allowed, &after.headers_allowed),

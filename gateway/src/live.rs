@@ -1,0 +1,201 @@
+//! What goes on after its request was decided: open sockets and streamed answers. Each holds a [`Lease`], and is
+//! woken when what it was decided on may be gone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::identity::Identity;
+use storage::Change;
+use tokio::sync::{Notify, broadcast, watch};
+use uuid::Uuid;
+
+use crate::named::Named;
+
+/// Everything that goes on. It is woken by name: asking for all at each sign-out would make each cost as much as
+/// everything that is open.
+#[derive(Debug, Default)]
+pub struct Live {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    open: HashMap<u64, Open>,
+    sockets: HashMap<Uuid, usize>,
+}
+
+#[derive(Debug)]
+struct Open {
+    principal: Option<Uuid>,
+    credential: Option<Uuid>,
+    socket: bool,
+    wake: Arc<Notify>,
+}
+
+/// One thing that goes on; forgotten when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    live: Arc<Live>,
+    id: u64,
+    wake: Arc<Notify>,
+}
+
+/// The principal has as many sockets open as one may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+impl Live {
+    /// A streamed answer begins.
+    #[must_use]
+    pub fn stream(self: &Arc<Self>, identity: &Identity) -> Lease {
+        self.open(&mut self.state(), identity, false)
+    }
+
+    /// A socket is about to open; it counts from now on.
+    ///
+    /// # Errors
+    /// Its principal has `sockets_max` open.
+    pub fn socket(self: &Arc<Self>, identity: &Identity, sockets_max: usize) -> Result<Lease, TooMany> {
+        let mut state = self.state();
+        if let Identity::Known(principal) = identity {
+            let count = state.sockets.entry(principal.id).or_default();
+            if *count >= sockets_max {
+                return Err(TooMany);
+            }
+            *count = count.saturating_add(1);
+        }
+        Ok(self.open(&mut state, identity, true))
+    }
+
+    /// Wakes whatever rests on what has changed.
+    pub fn changed(&self, change: Change) {
+        self.wake(|open| match change {
+            Change::Session(id) | Change::ApiKey(id) => open.credential == Some(id),
+            Change::Account(id) => open.principal == Some(id),
+        });
+    }
+
+    /// Wakes everything.
+    pub fn all(&self) {
+        self.wake(|_| true);
+    }
+
+    fn open(self: &Arc<Self>, state: &mut State, identity: &Identity, socket: bool) -> Lease {
+        let (principal, credential) = match identity {
+            Identity::Anonymous => (None, None),
+            Identity::Known(principal) => (Some(principal.id), principal.credential_id),
+        };
+        let (id, wake) = (state.next, Arc::new(Notify::new()));
+        state.next = state.next.wrapping_add(1);
+        state.open.insert(id, Open { principal, credential, socket, wake: wake.clone() });
+        Lease { live: self.clone(), id, wake }
+    }
+
+    fn wake(&self, concerns: impl Fn(&Open) -> bool) {
+        for open in self.state().open.values().filter(|open| concerns(open)) {
+            // It stays woken until it has looked, also when it is busy at this moment.
+            open.wake.notify_one();
+        }
+    }
+
+    /// No change under this lock can be left half done by a panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Resolves when it should ask again.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        let Some(open) = state.open.remove(&self.id) else { return };
+        if let (true, Some(principal)) = (open.socket, open.principal)
+            && let Some(count) = state.sockets.get_mut(&principal)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                state.sockets.remove(&principal);
+            }
+        }
+    }
+}
+
+/// Wakes what changes concern, until `stop` says true. `swaps` changes with each bundle that is put in place.
+pub async fn follow(
+    live: Arc<Live>,
+    named: Arc<Named>,
+    mut changes: broadcast::Receiver<Change>,
+    mut swaps: watch::Receiver<u64>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            change = changes.recv() => match change {
+                Ok(change) => {
+                    live.changed(change);
+                    named.changed(change);
+                }
+                // What was missed could concern anybody.
+                Err(broadcast::error::RecvError::Lagged(_)) => live.all(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            swapped = swaps.changed() => match swapped {
+                Ok(()) => live.all(),
+                Err(_gone) => return,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::pipeline::testing::known;
+
+    fn is_woken(lease: &Lease) -> bool {
+        lease.woken().now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn only_what_a_change_concerns_is_woken() {
+        let live = Arc::new(Live::default());
+        let (ada, bob) = (known(1, 10), known(2, 20));
+        let leases = [live.stream(&ada), live.stream(&bob), live.stream(&Identity::Anonymous)];
+        let check = |expected: [bool; 3]| assert_eq!(leases.each_ref().map(is_woken), expected);
+        check([false, false, false]);
+        live.changed(Change::Session(Uuid::from_u128(10)));
+        check([true, false, false]);
+        live.changed(Change::Account(Uuid::from_u128(2)));
+        check([false, true, false]);
+        live.changed(Change::ApiKey(Uuid::from_u128(20)));
+        check([false, true, false]);
+        live.changed(Change::Account(Uuid::from_u128(10)));
+        check([false, false, false]);
+        live.all();
+        check([true, true, true]);
+    }
+
+    #[test]
+    fn sockets_are_counted_by_principal_and_given_back() {
+        let live = Arc::new(Live::default());
+        let ada = known(1, 10);
+        let first = live.socket(&ada, 2).unwrap();
+        let second = live.socket(&known(1, 11), 2).unwrap();
+        assert_eq!(live.socket(&ada, 2).err(), Some(TooMany), "by principal, not by credential");
+        drop((live.stream(&ada), live.socket(&known(2, 20), 2).unwrap()));
+        drop(first);
+        drop(live.socket(&ada, 2).unwrap());
+        drop(second);
+        assert!(live.state().sockets.is_empty() && live.state().open.is_empty());
+    }
+}
