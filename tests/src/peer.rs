@@ -11,12 +11,13 @@ use tempfile::TempDir;
 use crate::ports::Port;
 use crate::wait::{self, PATIENCE};
 
-/// A program below `peers` in the target directory.
-fn installed(path: &str) -> PathBuf {
+/// What is installed below `peers` in the target directory.
+#[must_use]
+pub fn installed(path: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test's own path");
     let target = test.ancestors().nth(3).expect("target/<profile>/deps/<test>");
     let program = target.join("peers").join(path);
-    assert!(program.is_file(), "{} is not there: tests/run installs it", program.display());
+    assert!(program.exists(), "{} is not there: tests/run installs it", program.display());
     program
 }
 

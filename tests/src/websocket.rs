@@ -2,7 +2,6 @@
 //! given.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Lost, Response};
 use crate::gateway::Gateway;
+use crate::peer::installed;
 use crate::repository;
 use crate::session::Browser;
 use crate::wait::{self, PATIENCE};
@@ -25,19 +25,10 @@ pub const HANDSHAKE: [(&str, &str); 4] = [
 /// Where PyPI `websockets` was installed, as `tests/run` does it.
 fn peer(mode: &str) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let script = repository::root().join("tests/peers/websocket.py");
-    let installed = std::env::var_os("CEDARGATE_TEST_PEERS")
-        .map_or_else(|| repository::root().join("target/peers"), PathBuf::from);
-    assert!(
-        installed.join("websockets").is_dir(),
-        "PyPI `websockets` is not in {}: run\n  python3 -m pip install --target {} websockets==17.4\n\
-         or name another place in CEDARGATE_TEST_PEERS",
-        installed.display(),
-        installed.display(),
-    );
     let child = Command::new("python3")
         .arg(script)
         .arg(mode)
-        .env("PYTHONPATH", installed)
+        .env("PYTHONPATH", installed("websockets"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn();
