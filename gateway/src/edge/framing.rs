@@ -85,8 +85,6 @@ enum At {
     Length(u64),
     Chunked(Chunked),
     End,
-    /// Another protocol is spoken.
-    Opaque,
     OutOfStep,
     Broken(&'static str),
 }
@@ -101,7 +99,7 @@ impl Delimiter {
     /// The parser waits for a new request.
     pub fn next_request(&mut self) {
         self.at = match self.at {
-            At::OutOfStep | At::Broken(_) | At::Opaque => return,
+            At::OutOfStep | At::Broken(_) => return,
             At::Head { .. } | At::HeadEnd | At::Length(_) | At::Chunked(_) | At::End => At::default(),
         };
     }
@@ -116,21 +114,10 @@ impl Delimiter {
         };
     }
 
-    /// The request has become a connection of another protocol.
-    pub fn opaque(&mut self) {
-        self.at = At::Opaque;
-    }
-
     /// Whether the next byte belongs to a body.
     #[must_use]
     pub const fn in_body(&self) -> bool {
         matches!(self.at, At::Length(_) | At::Chunked(_))
-    }
-
-    /// Whether another protocol is spoken.
-    #[must_use]
-    pub const fn is_opaque(&self) -> bool {
-        matches!(self.at, At::Opaque)
     }
 
     /// Nothing more is delivered.
@@ -142,7 +129,7 @@ impl Delimiter {
     #[must_use]
     pub const fn turn(&self) -> Turn {
         match self.at {
-            At::Head { .. } | At::Length(_) | At::Chunked(_) | At::Opaque => Turn::Deliver,
+            At::Head { .. } | At::Length(_) | At::Chunked(_) => Turn::Deliver,
             At::End => Turn::Hold,
             At::HeadEnd | At::OutOfStep => Turn::OutOfStep,
             At::Broken(fault) => Turn::Broken(fault),
@@ -182,7 +169,6 @@ impl Delimiter {
                 }
                 taken
             }
-            At::Opaque => bytes.len(),
             At::HeadEnd | At::End | At::OutOfStep | At::Broken(_) => 0,
         };
         taken

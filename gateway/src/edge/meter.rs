@@ -178,12 +178,6 @@ impl Meter {
         self.admitted.load(Ordering::Acquire)
     }
 
-    /// The connection speaks another protocol from now on: whatever has come and comes is delivered as it is, and
-    /// no rule of HTTP cuts it any more. Call it before the first read of that protocol.
-    pub fn upgraded(&self) {
-        self.passing().delimiter.opaque();
-    }
-
     /// The request's framing is refused: what came after it is no request, whatever it looks like.
     pub fn distrust(&self) {
         self.passing().delimiter.distrust();
@@ -210,7 +204,7 @@ impl Meter {
     /// Until when the client's bytes are waited for, and what comes too late then.
     pub(super) fn reads_until(&self, bounds: &Connections) -> Option<(Instant, Late)> {
         let mut passing = self.passing();
-        if passing.late.is_some() || passing.delimiter.is_opaque() {
+        if passing.late.is_some() {
             return None;
         }
         let route = passing.ends_by.map(|end| (end, Late::Route));
@@ -222,9 +216,6 @@ impl Meter {
     /// Until when the client may take nothing, since it has taken nothing, and what comes too late then.
     pub(super) fn writes_until(&self, since: Instant, bounds: &Connections) -> Option<(Instant, Late)> {
         let passing = self.passing();
-        if passing.delimiter.is_opaque() {
-            return None;
-        }
         // What is too late already is still told, as long as the client takes it.
         let route = passing.ends_by.filter(|_| passing.late.is_none()).map(|end| (end, Late::Route));
         route.into_iter().chain([(since + bounds.stall, Late::Reader)]).min_by_key(|(end, _)| *end)

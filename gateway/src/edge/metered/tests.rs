@@ -129,24 +129,6 @@ async fn a_request_past_the_routes_deadline_is_late_while_it_waits_for_its_answe
     assert_eq!(meter.late(), None, "the next request has its own time");
 }
 
-#[tokio::test]
-async fn another_protocol_has_its_own_rules() {
-    let (mut server, meter, mut client) = admitted(quick(), "0").await;
-    meter.ends_by(crate::clock::instant());
-    // Sent before the answer: it belongs to the other protocol.
-    client.write_all(b"GET / early").await.unwrap();
-    meter.upgraded();
-    let mut seen = [0; 11];
-    server.read_exact(&mut seen).await.unwrap();
-    assert_eq!(&seen, b"GET / early");
-    let writing = tokio::spawn(async move { server.write_all(&[7; 8192]).await.map(|()| server) });
-    // Longer than a client of HTTP may take nothing.
-    tokio::time::sleep(5 * quick().stall).await;
-    client.read_exact(&mut [0; 8192]).await.unwrap();
-    assert!(writing.await.unwrap().is_ok());
-    assert_eq!(meter.late(), None);
-}
-
 /// What a parser that stands in the proxy's place saw: target and body of each request, and how it ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
