@@ -2,6 +2,7 @@
 //! woken when what it was decided on may be gone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::identity::Identity;
@@ -16,7 +17,12 @@ use crate::named::Named;
 #[derive(Debug, Default)]
 pub struct Live {
     state: Mutex<State>,
+    changes: AtomicU64,
 }
+
+/// How much had changed at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment(u64);
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,17 +52,29 @@ pub struct Lease {
 pub struct TooMany;
 
 impl Live {
-    /// A streamed answer begins.
+    /// This moment. Whoever takes it before deciding and hands it over with what was decided misses no change in
+    /// between: an identity may be gone before what it opens is known here.
     #[must_use]
-    pub fn stream(self: &Arc<Self>, identity: &Identity) -> Lease {
-        self.open(&mut self.state(), identity, false)
+    pub fn moment(&self) -> Moment {
+        Moment(self.changes.load(Ordering::Acquire))
     }
 
-    /// A socket is about to open; it counts from now on.
+    /// A streamed answer begins, decided after `since`.
+    #[must_use]
+    pub fn stream(self: &Arc<Self>, identity: &Identity, since: Moment) -> Lease {
+        self.open(&mut self.state(), identity, since, false)
+    }
+
+    /// A socket is about to open, decided after `since`; it counts from now on.
     ///
     /// # Errors
     /// Its principal has `sockets_max` open.
-    pub fn socket(self: &Arc<Self>, identity: &Identity, sockets_max: usize) -> Result<Lease, TooMany> {
+    pub fn socket(
+        self: &Arc<Self>,
+        identity: &Identity,
+        since: Moment,
+        sockets_max: usize,
+    ) -> Result<Lease, TooMany> {
         let mut state = self.state();
         if let Identity::Known(principal) = identity {
             let count = state.sockets.entry(principal.id).or_default();
@@ -65,7 +83,7 @@ impl Live {
             }
             *count = count.saturating_add(1);
         }
-        Ok(self.open(&mut state, identity, true))
+        Ok(self.open(&mut state, identity, since, true))
     }
 
     /// Wakes whatever rests on what has changed.
@@ -81,19 +99,25 @@ impl Live {
         self.wake(|_| true);
     }
 
-    fn open(self: &Arc<Self>, state: &mut State, identity: &Identity, socket: bool) -> Lease {
+    fn open(self: &Arc<Self>, state: &mut State, identity: &Identity, since: Moment, socket: bool) -> Lease {
         let (principal, credential) = match identity {
             Identity::Anonymous => (None, None),
             Identity::Known(principal) => (Some(principal.id), principal.credential_id),
         };
         let (id, wake) = (state.next, Arc::new(Notify::new()));
+        if since != self.moment() {
+            wake.notify_one();
+        }
         state.next = state.next.wrapping_add(1);
         state.open.insert(id, Open { principal, credential, socket, wake: wake.clone() });
         Lease { live: self.clone(), id, wake }
     }
 
     fn wake(&self, concerns: impl Fn(&Open) -> bool) {
-        for open in self.state().open.values().filter(|open| concerns(open)) {
+        let state = self.state();
+        // Under the lock: what opens is either found here, or sees that something has changed.
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        for open in state.open.values().filter(|open| concerns(open)) {
             // It stays woken until it has looked, also when it is busy at this moment.
             open.wake.notify_one();
         }
@@ -170,7 +194,8 @@ mod tests {
     async fn only_what_a_change_concerns_is_woken() {
         let live = Arc::new(Live::default());
         let (ada, bob) = (known(1, 10), known(2, 20));
-        let leases = [live.stream(&ada), live.stream(&bob), live.stream(&Identity::Anonymous)];
+        let since = live.moment();
+        let leases = [&ada, &bob, &Identity::Anonymous].map(|identity| live.stream(identity, since));
         let check = |expected: [bool; 3]| assert_eq!(leases.each_ref().map(is_woken), expected);
         check([false, false, false]);
         live.changed(Change::Session(Uuid::from_u128(10)));
@@ -185,16 +210,30 @@ mod tests {
         check([true, true, true]);
     }
 
+    #[tokio::test]
+    async fn what_changed_between_a_decision_and_what_it_opens_is_not_missed() {
+        let live = Arc::new(Live::default());
+        let ada = known(1, 10);
+        let since = live.moment();
+        assert!(!is_woken(&live.stream(&ada, since)));
+        live.changed(Change::Session(Uuid::from_u128(10)));
+        let (stream, socket) = (live.stream(&ada, since), live.socket(&ada, since, 1).unwrap());
+        assert!(is_woken(&stream) && is_woken(&socket));
+        assert!(!is_woken(&stream), "once, not for ever");
+        assert!(!is_woken(&live.stream(&ada, live.moment())));
+    }
+
     #[test]
     fn sockets_are_counted_by_principal_and_given_back() {
         let live = Arc::new(Live::default());
         let ada = known(1, 10);
-        let first = live.socket(&ada, 2).unwrap();
-        let second = live.socket(&known(1, 11), 2).unwrap();
-        assert_eq!(live.socket(&ada, 2).err(), Some(TooMany), "by principal, not by credential");
-        drop((live.stream(&ada), live.socket(&known(2, 20), 2).unwrap()));
+        let since = live.moment();
+        let first = live.socket(&ada, since, 2).unwrap();
+        let second = live.socket(&known(1, 11), since, 2).unwrap();
+        assert_eq!(live.socket(&ada, since, 2).err(), Some(TooMany), "by principal, not by credential");
+        drop((live.stream(&ada, since), live.socket(&known(2, 20), since, 2).unwrap()));
         drop(first);
-        drop(live.socket(&ada, 2).unwrap());
+        drop(live.socket(&ada, since, 2).unwrap());
         drop(second);
         assert!(live.state().sockets.is_empty() && live.state().open.is_empty());
     }

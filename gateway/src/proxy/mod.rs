@@ -224,7 +224,7 @@ impl Gateway {
         if let (Some(connection), Some(passage), Some(received)) =
             (&ctx.connection, &ctx.passage, &ctx.received)
         {
-            let lease = self.0.live.stream(passage.permit().identity());
+            let lease = self.0.live.stream(passage.permit().identity(), ctx.since);
             connection.lasting.stream(Standing::new(passage.clone(), received.clone(), lease));
         }
     }

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::config::settings::{UpstreamIdentity, WhenFull};
 use crate::edge::Connection;
 use crate::edge::caps::{Over, Slot};
+use crate::live::Moment;
 use crate::named::Naming;
 use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
@@ -39,6 +40,8 @@ pub struct RequestContext {
     pub connection: Option<Arc<Connection>>,
     /// Its head, once it was taken in.
     pub received: Option<Received>,
+    /// The moment before it was decided.
+    pub since: Moment,
     /// The witness that it passed every stage.
     pub passage: Option<Passage>,
     /// The upstream that it goes to.
@@ -67,6 +70,7 @@ impl RequestContext {
             slot: None,
             connection,
             received: None,
+            since: Moment::default(),
             passage: None,
             upstream: None,
             backend: None,
@@ -173,6 +177,7 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
     ctx.trail.received(&received);
     let received = &*ctx.received.insert(received);
     let facts = received.facts(&header.headers, now, ctx.trail.request_id);
+    ctx.since = parts.live.moment();
     let decided = parts.pipeline.decide(now, &facts, &mut ctx.trail).await;
     ctx.conceal = ctx.trail.conceals();
     let passage = decided?;

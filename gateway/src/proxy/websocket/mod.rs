@@ -2,7 +2,7 @@
 //!
 //! The proxy library's own loop carries an upgrade as bytes that nobody looks at, cannot say a last word when it
 //! has to end, and asks nobody again. So an upgrade passes the stages like any request ([`open`]), the upstream's
-//! handshake is made here with a key of our own ([`handshake`]), and the client's connection is taken over from the
+//! handshake is made here with a key of our own (`handshake`), and the client's connection is taken over from the
 //! library once the stages are through ([`Bridge::run`]). The frames themselves are `engine::websocket`.
 
 mod bridge;
@@ -49,7 +49,7 @@ pub async fn open(parts: &Parts, session: &Session, ctx: &mut RequestContext) ->
         return Err(Refusal::Malformed(Malformed::FRAMING_UPGRADE_EARLY));
     }
     let identity = passage.permit().identity();
-    let lease = parts.live.socket(identity, parts.config.websockets.per_user_max);
+    let lease = parts.live.socket(identity, ctx.since, parts.config.websockets.per_user_max);
     let lease = lease.map_err(|_| Refusal::QuotaSpent { limit: LIMIT.into(), retry_after_s: RETRY_S })?;
     ctx.trail.enter(Stage::Shape);
     let token = signed_identity(parts, &passage, Some(&upstream), clock::now());
