@@ -1,6 +1,6 @@
 //! An audit event as a log record. Everything that the file's line holds is in it.
 
-use engine::audit::{AuditEvent, DecisionFacts, End, EventKind, Outcome};
+use engine::audit::{AuditEvent, ClosedBy, DecisionFacts, End, EventKind, Outcome};
 use engine::identity::{PrincipalKind, Scheme};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use prost::Message;
@@ -156,6 +156,14 @@ fn attributes(event: AuditEvent, to: &mut RecordBytes) {
     to.number("http.request.body.size", event.answer.bytes_in);
     to.number("http.response.body.size", event.answer.bytes_out);
     to.number("cedargate.total_us", event.answer.total_us);
+    if let Some(socket) = event.socket {
+        to.number("cedargate.socket.messages_in", socket.messages_in);
+        to.number("cedargate.socket.messages_out", socket.messages_out);
+        to.text("cedargate.socket.closed_by", closed_by(socket.closed_by));
+        if let Some(code) = socket.close_code {
+            to.number("cedargate.socket.close_code", code.into());
+        }
+    }
     for (stage, spent) in &event.stages_us {
         to.number_below("cedargate.stages_us.", stage, *spent);
     }
@@ -227,6 +235,14 @@ const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
+const fn closed_by(side: ClosedBy) -> &'static str {
+    match side {
+        ClosedBy::Client => "client",
+        ClosedBy::Upstream => "upstream",
+        ClosedBy::Gateway => "gateway",
+    }
+}
+
 const fn kind(kind: PrincipalKind) -> &'static str {
     match kind {
         PrincipalKind::User => "user",
@@ -253,7 +269,7 @@ fn word(value: &impl serde::Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::audit::AskedFacts;
+    use engine::audit::{AskedFacts, SocketFacts};
     use engine::trace::Trace;
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
     use uuid::Uuid;
@@ -302,6 +318,32 @@ mod tests {
         let exports = read(&encode((0..10).map(|number| event(number, &large)).collect(), &origin));
         assert!(exports.len() > 1);
         assert_eq!(exports.concat().len(), 10);
+    }
+
+    #[test]
+    fn a_socket_says_what_passed_and_who_ended_it() {
+        let origin = Origin::new(&[("service.name".to_owned(), "edge".to_owned())]);
+        let mut socket = event(1, "/ws");
+        let (messages_in, messages_out) = (3, 4);
+        let facts =
+            SocketFacts { messages_in, messages_out, close_code: Some(4401), closed_by: ClosedBy::Gateway };
+        socket.socket = Some(facts);
+        let records = read(&encode(vec![socket, event(2, "/a")], &origin)).concat();
+        let told = |record: &LogRecord| -> Vec<_> {
+            let attributes = record.attributes.iter();
+            attributes.filter(|it| it.key.starts_with("cedargate.socket.")).cloned().collect()
+        };
+        let number = |name: &str, value| super::super::attributes::number(name, value);
+        assert_eq!(
+            told(&records[0]),
+            [
+                number("cedargate.socket.messages_in", 3),
+                number("cedargate.socket.messages_out", 4),
+                text("cedargate.socket.closed_by", "gateway"),
+                number("cedargate.socket.close_code", 4401),
+            ]
+        );
+        assert_eq!(told(&records[1]), []);
     }
 
     #[test]
