@@ -1,11 +1,12 @@
 """An independent client and server of WebSockets (PyPI `websockets`), driven by lines of JSON.
 
-`serve` prints {"port": N} and then one line for each thing that happens to it. `drive` answers each line that it
+`serve [CERTIFICATE KEY]` prints {"port": N} and then one line for each thing that happens to it. `drive` answers each line that it
 reads with one line. Neither knows what is expected: the scenarios say that.
 """
 
 import asyncio
 import json
+import ssl
 import sys
 import time
 
@@ -60,10 +61,15 @@ async def run_server():
     def choose(connection, offered):
         return next((protocol for protocol in ["v2.chat", "v1.chat"] if protocol in offered), None)
 
+    tls = None
+    if sys.argv[2:]:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*sys.argv[2:])
     async with serve(
         answer,
         "127.0.0.1",
         0,
+        ssl=tls,
         process_request=plain,
         select_subprotocol=choose,
         ping_interval=None,
@@ -77,6 +83,10 @@ async def do(sockets, order):
     match order["do"]:
         case "connect":
             opened = []
+            where = {}
+            if "port" in order:
+                where = {"host": "127.0.0.1", "port": order["port"]}
+                where["ssl"] = ssl.create_default_context(cafile=order["ca"])
             for _ in range(order.get("count", 1)):
                 socket = await connect(
                     order["url"],
@@ -86,6 +96,7 @@ async def do(sockets, order):
                     ping_interval=None,
                     max_size=None,
                     proxy=None,
+                    **where,
                 )
                 sockets.append(socket)
                 opened.append(len(sockets) - 1)

@@ -42,4 +42,6 @@ mod traces;
 #[cfg(feature = "security_tests")]
 mod websocket;
 #[cfg(feature = "security_tests")]
+mod websocket_bounds;
+#[cfg(feature = "security_tests")]
 mod websocket_frames;

@@ -79,7 +79,7 @@ forbid (principal, action == Action::"chat.bot", resource);
 "#;
 
 #[test]
-fn a_new_bundle_a_changed_account_and_a_revoked_key_close_what_they_concern() {
+fn a_new_bundle_and_a_suspended_account_close_what_they_concern() {
     let server = PeerServer::start();
     let gateway = demo(&server).start();
     let browser = gateway.signed_in("standard_user");

@@ -106,7 +106,7 @@ fn no_extension_is_agreed_to_and_only_a_protocol_that_both_sides_name() {
 }
 
 #[test]
-fn a_client_that_talks_too_much_or_nothing_at_all_is_let_go() {
+fn a_client_that_says_too_much_is_let_go() {
     let server = PeerServer::start();
     let gateway = Setup::demo().upstream(&server.url()).start();
     let browser = gateway.signed_in("standard_user");

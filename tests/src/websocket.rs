@@ -1,17 +1,20 @@
 //! WebSockets from both sides: an independent client and server, and a client that sends exactly the bytes it is
 //! given.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Lost, Response};
+use crate::client::{Client, Lost, Request, Response};
 use crate::gateway::Gateway;
 use crate::peer::installed;
 use crate::repository;
 use crate::session::Browser;
+use crate::tls::Certificate;
 use crate::wait::{self, PATIENCE};
 
 /// The handshake's headers; the key is the example of RFC 6455.
@@ -23,11 +26,11 @@ pub const HANDSHAKE: [(&str, &str); 4] = [
 ];
 
 /// Where PyPI `websockets` was installed, as `tests/run` does it.
-fn peer(mode: &str) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+fn peer(arguments: &[&OsStr]) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let script = repository::root().join("tests/peers/websocket.py");
     let child = Command::new("python3")
         .arg(script)
-        .arg(mode)
+        .args(arguments)
         .env("PYTHONPATH", installed("websockets"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -48,7 +51,7 @@ fn line(stdout: &mut BufReader<ChildStdout>) -> Option<Value> {
 #[derive(Debug)]
 pub struct PeerServer {
     child: Child,
-    port: u16,
+    address: SocketAddr,
     events: Arc<Mutex<Vec<Value>>>,
     _stdin: ChildStdin,
 }
@@ -57,7 +60,17 @@ impl PeerServer {
     /// Starts it.
     #[must_use]
     pub fn start() -> Self {
-        let (child, stdin, mut stdout) = peer("serve");
+        Self::serve(&["serve".as_ref()])
+    }
+
+    /// Starts one that speaks over TLS, with this certificate.
+    #[must_use]
+    pub fn over_tls(certificate: &Certificate) -> Self {
+        Self::serve(&["serve".as_ref(), certificate.cert.as_os_str(), certificate.key.as_os_str()])
+    }
+
+    fn serve(arguments: &[&OsStr]) -> Self {
+        let (child, stdin, mut stdout) = peer(arguments);
         let port = line(&mut stdout).expect("the server says its port")["port"].as_u64();
         let events = Arc::new(Mutex::new(Vec::new()));
         let theirs = events.clone();
@@ -67,13 +80,19 @@ impl PeerServer {
             }
         });
         let port = u16::try_from(port.expect("a port")).expect("a port");
-        Self { child, port, events, _stdin: stdin }
+        Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), events, _stdin: stdin }
     }
 
     /// As the gateway is told of it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits for something to happen to it.
@@ -113,7 +132,7 @@ impl PeerClient {
     /// Starts it.
     #[must_use]
     pub fn start() -> Self {
-        let (child, stdin, stdout) = peer("drive");
+        let (child, stdin, stdout) = peer(&["drive".as_ref()]);
         Self { child, stdin, stdout }
     }
 
@@ -181,12 +200,16 @@ impl RawSocket {
     /// Opens one as this browser's own page does.
     #[must_use]
     pub fn open(gateway: &Gateway, browser: &Browser, target: &str) -> Self {
-        let mut request =
-            browser.request("GET", target).with("Origin", &format!("http://{}", gateway.address()));
+        let request = browser.request("GET", target).with("Origin", &format!("http://{}", gateway.address()));
+        Self::upgrade(Client::connect(gateway.address()), request)
+    }
+
+    /// Opens one with this request, which needs no handshake yet.
+    #[must_use]
+    pub fn upgrade(mut client: Client, mut request: Request) -> Self {
         for (name, value) in HANDSHAKE {
             request = request.with(name, value);
         }
-        let mut client = Client::connect(gateway.address());
         let answer = client.ask(&request).expect("an answer to the handshake");
         assert_eq!(answer.status, 101, "{}", answer.text());
         Self { client, unread: Vec::new(), answer }
