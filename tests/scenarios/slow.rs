@@ -272,3 +272,30 @@ fn a_connection_carries_a_thousand_requests() {
     assert_eq!(closed, Some(Vec::new()));
     assert!((999..=1001).contains(&carried), "{carried}");
 }
+
+#[test]
+fn a_connection_without_a_request_is_counted_and_one_that_has_asked_is_none() {
+    let upstream = Upstream::start();
+    let (production, _process) = started(&upstream, "");
+    let counted = || {
+        let asked = Request::new("GET", "/metrics").with("Host", &production.admin().to_string());
+        let metrics = Client::connect(production.admin()).ask(&asked).expect("metrics").text();
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {name} in {metrics}")).to_owned()
+        };
+        (value("cedargate_connections"), value("cedargate_empty_connections_total"))
+    };
+    for _ in 0..3 {
+        let mut client = Client::connect(production.address());
+        for _ in 0..2 {
+            assert_eq!(client.ask(&request("GET", OPEN, "keeps")).expect("an answer").status, 200);
+        }
+    }
+    drop([Client::connect(production.address()), Client::connect(production.address())]);
+    let ended = || {
+        Some(counted())
+            .filter(|(open, empty)| open == "0" && empty.parse::<u32>().is_ok_and(|empty| empty >= 2))
+    };
+    assert_eq!(wait::until("the end of all connections", PATIENCE, ended).1, "2");
+}

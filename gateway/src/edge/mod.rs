@@ -237,10 +237,12 @@ impl Edge {
         let idle = self.bounds.idle.as_secs().max(1);
         session.set_keepalive(if *stop.borrow() { None } else { Some(idle) });
         session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
+        let mut asked = false;
         loop {
             connection.meter.reset();
             connection.lasting.reset();
-            let served = CONNECTION.scope(connection.clone(), self.request(session, &connection, &stop));
+            let request = self.request(session, &connection, &stop, std::mem::replace(&mut asked, true));
+            let served = CONNECTION.scope(connection.clone(), request);
             let Some(reused) = served.await else {
                 return self.bridge(&connection, stop).await;
             };
@@ -261,14 +263,16 @@ impl Edge {
         }
     }
 
-    /// Serves one request. What the proxy did not bring to a record is recorded here.
+    /// Serves one request, where one comes; `asked` says whether the connection has carried one before. What the proxy
+    /// did not bring to a record is recorded here.
     async fn request(
         &self,
         session: ServerSession,
         connection: &Arc<Connection>,
         stop: &ShutdownWatch,
+        asked: bool,
     ) -> Option<pingora_core::apps::ReusedHttpStream> {
-        let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, end: End::Deadline };
+        let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, asked, end: End::Deadline };
         let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
         let (outcome, end) = tokio::select! {
             // What has been received already has begun before it is asked whether anything has.
@@ -290,6 +294,7 @@ impl Edge {
 struct Unadmitted<'a> {
     gateway: &'a Gateway,
     connection: &'a Connection,
+    asked: bool,
     end: End,
 }
 
@@ -302,7 +307,7 @@ impl Drop for Unadmitted<'_> {
         }
         if meter.begun().is_some() {
             self.gateway.record_unparsed(&Unparsed { connection: self.connection, end: self.end });
-        } else {
+        } else if !self.asked {
             self.gateway.metrics().connection_without_request();
         }
     }
