@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,12 +32,14 @@ impl Process {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let output = Arc::new(Mutex::new(Vec::new()));
-        let ready = listen(&mut child, &output);
+        let (ready, errors) = listen(&mut child, &output);
         let mut process = Self { child, output };
         if ready.recv_timeout(START).is_ok() {
             return Ok(process);
         }
         process.kill();
+        // It may have ended before anybody had read why.
+        errors.join().expect("its errors are read");
         Err(process.output())
     }
 
@@ -138,8 +141,9 @@ fn binary() -> &'static Path {
     })
 }
 
-/// Collects what the child prints, and tells once when a line begins with `ready `.
-fn listen(child: &mut Child, output: &Arc<Mutex<Vec<u8>>>) -> Receiver<()> {
+/// Collects what the child prints, and tells once when a line begins with `ready `; whoever reads its errors ends with
+/// them.
+fn listen(child: &mut Child, output: &Arc<Mutex<Vec<u8>>>) -> (Receiver<()>, JoinHandle<()>) {
     let (tell, ready) = sync_channel(1);
     let stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
@@ -156,12 +160,12 @@ fn listen(child: &mut Child, output: &Arc<Mutex<Vec<u8>>>) -> Receiver<()> {
         }
     });
     let collected = Arc::clone(output);
-    std::thread::spawn(move || {
+    let errors = std::thread::spawn(move || {
         let mut stderr = stderr;
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = stderr.read(&mut chunk) {
             collected.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..count]);
         }
     });
-    ready
+    (ready, errors)
 }
