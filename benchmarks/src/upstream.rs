@@ -14,7 +14,7 @@ use crate::{Failure, cores};
 /// A small JSON answer, as an API's read gives.
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nDate: Wed, 25 Nov 2026 00:00:00 GMT\r\nContent-Type: application/json\r\n\
-Content-Length: 64\r\nVary: Accept\r\nX-Powered-By: none\r\n\r\n\
+Content-Length: 66\r\nVary: Accept\r\nX-Powered-By: none\r\n\r\n\
 {\"documents\":[{\"id\":1,\"title\":\"a document\"},{\"id\":2,\"title\":\"b\"}]}";
 
 /// The path whose answer is more than the buffers between two sockets hold.
@@ -138,5 +138,14 @@ mod tests {
     #[test]
     fn the_example_of_rfc_6455_is_agreed_to() {
         assert!(agreed("dGhlIHNhbXBsZSBub25jZQ==").contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+
+    /// A byte past what is announced, and a proxy uses no connection twice: it would be connecting that is measured.
+    #[test]
+    fn the_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(ANSWER).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let announced = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        assert_eq!(announced, body.len().to_string());
     }
 }
