@@ -69,7 +69,7 @@ pub(super) fn overrides_method(name: &str) -> bool {
 
 /// Whether nothing further is asked of this name. Header maps hold lower-case names, so this ends the search
 /// for nearly every header of a browser.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     PLAIN.binary_search(&name).is_ok()
 }
 

@@ -35,6 +35,7 @@ pub struct HeaderFindings {
 pub(super) fn find(
     method: &Method,
     headers: &HeaderMap,
+    noted: &[&HeaderName],
     rules: &HeaderRules,
     host: String,
     body: Body,
@@ -49,7 +50,7 @@ pub(super) fn find(
         chunked: body.chunked,
         upgrade,
         websocket: is_websocket(method, headers),
-        dropped: headers.keys().filter(|name| is_dropped(name.as_str())).cloned().collect(),
+        dropped: noted.iter().filter(|name| is_dropped(name.as_str())).copied().cloned().collect(),
         service_worker: headers.contains_key("service-worker"),
         repeated_credentials: repeated_credentials(headers, rules),
     })

@@ -132,7 +132,7 @@ pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malfor
 
 /// The request target as the client wrote it, once the block that it stands in has been judged.
 fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
-    let end = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|at| at.saturating_add(4));
+    let end = memchr::memmem::find(wire, b"\r\n\r\n").map(|at| at.saturating_add(4));
     // A parser that takes a bare LF for a line end has found the end of a head that has no CR LF CR LF.
     let block = end.and_then(|end| wire.get(..end)).ok_or(Malformed::FRAMING_LINES)?;
     headers::inspect_block(block)?;
