@@ -32,6 +32,7 @@ mod files;
 pub mod keyring;
 mod opened;
 mod random;
+mod recent;
 pub mod seal;
 mod secret;
 pub mod sessions;

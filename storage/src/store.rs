@@ -27,6 +27,7 @@ use redb::{Database, DatabaseError, Durability, ReadTransaction, ReadableDatabas
 use crate::changes::Changes;
 use crate::files::{private_dir, private_file};
 use crate::keyring::Keyring;
+use crate::recent::{Epoch, Epochs, Reach};
 use check::{check, prepare};
 pub use error::{OpenError, StoreError};
 
@@ -45,6 +46,7 @@ struct Inner {
     open: Opener,
     keyring: Keyring,
     changes: Changes,
+    epochs: Epochs,
     mark: Mark,
     /// redb has closed itself.
     latched: AtomicBool,
@@ -115,12 +117,19 @@ impl Store {
             open,
             keyring: keyring.clone(),
             changes: Changes::default(),
+            epochs: Epochs::new(),
             mark,
             latched: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             healing: Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The epoch of a part, for what is kept of it; none while the database has closed itself, so that nothing is told
+    /// that the store itself would not answer.
+    pub(crate) fn epoch(&self, part: u8) -> Option<Epoch> {
+        (!self.inner.latched.load(Ordering::SeqCst)).then(|| self.inner.epochs.of(part))
     }
 
     /// Reads one consistent state. Short: a few pages, mostly from memory, so it runs on the caller's thread.
@@ -150,8 +159,22 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.write_within(Reach::All, durability, work).await
+    }
+
+    /// The same, of what changes no more than `reach` says.
+    pub(crate) async fn write_within<T, E>(
+        &self,
+        reach: Reach,
+        durability: Durability,
+        work: impl FnOnce(&WriteTransaction, &Keyring) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || inner.write(durability, work));
+        let done = tokio::task::spawn_blocking(move || inner.write(reach, durability, work));
         done.await.unwrap_or_else(|_| Err(StoreError::Interrupted.into()))
     }
 }
@@ -159,6 +182,7 @@ impl Store {
 impl Inner {
     fn write<T, E: From<StoreError>>(
         &self,
+        reach: Reach,
         durability: Durability,
         work: impl FnOnce(&WriteTransaction, &Keyring) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -175,6 +199,8 @@ impl Inner {
             }
             Ok(result)
         });
+        // Whatever came of it: a commit that failed may have reached the file.
+        self.epochs.end(reach);
         match result {
             Ok(result) => {
                 if durable && self.failing.swap(false, Ordering::SeqCst) {
@@ -218,6 +244,7 @@ impl Inner {
         match (self.open)().and_then(|opened| checked(opened, &self.keyring, self.mark)) {
             Ok(opened) => {
                 *database = Some(opened);
+                self.epochs.end(Reach::All);
                 self.latched.store(false, Ordering::SeqCst);
             }
             Err(error) => tracing::debug!(%error, "the store cannot be opened yet"),

@@ -45,6 +45,7 @@ pub struct Authn {
     sites: Arc<Sites>,
     sessions: Arc<Sessions>,
     accounts: Accounts,
+    principals: session::Principals,
     keys: ApiKeys,
     metrics: Arc<Metrics>,
 }
@@ -104,7 +105,7 @@ impl Authn {
         keys: ApiKeys,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { sites, sessions, accounts, keys, metrics }
+        Self { sites, sessions, accounts, principals: session::Principals::default(), keys, metrics }
     }
 
     /// Who asks, by the credentials that the route accepts.
@@ -188,7 +189,7 @@ impl Authn {
                 Ok(Outcome::NotPresented)
             }
             Found::Many => Ok(Outcome::Rejected(CredentialFault::Conflicting)),
-            Found::One(value) => match session::verify(&self.sessions, &self.accounts, now, value).await? {
+            Found::One(value) => match self.verify_session(now, value).await? {
                 // A browser keeps the cookie of a session that has ended; a page for everybody shows all the same.
                 Outcome::Rejected(_) if accept.anonymous => {
                     notes.push(STALE_SESSION_NOTE.to_owned());
@@ -199,6 +200,10 @@ impl Authn {
                 }
             },
         }
+    }
+
+    async fn verify_session(&self, now: UnixMillis, value: &[u8]) -> Result<Outcome, Refusal> {
+        session::verify(&self.sessions, &self.accounts, &self.principals, now, value).await
     }
 
     async fn api_key(
@@ -260,7 +265,7 @@ impl Authn {
         };
         let outcome = match (scheme, id) {
             (Scheme::Session, Some(id)) if accept.session => {
-                session::again(&self.sessions, &self.accounts, now, id).await?
+                session::again(&self.sessions, &self.accounts, &self.principals, now, id).await?
             }
             (Scheme::ApiKey, Some(id)) if accept.api_key => api_key::again(&self.keys, now, id).await?,
             (Scheme::Session | Scheme::ApiKey | Scheme::ControlSocket, _) => Outcome::NotPresented,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::identity::{Principal, PrincipalKind, Scheme};
+use engine::kept::Kept;
 use engine::refusal::{CredentialFault, Dependency, Refusal};
 use engine::time::UnixMillis;
 use storage::StoreError;
@@ -12,6 +13,11 @@ use uuid::Uuid;
 
 use super::{Outcome, Proved};
 
+/// The principals of sessions that were verified before: as long as a session and its account are what they were, so
+/// is who it stands for, and whoever compares principals sees that at a glance.
+#[derive(Default)]
+pub(super) struct Principals(Kept<Uuid, (Arc<Account>, Arc<Principal>)>);
+
 /// Verifies a cookie's value: the session lives, and so does its account, as it is at this moment.
 ///
 /// # Errors
@@ -19,13 +25,14 @@ use super::{Outcome, Proved};
 pub(super) async fn verify(
     sessions: &Sessions,
     accounts: &Accounts,
+    principals: &Principals,
     now: UnixMillis,
     value: &[u8],
 ) -> Result<Outcome, Refusal> {
     let ended = Ok(Outcome::Rejected(CredentialFault::SessionEnded));
     let Some(secret) = std::str::from_utf8(value).ok().and_then(SessionSecret::parse) else { return ended };
     match sessions.find(&secret, now).await.map_err(unanswered)? {
-        Some(session) => of(accounts, session).await,
+        Some(session) => of(accounts, principals, session).await,
         None => ended,
     }
 }
@@ -37,11 +44,12 @@ pub(super) async fn verify(
 pub(super) async fn again(
     sessions: &Sessions,
     accounts: &Accounts,
+    principals: &Principals,
     now: UnixMillis,
     id: Uuid,
 ) -> Result<Outcome, Refusal> {
     match sessions.live(id, now).await.map_err(unanswered)? {
-        Some(session) => of(accounts, session).await,
+        Some(session) => of(accounts, principals, session).await,
         None => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
     }
 }
@@ -51,7 +59,7 @@ fn unanswered(error: StoreError) -> Refusal {
     Refusal::Unavailable(Dependency::Sessions)
 }
 
-async fn of(accounts: &Accounts, session: SessionView) -> Result<Outcome, Refusal> {
+async fn of(accounts: &Accounts, principals: &Principals, session: SessionView) -> Result<Outcome, Refusal> {
     // Read every time, so that a suspension or a changed role holds for the very next request.
     let account = accounts.find(session.account).await.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
@@ -61,19 +69,36 @@ async fn of(accounts: &Accounts, session: SessionView) -> Result<Outcome, Refusa
         None => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
         Some(account) if account.suspended => Ok(Outcome::Rejected(CredentialFault::Suspended)),
         Some(account) => {
-            let principal = Arc::new(principal(account, &session));
+            let principal = principals.of(&account, &session);
             Ok(Outcome::Verified(Box::new(Proved { principal, session: Some(session) })))
         }
     }
 }
 
-fn principal(account: Account, session: &SessionView) -> Principal {
+impl Principals {
+    fn of(&self, account: &Arc<Account>, session: &SessionView) -> Arc<Principal> {
+        let again = |(from, principal): &(Arc<Account>, Arc<Principal>)| {
+            let same = Arc::ptr_eq(from, account)
+                && principal.assurance == session.assurance
+                && principal.authenticated_at == session.created_at
+                && principal.expires_at == Some(session.absolute_end);
+            same.then(|| Arc::clone(principal))
+        };
+        self.0.get(&session.id, again).unwrap_or_else(|| {
+            let principal = Arc::new(principal(account, session));
+            self.0.put(session.id, (Arc::clone(account), Arc::clone(&principal)));
+            principal
+        })
+    }
+}
+
+fn principal(account: &Account, session: &SessionView) -> Principal {
     Principal {
         kind: PrincipalKind::User,
         id: account.id,
         name: account.login.as_str().to_owned(),
-        roles: account.roles,
-        groups: account.groups,
+        roles: account.roles.clone(),
+        groups: account.groups.clone(),
         scopes: std::collections::BTreeSet::new(),
         scheme: Scheme::Session,
         assurance: session.assurance,

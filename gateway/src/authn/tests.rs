@@ -135,7 +135,7 @@ impl World {
 fn route(letters: &str) -> Route {
     let has = |letter| letters.contains(letter);
     Route {
-        name: "GET /x".to_owned(),
+        name: "GET /x".into(),
         method: Method::GET,
         pattern: "/x".to_owned(),
         parameters: Vec::new(),

@@ -11,17 +11,21 @@ use uuid::Uuid;
 use super::{Login, PasswordHash};
 use crate::keyring::{Keyring, Purpose};
 use crate::opened::Opened;
+use crate::recent::Recent;
 use crate::seal::{seal, unseal};
 use crate::{Change, Store, StoreError};
 
 /// Account id -> sealed record.
 const ACCOUNTS: TableDefinition<u128, &[u8]> = TableDefinition::new("accounts");
+/// No write says that it changes a single account.
+const WHOLE: u8 = 0;
 
 /// The accounts in the embedded store. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
     store: Store,
-    opened: Arc<Opened<Uuid, Account>>,
+    opened: Arc<Opened<Uuid, Arc<Account>>>,
+    recent: Arc<Recent<Uuid, Arc<Account>>>,
 }
 
 /// An account, without its password hash.
@@ -95,7 +99,7 @@ impl Accounts {
     /// The accounts of `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, opened: Arc::new(Opened::new()) }
+        Self { store, opened: Arc::new(Opened::new()), recent: Arc::new(Recent::new()) }
     }
 
     /// Creates an account; it is on disk when this returns.
@@ -126,18 +130,27 @@ impl Accounts {
             .await
     }
 
-    /// The account of an id.
+    /// The account of an id, as it is at this moment; the same allocation while it has not changed.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn find(&self, id: Uuid) -> Result<Option<Account>, StoreError> {
+    pub async fn find(&self, id: Uuid) -> Result<Option<Arc<Account>>, StoreError> {
+        let epoch = self.store.epoch(WHOLE);
+        if let Some(account) = epoch.and_then(|epoch| self.recent.get(&id, epoch)) {
+            return Ok(Some(account));
+        }
         let keyring = self.store.keyring();
-        self.store.read(|transaction| {
+        let found = self.store.read(|transaction| {
             let table = transaction.open_table(ACCOUNTS)?;
             let Some(sealed) = table.get(id.as_u128())? else { return Ok(None) };
             let sealed = sealed.value();
-            self.opened.get(id, sealed, || Ok(open(keyring, id, sealed)?.account(id))).map(Some)
-        })
+            let opened = || Ok(Arc::new(open(keyring, id, sealed)?.account(id)));
+            self.opened.get(id, sealed, opened).map(Some)
+        })?;
+        if let (Some(account), Some(epoch)) = (&found, epoch) {
+            self.recent.put(id, epoch, Arc::clone(account));
+        }
+        Ok(found)
     }
 
     /// The account of a login, and the hash of its password.

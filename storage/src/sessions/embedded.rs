@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{CreatedSession, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced};
 use crate::keyring::{DIGEST_BYTES, Digest, Keyring, Purpose};
 use crate::opened::Opened;
+use crate::recent::{Reach, Recent};
 use crate::seal::{seal, unseal};
 use crate::{Store, StoreError};
 
@@ -26,11 +27,12 @@ pub(super) struct Embedded {
     rules: SessionRules,
     opened: Opened<Digest, Record>,
     touches: Opened<Digest, UnixMillis>,
+    recent: Recent<Digest, SessionView>,
 }
 
 impl Embedded {
     pub(super) fn new(store: Store, rules: SessionRules) -> Self {
-        Self { store, rules, opened: Opened::new(), touches: Opened::new() }
+        Self { store, rules, opened: Opened::new(), touches: Opened::new(), recent: Recent::new() }
     }
 
     pub(super) async fn create(
@@ -48,7 +50,11 @@ impl Embedded {
             }
             let record = Record::new(new, &rules, now);
             tables.insert(&place, &record, now)?;
-            Ok(CreatedSession { secret, session: record.view(now, &rules), displaced: displaced.oldest })
+            Ok(CreatedSession {
+                secret,
+                session: record.view(part(&place), now, &rules),
+                displaced: displaced.oldest,
+            })
         })
         .await
     }
@@ -58,6 +64,27 @@ impl Embedded {
         secret: &SessionSecret,
         now: UnixMillis,
     ) -> Result<Option<SessionView>, StoreError> {
+        // Sealed under whichever master: the digest under the active one tells the secret from all others.
+        let key = self.store.keyring().digest(Purpose::SessionDigest, secret.bytes());
+        let epoch = self.store.epoch(part(&key));
+        let found = match epoch.and_then(|epoch| self.recent.get(&key, epoch)) {
+            Some(session) => Some(session),
+            None => {
+                let found = self.read(secret)?;
+                // The use of a session under an older master is noted in another part: it is read every time.
+                if let (Some(session), Some(epoch)) = (&found, epoch)
+                    && session.part == part(&key)
+                {
+                    self.recent.put(key, epoch, session.clone());
+                }
+                found
+            }
+        };
+        Ok(found.filter(|session| session.is_live(now)))
+    }
+
+    /// The session of a secret, whether it lives or has ended by time.
+    fn read(&self, secret: &SessionSecret) -> Result<Option<SessionView>, StoreError> {
         let keyring = self.store.keyring();
         self.store.read(|transaction| {
             let (records, touches) = (transaction.open_table(RECORDS)?, transaction.open_table(TOUCHES)?);
@@ -73,8 +100,7 @@ impl Embedded {
                 let touched_at = self.touches.get(place, touch.value(), || {
                     read_touch(keyring, &place, touch.value()).ok_or(StoreError::Malformed)
                 })?;
-                let session = record.view(touched_at, &self.rules);
-                return Ok(session.is_live(now).then_some(session));
+                return Ok(Some(record.view(part(&place), touched_at, &self.rules)));
             }
             Ok(None)
         })
@@ -102,7 +128,7 @@ impl Embedded {
         let (id, version, rules) = (seen.id, seen.touched_at, self.rules);
         // Not durable by itself: the next durable commit, a sweep at the latest, carries it to the disk.
         self.store
-            .write(Durability::None, move |transaction, keyring| {
+            .write_within(Reach::Part(seen.part), Durability::None, move |transaction, keyring| {
                 let mut tables = Tables::open(transaction, keyring)?;
                 let Some((place, session)) = tables.find(id, &rules)? else { return Ok(false) };
                 if session.touched_at != version || !session.is_live(now) {
@@ -279,7 +305,7 @@ fn load(
     let record = open(keyring, key, sealed.value())?;
     let touch = touches.get(key)?.ok_or(StoreError::Malformed)?;
     let touched_at = read_touch(keyring, place, touch.value()).ok_or(StoreError::Malformed)?;
-    Ok(Some(record.view(touched_at, rules)))
+    Ok(Some(record.view(part(place), touched_at, rules)))
 }
 
 fn open(keyring: &Keyring, key: &[u8], sealed: &[u8]) -> Result<Record, StoreError> {
@@ -292,6 +318,11 @@ fn read_touch(keyring: &Keyring, place: &Digest, value: &[u8]) -> Option<UnixMil
     let at = UnixMillis(u64::from_be_bytes(*at));
     let mac = Digest::from_bytes(mac)?;
     keyring.verify(Purpose::SessionTouch, &touch_text(place, at), &mac).then_some(at)
+}
+
+/// The part of the store that a session's use is noted in: by the last byte of its digest, as evenly as any other.
+fn part(place: &Digest) -> u8 {
+    place.as_bytes().last().copied().unwrap_or_default()
 }
 
 /// Bound to the session, so that one session's last use cannot be copied to another.

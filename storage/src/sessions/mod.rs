@@ -23,6 +23,7 @@ mod secret;
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use engine::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,9 @@ pub struct SessionView {
     /// Where it was created from.
     pub client: Option<IpAddr>,
     /// With which program.
-    pub user_agent: Option<String>,
+    pub user_agent: Option<Arc<str>>,
+    /// The part of the store that its use is noted in.
+    pub(crate) part: u8,
 }
 
 impl Sessions {
@@ -267,14 +270,14 @@ struct Record {
     absolute_end: UnixMillis,
     assurance: u8,
     client: Option<IpAddr>,
-    user_agent: Option<String>,
+    user_agent: Option<Arc<str>>,
 }
 
 impl Record {
     fn new(new: NewSession, rules: &SessionRules, now: UnixMillis) -> Self {
         let user_agent = new.user_agent.map(|mut text| {
             text.truncate(text.floor_char_boundary(USER_AGENT_BYTES_MAX));
-            text
+            text.into()
         });
         Self {
             id: Uuid::new_v4(),
@@ -287,7 +290,7 @@ impl Record {
         }
     }
 
-    fn view(self, touched_at: UnixMillis, rules: &SessionRules) -> SessionView {
+    fn view(self, part: u8, touched_at: UnixMillis, rules: &SessionRules) -> SessionView {
         SessionView {
             id: self.id,
             account: self.account,
@@ -298,6 +301,7 @@ impl Record {
             assurance: self.assurance,
             client: self.client,
             user_agent: self.user_agent,
+            part,
         }
     }
 }

@@ -22,7 +22,7 @@ async fn accounts_are_kept_changed_and_removed() {
     let changed = accounts.change(ada.id, roles).await.unwrap().unwrap();
     let expected = Account { roles: set(&["analyst"]), version: ada.version + 1, ..ada.clone() };
     assert_eq!(changed, expected, "nothing else changed, and the version rose");
-    assert_eq!(accounts.find(ada.id).await.unwrap(), Some(expected));
+    assert_eq!(accounts.find(ada.id).await.unwrap().as_deref(), Some(&expected));
     let later = NOW.plus(5);
     let hash = PasswordHash::new(&secret("another good password")).unwrap();
     let changed = accounts.set_password(bob.id, hash, later).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! Verbs about accounts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use engine::time::UnixMillis;
 use serde_json::{Value, json};
@@ -97,7 +98,7 @@ pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) ->
 }
 
 /// The account of a login or an id.
-pub(super) async fn find(backend: &Backend, account: &str) -> Result<Account, Problem> {
+pub(super) async fn find(backend: &Backend, account: &str) -> Result<Arc<Account>, Problem> {
     let id = match Uuid::parse_str(account) {
         Ok(id) => id,
         Err(_) => Login::parse(account).map_err(|error| invalid(error.to_string()))?.account_id(),
