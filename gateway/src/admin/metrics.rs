@@ -1,7 +1,7 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
-use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::core::Collector;
@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use crate::edge::caps::Over;
+use crate::pipeline::Stage;
 
 /// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
 const DURATION_BOUNDS_S: [f64; 12] =
@@ -66,10 +67,19 @@ pub struct Metrics {
     upstream_up: IntGaugeVec,
     upstream_connections: IntCounterVec,
     policy_decisions: IntCounterVec,
-    policies: Arc<RwLock<HashSet<Arc<str>>>>,
+    series: Arc<Series>,
     telemetry_sent: IntCounterVec,
     telemetry_dropped: IntCounterVec,
     telemetry_failures: IntCounterVec,
+}
+
+/// The series that requests count in, each found once by its labels: to find one costs more than to count.
+#[derive(Debug, Default)]
+struct Series {
+    requests: [[OnceLock<IntCounter>; STATUS_CLASSES.len()]; OUTCOMES],
+    stages: [OnceLock<Histogram>; Stage::ALL.len()],
+    policies: RwLock<HashMap<Arc<str>, [OnceLock<IntCounter>; OUTCOMES]>>,
+    upstreams: RwLock<HashMap<Arc<str>, [IntCounter; 2]>>,
 }
 
 /// What becomes of one kind of telemetry.
@@ -146,7 +156,7 @@ impl Metrics {
                 "Decisions by the policies that they rest on.",
                 &["outcome", "policy"],
             )?,
-            policies: Arc::default(),
+            series: Arc::default(),
             telemetry_sent: make.counters(
                 "telemetry_sent_total",
                 "Telemetry that the collector has taken.",
@@ -182,19 +192,13 @@ impl Metrics {
 
     /// A request has ended, as its record tells.
     pub fn request(&self, event: &AuditEvent) {
-        let outcome = match event.decision.outcome {
-            Outcome::Permit => "permit",
-            Outcome::Deny => "deny",
-            Outcome::Error => "error",
-            Outcome::None => "none",
-        };
-        self.requests.with_label_values(&[outcome, status_class(event.answer.status)]).inc();
+        let outcome = event.decision.outcome;
+        self.counted(outcome, event.answer.status);
         if let Some(code) = event.decision.refusal {
             self.refusals.with_label_values(&[code]).inc();
         }
         for deciding in &event.decision.deciding {
-            let policy = if self.is_counted(&deciding.id) { &deciding.id } else { OTHER_POLICY };
-            self.policy_decisions.with_label_values(&[outcome, policy]).inc();
+            self.decided(outcome, &deciding.id);
         }
         self.upload_bytes.inc_by(event.answer.bytes_in);
         self.download_bytes.inc_by(event.answer.bytes_out);
@@ -210,25 +214,57 @@ impl Metrics {
         }
         for (stage, spent_us) in &event.stages_us {
             #[expect(clippy::cast_precision_loss, reason = "a stage of 285 years would lose a microsecond")]
-            self.stages.with_label_values(&[stage]).observe(*spent_us as f64 / 1_000_000.0);
+            self.spent(stage, *spent_us as f64 / 1_000_000.0);
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds need no more than 52 bits of microseconds")]
         self.duration.observe(event.answer.total_us as f64 / 1_000_000.0);
     }
 
-    /// Whether a policy has a series of its own: the first [`POLICIES_MAX`] that decided have.
-    fn is_counted(&self, policy: &Arc<str>) -> bool {
-        if self.policies.read().unwrap_or_else(PoisonError::into_inner).contains(policy) {
-            return true;
+    fn counted(&self, outcome: Outcome, status: u16) {
+        let class = status_class(status);
+        let found = || self.requests.with_label_values(&[word(outcome), name_of(class)]);
+        let known = self.series.requests.get(outcome as usize).and_then(|classes| classes.get(class));
+        known.map_or_else(|| found().inc(), |known| known.get_or_init(found).inc());
+    }
+
+    fn spent(&self, stage: &str, seconds: f64) {
+        let found = || self.stages.with_label_values(&[stage]);
+        let at = Stage::ALL.iter().position(|known| known.name() == stage);
+        let known = at.and_then(|at| self.series.stages.get(at));
+        known.map_or_else(|| found().observe(seconds), |known| known.get_or_init(found).observe(seconds));
+    }
+
+    /// A policy has a series of its own if it is one of the first [`POLICIES_MAX`] that decided.
+    fn decided(&self, outcome: Outcome, policy: &Arc<str>) {
+        let count = |counters: &[OnceLock<IntCounter>; OUTCOMES]| {
+            let found = || self.policy_decisions.with_label_values(&[word(outcome), policy]);
+            counters.get(outcome as usize).map(|counter| counter.get_or_init(found).inc())
+        };
+        let known =
+            self.series.policies.read().unwrap_or_else(PoisonError::into_inner).get(policy).and_then(count);
+        if known.is_some() {
+            return;
         }
-        let mut known = self.policies.write().unwrap_or_else(PoisonError::into_inner);
-        known.len() < POLICIES_MAX && known.insert(policy.clone())
+        let mut known = self.series.policies.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < POLICIES_MAX || known.contains_key(policy) {
+            count(known.entry(policy.clone()).or_default());
+        } else {
+            self.policy_decisions.with_label_values(&[word(outcome), OTHER_POLICY]).inc();
+        }
     }
 
     /// A request goes to an upstream, over a connection of the pool or a new one.
-    pub fn upstream_connected(&self, upstream: &str, pooled: bool) {
-        let from = if pooled { "pool" } else { "new" };
-        self.upstream_connections.with_label_values(&[upstream, from]).inc();
+    pub fn upstream_connected(&self, upstream: &Arc<str>, pooled: bool) {
+        let count = |[fresh, reused]: &[IntCounter; 2]| if pooled { reused.inc() } else { fresh.inc() };
+        let known =
+            self.series.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(upstream).map(count);
+        if known.is_none() {
+            let found =
+                ["new", "pool"].map(|from| self.upstream_connections.with_label_values(&[upstream, from]));
+            count(&found);
+            let mut upstreams = self.series.upstreams.write().unwrap_or_else(PoisonError::into_inner);
+            upstreams.insert(upstream.clone(), found);
+        }
     }
 
     /// Request headers were dropped.
@@ -370,16 +406,35 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("cedargate")
 }
 
-const fn status_class(status: u16) -> &'static str {
-    match status {
-        0 => "none",
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        500..600 => "5xx",
-        _ => "other",
+/// How many outcomes there are.
+const OUTCOMES: usize = 4;
+/// The classes of a status.
+const STATUS_CLASSES: [&str; 7] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Permit => "permit",
+        Outcome::Deny => "deny",
+        Outcome::Error => "error",
+        Outcome::None => "none",
     }
+}
+
+/// Which of [`STATUS_CLASSES`] a status is in.
+const fn status_class(status: u16) -> usize {
+    match status {
+        0 => 0,
+        100..200 => 1,
+        200..300 => 2,
+        300..400 => 3,
+        400..500 => 4,
+        500..600 => 5,
+        _ => 6,
+    }
+}
+
+fn name_of(class: usize) -> &'static str {
+    STATUS_CLASSES.get(class).copied().unwrap_or("other")
 }
 
 #[cfg(test)]
