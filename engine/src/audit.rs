@@ -1,6 +1,7 @@
 //! The audit event: one record a request, no secret by construction, enough to replay the decision.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub struct AuditEvent {
     pub socket: Option<SocketFacts>,
     /// The upstream that was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<String>,
+    pub upstream: Option<Arc<str>>,
     /// Microseconds spent in each stage that ran, by stage name.
     pub stages_us: Vec<(&'static str, u64)>,
     /// What is worth an analyst's look: dropped headers, spoofed identities, panics.
@@ -155,15 +156,15 @@ pub struct AskedFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteFacts {
     /// The route as its file spells it: `GET /api/docs/:id`.
-    pub name: String,
+    pub name: Arc<str>,
     /// The Cedar action.
-    pub action: String,
+    pub action: Arc<str>,
     /// The Cedar resource.
-    pub resource: String,
+    pub resource: Arc<str>,
     /// Path parameters by name.
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Vec<(Arc<str>, String)>,
     /// The limit class.
-    pub class: String,
+    pub class: Arc<str>,
 }
 
 /// What was decided and by what.
@@ -177,7 +178,7 @@ pub struct DecisionFacts {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub erring: Vec<String>,
     /// The digest of the bundle that decided, 64 hex digits.
-    pub bundle: String,
+    pub bundle: Arc<str>,
     /// The refusal's code; absent when the request was forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,

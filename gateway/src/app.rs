@@ -436,12 +436,12 @@ fn audit(config: &Config, mirror: Option<Mirror>) -> Result<AuditLog, RunError> 
 }
 
 /// Where events go, and what is handed them after the log.
-fn recorder(config: &Config) -> Result<(Recorder, Arc<Telemetry>), RunError> {
+fn recorder(config: &Config) -> Result<(Arc<Recorder>, Arc<Telemetry>), RunError> {
     let metrics = Arc::new(Metrics::new().map_err(RunError::Metrics)?);
     let telemetry = Arc::new(Telemetry::begin(config.telemetry.as_ref(), &metrics)?);
     let audit = audit(config, telemetry.mirror())?;
     let sampler = telemetry.sampler();
-    Ok((Recorder { audit, metrics, cutting: Arc::default(), sampler }, telemetry))
+    Ok((Arc::new(Recorder { audit, metrics, cutting: Arc::default(), sampler }), telemetry))
 }
 
 fn reloader(config: &Config, cell: Arc<SnapshotCell>) -> Arc<Reloader> {

@@ -77,7 +77,7 @@ fn every_case_is_answered_as_expected_and_every_route_has_one() {
 fn no_route_upgrades_for_a_caller_without_a_name() {
     let bundle = policies::shipped();
     let anonymous = bundle.routes().routes().iter().filter(|route| route.websocket && route.accept.anonymous);
-    let names: Vec<&str> = anonymous.map(|route| route.name.as_str()).collect();
+    let names: Vec<&str> = anonymous.map(|route| &*route.name).collect();
     assert!(names.is_empty(), "anonymous WebSockets: {names:?}");
 }
 
@@ -96,7 +96,7 @@ fn what_is_public_only_reads() {
     ]);
     let public = bundle.routes().routes().iter().filter(|route| route.accept.anonymous && !route.read_only);
     let writes: Vec<&str> =
-        public.map(|route| route.name.as_str()).filter(|name| !allowed.contains_key(name)).collect();
+        public.map(|route| &*route.name).filter(|name| !allowed.contains_key(name)).collect();
     assert!(writes.is_empty(), "anonymous writes that nobody explained: {writes:#?}");
 }
 

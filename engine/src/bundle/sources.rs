@@ -72,6 +72,12 @@ impl BundleId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The same, for whoever keeps it.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl fmt::Display for BundleId {

@@ -140,11 +140,12 @@ impl Reader<'_> {
         }
         let path = row.on.split_once(' ').map_or("", |(_, path)| path).to_owned();
         let route = Route {
-            name: row.on,
+            name: row.on.into(),
             method,
             pattern: path,
             parameters,
             module: self.head.module.get_ref().as_str().into(),
+            resource: format!("Module::\"{}\"", self.head.module.get_ref()).into(),
             target: target?,
             action: row.action.into(),
             accept,

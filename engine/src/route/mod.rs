@@ -32,7 +32,7 @@ pub const PARAMETERS_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The route as its file spells it: `GET /api/docs/:id`.
-    pub name: String,
+    pub name: Arc<str>,
     /// The method; `GET` answers `HEAD` too.
     pub method: Method,
     /// The path pattern.
@@ -41,6 +41,8 @@ pub struct Route {
     pub parameters: Vec<(Arc<str>, ParamType)>,
     /// The Cedar resource: `Module::"…"`.
     pub module: Arc<str>,
+    /// The same as records spell it.
+    pub resource: Arc<str>,
     /// Where a permitted request goes.
     pub target: Target,
     /// The Cedar action.

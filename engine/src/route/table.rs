@@ -69,7 +69,7 @@ impl RouteTable {
     /// The route of this name (`GET /api/docs/:id`), if there is one.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| route.name == name)
+        self.routes.iter().find(|route| *route.name == *name)
     }
 
     /// Why a request matches as it does, for records and people. Costs no more than a search: unrouted floods

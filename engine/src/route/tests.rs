@@ -29,7 +29,7 @@ fn find(table: &RouteTable, method: &str, path: &str) -> Option<(String, Vec<(St
     let path = CanonicalPath::parse(path.as_bytes()).expect("it is canonical");
     let found = table.find(&method, &path)?;
     let values = found.parameters.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-    Some((found.route.name.clone(), values))
+    Some((found.route.name.to_string(), values))
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub fn run_tests(bundle: &Bundle, cases: &str) -> Result<TestReport, String> {
 pub fn uncovered<'a>(bundle: &'a Bundle, reports: &[TestReport]) -> Vec<&'a str> {
     let asked = |action: &str| reports.iter().any(|report| report.actions.contains(action));
     let routes = bundle.routes().routes().iter();
-    routes.filter(|route| !asked(&route.action)).map(|route| route.name.as_str()).collect()
+    routes.filter(|route| !asked(&route.action)).map(|route| &*route.name).collect()
 }
 
 #[derive(Deserialize)]

@@ -140,6 +140,7 @@ fn route(letters: &str) -> Route {
         pattern: "/x".to_owned(),
         parameters: Vec::new(),
         module: "docs".into(),
+        resource: "Module::\"docs\"".into(),
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),
         accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k') },

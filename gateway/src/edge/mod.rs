@@ -237,11 +237,13 @@ impl Edge {
         let idle = self.bounds.idle.as_secs().max(1);
         session.set_keepalive(if *stop.borrow() { None } else { Some(idle) });
         session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
+        let mut closing = self.closing.subscribe();
         let mut asked = false;
         loop {
             connection.meter.reset();
             connection.lasting.reset();
-            let request = self.request(session, &connection, &stop, std::mem::replace(&mut asked, true));
+            let already = std::mem::replace(&mut asked, true);
+            let request = self.request(session, &connection, &stop, already, &mut closing);
             let served = CONNECTION.scope(connection.clone(), request);
             let Some(reused) = served.await else {
                 return self.bridge(&connection, stop).await;
@@ -271,6 +273,7 @@ impl Edge {
         connection: &Arc<Connection>,
         stop: &ShutdownWatch,
         asked: bool,
+        closing: &mut watch::Receiver<bool>,
     ) -> Option<pingora_core::apps::ReusedHttpStream> {
         let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, asked, end: End::Deadline };
         let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
@@ -282,7 +285,7 @@ impl Edge {
                 Err(_panic) => (None, End::Panic),
             },
             () = head_deadline(&connection.meter, self.bounds.head) => (None, End::Deadline),
-            () = closed_idle(self.closing.subscribe(), &connection.meter) => (None, End::Complete),
+            () = closed_idle(closing, &connection.meter) => (None, End::Complete),
             () = self.gateway.denied(connection) => (None, End::Revoked),
         };
         unadmitted.end = end;
@@ -333,7 +336,7 @@ async fn ended_within(time: Duration, connections: &mut JoinSet<()>) -> bool {
 }
 
 /// Resolves when connections that wait for a request are closed, and this one does.
-async fn closed_idle(mut closing: watch::Receiver<bool>, meter: &Meter) {
+async fn closed_idle(closing: &mut watch::Receiver<bool>, meter: &Meter) {
     if closing.wait_for(|closing| *closing).await.is_err() || meter.begun().is_some() {
         std::future::pending::<()>().await;
     }
@@ -342,7 +345,10 @@ async fn closed_idle(mut closing: watch::Receiver<bool>, meter: &Meter) {
 /// Resolves when a request has begun and its head is not whole in time: whoever takes longer is a slow loris.
 async fn head_deadline(meter: &Meter, deadline: Duration) {
     meter.first_byte().await;
-    tokio::time::sleep(deadline).await;
+    // A head that has come in one piece is admitted by now, and needs no timer.
+    if !meter.admitted() {
+        tokio::time::sleep(deadline).await;
+    }
     if meter.admitted() {
         std::future::pending::<()>().await;
     }

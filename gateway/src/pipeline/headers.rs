@@ -19,12 +19,19 @@ impl HeaderEdits {
         self.remove.push(name);
     }
 
-    /// Sets one value. A value that is no header value is left out: it could only be ours, never a client's.
+    /// Sets one value in the place of whatever stands under the name. A value that is no header value is left out: it
+    /// could only be ours, never a client's.
     pub fn set(&mut self, name: HeaderName, value: impl TryInto<HeaderValue>) {
-        self.remove(name.clone());
-        if let Ok(value) = value.try_into() {
-            self.set.push((name, value));
+        match value.try_into() {
+            Ok(value) => self.set.push((name, value)),
+            Err(_no_value) => self.remove(name),
         }
+    }
+
+    /// Room for as many changes as most messages get.
+    #[must_use]
+    pub fn with_room() -> Self {
+        Self { remove: Vec::with_capacity(16), set: Vec::with_capacity(12), append: Vec::new() }
     }
 
     /// Applies the changes to a map: for tests and for answers that we make ourselves.

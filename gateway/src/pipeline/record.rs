@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::audit::{
-    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, DecisionFacts, End, EventKind, Outcome, PrincipalFacts,
-    RouteFacts, SocketFacts,
+    AskedFacts, AuditEvent, End, EventKind, Outcome, PrincipalFacts, RouteFacts, SocketFacts,
 };
 use engine::authz::Decision;
 use engine::bundle::BundleId;
@@ -44,7 +43,6 @@ const QUERY_NAMES_MAX: usize = 32;
 const NOTES_MAX: usize = 16;
 
 /// Where events go.
-#[derive(Clone)]
 pub struct Recorder {
     /// The audit log.
     pub audit: AuditLog,
@@ -66,16 +64,16 @@ pub struct Unparsed<'a> {
 
 impl Recorder {
     /// Records a request that no stage has seen.
-    pub fn unparsed(&self, unparsed: &Unparsed<'_>, bundle: &BundleId) {
+    pub fn unparsed(self: &Arc<Self>, unparsed: &Unparsed<'_>, bundle: &BundleId) {
         let meter = &unparsed.connection.meter;
-        let mut trail = Trail::begin(self.clone(), unparsed.connection.peer.ip(), meter.begun());
+        let mut trail = Trail::begin(Arc::clone(self), unparsed.connection.peer.ip(), meter.begun());
         trail.bundle(bundle);
-        trail.asked = meter.with_head(crate::pipeline::receive::asked_by_wire);
+        trail.asked(meter.with_head(crate::pipeline::receive::asked_by_wire));
         let end = match meter.told() {
             Some(told) => {
                 trail.request_id = told.request_id;
-                trail.status = told.refusal.answer().status;
-                trail.bytes_out = told.body_bytes;
+                trail.status(told.refusal.answer().status);
+                trail.bytes_out(told.body_bytes);
                 trail.refused(&told.refusal);
                 unparsed.end
             }
@@ -89,7 +87,10 @@ impl Recorder {
 
 /// What is known of one request so far. Writes its event exactly once.
 pub struct Trail {
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
+    /// What is known, in the shape in which it is recorded; gone once it was handed to the log. On the heap from the
+    /// beginning: it passes through many hands, and none of them carries it.
+    event: Option<Box<AuditEvent>>,
     /// Our id of the request.
     pub request_id: Uuid,
     /// Its trace.
@@ -99,25 +100,15 @@ pub struct Trail {
     /// The client's address.
     pub client: IpAddr,
     peer: IpAddr,
-    user_agent: Option<String>,
-    principal: Option<PrincipalFacts>,
-    asked: Option<AskedFacts>,
-    route: Option<RouteFacts>,
-    decision: DecisionFacts,
-    status: u16,
     bytes_in: u64,
-    bytes_out: u64,
-    socket: Option<SocketFacts>,
-    upstream: Option<String>,
-    notes: Vec<String>,
-    stages_us: Vec<(&'static str, u64)>,
     stage: Stage,
+    /// The stages that have a time in the event, one bit each.
+    timed: u16,
     stage_began: Instant,
     began: Instant,
     early: bool,
     conceal: bool,
     end: Option<End>,
-    written: bool,
     #[cfg(feature = "fault_injection")]
     fault: Option<Stage>,
 }
@@ -125,35 +116,28 @@ pub struct Trail {
 impl Trail {
     /// Follows a request from its first byte.
     #[must_use]
-    pub fn begin(recorder: Recorder, peer: IpAddr, begun: Option<Begun>) -> Self {
+    pub fn begin(recorder: Arc<Recorder>, peer: IpAddr, begun: Option<Begun>) -> Self {
         let begun = begun.unwrap_or_else(|| Begun { at: clock::now(), instant: clock::instant() });
         let (now, began) = (begun.at, begun.instant);
+        let request_id = crate::random::request_id(now);
+        let mut event = Box::new(AuditEvent::empty(EventKind::Request, String::new(), request_id));
+        event.stages_us.reserve_exact(Stage::ALL.len());
         Self {
             recorder,
-            request_id: crate::random::request_id(now),
+            event: Some(event),
+            request_id,
             trace: Trace::begin(crate::random::bytes()),
             received_at: now,
             client: peer,
             peer,
-            user_agent: None,
-            principal: None,
-            asked: None,
-            route: None,
-            decision: DecisionFacts::default(),
-            status: 0,
             bytes_in: 0,
-            bytes_out: 0,
-            socket: None,
-            upstream: None,
-            notes: Vec::new(),
-            stages_us: Vec::with_capacity(Stage::ALL.len()),
             stage: Stage::Receive,
+            timed: 0,
             stage_began: began,
             began,
             early: true,
             conceal: false,
             end: None,
-            written: false,
             #[cfg(feature = "fault_injection")]
             fault: None,
         }
@@ -163,16 +147,24 @@ impl Trail {
     pub fn enter(&mut self, stage: Stage) {
         let now = clock::instant();
         let spent = u64::try_from((now - self.stage_began).as_micros()).unwrap_or(u64::MAX);
-        match self.stages_us.iter_mut().find(|(name, _)| *name == self.stage.name()) {
-            Some((_, so_far)) => *so_far = so_far.saturating_add(spent),
-            None => self.stages_us.push((self.stage.name(), spent)),
-        }
+        self.spent(self.stage, spent);
         self.stage = stage;
         self.stage_began = now;
         // Whoever presents a credential is no longer one of the many whom a record each would drown us in.
         self.early = self.early && !matches!(stage, Stage::Identify);
         #[cfg(feature = "fault_injection")]
         self.strike(stage);
+    }
+
+    fn spent(&mut self, stage: Stage, microseconds: u64) {
+        let Some(event) = &mut self.event else { return };
+        let (name, bit) = (stage.name(), 1 << stage as u16);
+        if self.timed & bit == 0 {
+            self.timed |= bit;
+            event.stages_us.push((name, microseconds));
+        } else if let Some((_, so_far)) = event.stages_us.iter_mut().find(|(known, _)| *known == name) {
+            *so_far = so_far.saturating_add(microseconds);
+        }
     }
 
     /// Arms the fault that a test's request asks for: `x-cedargate-fault: <stage>` panics in that stage.
@@ -199,12 +191,12 @@ impl Trail {
     /// The head was taken in.
     pub fn received(&mut self, received: &Received) {
         self.client = received.client;
-        self.asked = Some(AskedFacts {
+        self.asked(Some(AskedFacts {
             method: cut(received.method.as_str(), 32),
             host: received.host.clone(),
             path: cut(received.path.as_str(), PATH_BYTES_MAX),
             query_names: received.query.assigned_names().take(QUERY_NAMES_MAX).map(str::to_owned).collect(),
-        });
+        }));
         if !received.dropped.is_empty() {
             let names: Vec<&str> = received.dropped.iter().map(http::HeaderName::as_str).collect();
             self.recorder.metrics.headers_dropped(names.len() as u64);
@@ -214,7 +206,9 @@ impl Trail {
 
     /// What could be read of a request line that was refused.
     pub fn asked(&mut self, asked: Option<AskedFacts>) {
-        self.asked = asked;
+        if let Some(event) = &mut self.event {
+            event.request = asked;
+        }
     }
 
     /// The client's `User-Agent`.
@@ -222,35 +216,41 @@ impl Trail {
         // Terminals obey more than the C0 controls: a log that people `tail` holds plain characters only.
         let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
         let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
-        self.user_agent = value.map(|value| value.iter().take(USER_AGENT_BYTES_MAX).map(plain).collect());
+        if let Some(event) = &mut self.event {
+            event.client.user_agent =
+                value.map(|value| value.iter().take(USER_AGENT_BYTES_MAX).map(plain).collect());
+        }
     }
 
     /// The bundle that decides.
     pub fn bundle(&mut self, id: &BundleId) {
-        self.decision.bundle = id.to_string();
+        if let Some(event) = &mut self.event {
+            event.decision.bundle = id.shared();
+        }
     }
 
     /// The route that was found.
     pub fn matched(&mut self, matched: &RouteMatch) {
         let route = &matched.route;
         self.conceal = route.conceal;
-        self.route = Some(RouteFacts {
-            name: route.name.clone(),
-            action: route.action.to_string(),
-            resource: format!("Module::\"{}\"", route.module),
+        let Some(event) = &mut self.event else { return };
+        event.route = Some(RouteFacts {
+            name: Arc::clone(&route.name),
+            action: Arc::clone(&route.action),
+            resource: Arc::clone(&route.resource),
             parameters: matched
                 .parameters
                 .iter()
-                .map(|(name, value)| (name.to_string(), cut(value, USER_AGENT_BYTES_MAX)))
+                .map(|(name, value)| (Arc::clone(name), cut(value, USER_AGENT_BYTES_MAX)))
                 .collect(),
-            class: route.class.to_string(),
+            class: Arc::clone(&route.class),
         });
     }
 
     /// The schemes have answered.
     pub fn identified(&mut self, identified: &Identified) {
-        if let Identity::Known(principal) = &identified.identity {
-            self.principal = Some(PrincipalFacts::of(principal));
+        if let (Identity::Known(principal), Some(event)) = (&identified.identity, &mut self.event) {
+            event.principal = Some(PrincipalFacts::of(principal));
         }
         for note in &identified.notes {
             self.note(note.clone());
@@ -264,39 +264,47 @@ impl Trail {
             Decision::Deny(denial) => (Outcome::Deny, &denial.forbidding, Vec::new()),
             Decision::Undecidable { erring } => (Outcome::Error, &[], erring.clone()),
         };
-        self.decision.outcome = outcome;
-        self.decision.deciding = deciding.to_vec();
-        self.decision.erring = erring;
+        let Some(event) = &mut self.event else { return };
+        event.decision.outcome = outcome;
+        event.decision.deciding = deciding.to_vec();
+        event.decision.erring = erring;
     }
 
     /// The request is refused.
     pub fn refused(&mut self, refusal: &Refusal) {
-        self.decision.refusal = Some(refusal.code());
-        if self.decision.detail.is_none() {
-            self.decision.detail = Some(refusal.detail_for_record().into_owned());
+        let Some(event) = &mut self.event else { return };
+        event.decision.refusal = Some(refusal.code());
+        if event.decision.detail.is_none() {
+            event.decision.detail = Some(refusal.detail_for_record().into_owned());
         }
     }
 
     /// The precise reason of a refusal, for the record only.
     pub fn detail(&mut self, detail: String) {
-        self.decision.detail = Some(cut(&detail, PATH_BYTES_MAX));
+        if let Some(event) = &mut self.event {
+            event.decision.detail = Some(cut(&detail, PATH_BYTES_MAX));
+        }
     }
 
     /// Something worth an analyst's look.
     pub fn note(&mut self, note: String) {
-        if self.notes.len() < NOTES_MAX {
-            self.notes.push(cut(&note, PATH_BYTES_MAX));
+        if let Some(event) = self.event.as_mut().filter(|event| event.notes.len() < NOTES_MAX) {
+            event.notes.push(cut(&note, PATH_BYTES_MAX));
         }
     }
 
     /// The upstream that was chosen.
-    pub fn upstream(&mut self, name: String) {
-        self.upstream = Some(name);
+    pub fn upstream(&mut self, name: impl Into<Arc<str>>) {
+        if let Some(event) = &mut self.event {
+            event.upstream = Some(name.into());
+        }
     }
 
     /// The status that the client is sent.
     pub fn status(&mut self, status: u16) {
-        self.status = status;
+        if let Some(event) = &mut self.event {
+            event.answer.status = status;
+        }
     }
 
     /// Body bytes from the client.
@@ -306,24 +314,31 @@ impl Trail {
 
     /// Body bytes to the client.
     pub fn bytes_out(&mut self, bytes: u64) {
-        self.bytes_out = self.bytes_out.saturating_add(bytes);
+        if let Some(event) = &mut self.event {
+            event.answer.bytes_out = event.answer.bytes_out.saturating_add(bytes);
+        }
     }
 
     /// Bytes of messages that have passed over a WebSocket, from the client and to it.
     pub fn passed(&mut self, bytes_in: u64, bytes_out: u64) {
-        (self.bytes_in, self.bytes_out) = (bytes_in, bytes_out);
+        self.bytes_in = bytes_in;
+        if let Some(event) = &mut self.event {
+            event.answer.bytes_out = bytes_out;
+        }
     }
 
     /// What has passed over a WebSocket, and how it was closed.
     pub fn socket(&mut self, facts: SocketFacts) {
-        self.socket = Some(facts);
+        if let Some(event) = &mut self.event {
+            event.socket = Some(facts);
+        }
     }
 
     /// Moves the trail to whoever follows the request from here on; what stays behind writes nothing.
     #[must_use]
     pub fn hand_over(&mut self) -> Self {
         let mut left = Self::begin(self.recorder.clone(), self.peer, None);
-        left.written = true;
+        left.event = None;
         std::mem::replace(self, left)
     }
 
@@ -350,21 +365,24 @@ impl Trail {
         self.end.get_or_insert(end);
     }
 
-    /// The event of an audited request that is about to be forwarded.
+    /// The event of an audited request that is about to be forwarded; `None` when it has its record already.
     #[must_use]
-    pub fn opening(&self) -> AuditEvent {
-        self.event(EventKind::Opening, End::Complete)
+    pub fn opening(&mut self) -> Option<Box<AuditEvent>> {
+        self.complete(End::Complete);
+        let mut event = self.event.clone()?;
+        event.kind = EventKind::Opening;
+        Some(event)
     }
 
     /// Ends the trail and hands its event to the log.
     pub fn record(&mut self, end: End) {
-        if self.written {
+        if self.event.is_none() {
             return;
         }
         self.enter(Stage::Record);
-        let event = self.event(EventKind::Request, self.end.unwrap_or(end));
+        self.complete(self.end.unwrap_or(end));
         // Only now: what panics above is tried again as the trail is dropped.
-        self.written = true;
+        let Some(event) = self.event.take() else { return };
         self.recorder.metrics.request(&event);
         if self.early {
             self.recorder.audit.append_early(event, clock::now());
@@ -374,34 +392,18 @@ impl Trail {
         }
     }
 
-    fn event(&self, kind: EventKind, end: End) -> AuditEvent {
+    /// Puts what the trail itself knows into the event.
+    fn complete(&mut self, end: End) {
+        let Some(event) = &mut self.event else { return };
         let total = clock::instant() - self.began;
-        AuditEvent {
-            time: clock::rfc3339(self.received_at),
-            kind,
-            request_id: self.request_id,
-            trace: self.trace,
-            client: ClientFacts {
-                address: Some(self.client),
-                peer: (self.peer != self.client).then_some(self.peer),
-                user_agent: self.user_agent.clone(),
-            },
-            principal: self.principal.clone(),
-            request: self.asked.clone(),
-            route: self.route.clone(),
-            decision: self.decision.clone(),
-            answer: AnswerFacts {
-                status: self.status,
-                bytes_in: self.bytes_in,
-                bytes_out: self.bytes_out,
-                total_us: u64::try_from(total.as_micros()).unwrap_or(u64::MAX),
-                end,
-            },
-            socket: self.socket.clone(),
-            upstream: self.upstream.clone(),
-            stages_us: self.stages_us.clone(),
-            notes: self.notes.clone(),
-        }
+        event.time = clock::rfc3339(self.received_at);
+        event.request_id = self.request_id;
+        event.trace = self.trace;
+        event.client.address = Some(self.client);
+        event.client.peer = (self.peer != self.client).then_some(self.peer);
+        event.answer.bytes_in = self.bytes_in;
+        event.answer.total_us = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
+        event.answer.end = end;
     }
 }
 
@@ -426,7 +428,7 @@ fn security(
     let mut event =
         AuditEvent::empty(EventKind::Security, clock::rfc3339(now), crate::random::request_id(now));
     event.trace = Trace::begin(crate::random::bytes());
-    event.decision.bundle = bundle.to_string();
+    event.decision.bundle = bundle.shared();
     event.decision.refusal = refusal;
     event.notes = notes.iter().take(NOTES_MAX).map(|note| cut(note, PATH_BYTES_MAX)).collect();
     if audit.append(event).is_err() {

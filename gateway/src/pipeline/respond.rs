@@ -57,7 +57,7 @@ pub struct Place<'a> {
 /// What an upstream's answer loses and gains.
 #[must_use]
 pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
-    let mut edits = HeaderEdits::default();
+    let mut edits = HeaderEdits::with_room();
     for name in answer.keys() {
         let text = name.as_str();
         if REMOVED.contains(&text) || text.starts_with("access-control-") {

@@ -45,7 +45,7 @@ pub fn shape(
     trail: &Trail,
 ) -> Shaped {
     let route = &passage.matched().route;
-    let mut edits = HeaderEdits::default();
+    let mut edits = HeaderEdits::with_room();
     for name in &received.dropped {
         if !headers::survives(name.as_str(), &route.headers_allowed) {
             edits.remove(name.clone());

@@ -10,11 +10,12 @@ use uuid::Uuid;
 /// A plain route to an upstream, for whoever has a session.
 pub(crate) fn route() -> Route {
     Route {
-        name: "GET /api/docs".to_owned(),
+        name: "GET /api/docs".into(),
         method: Method::GET,
         pattern: "/api/docs".to_owned(),
         parameters: Vec::new(),
         module: "docs".into(),
+        resource: "Module::\"docs\"".into(),
         target: Target::Upstream("botserver".into()),
         action: "docs.read".into(),
         accept: Accept { anonymous: false, session: true, api_key: true },

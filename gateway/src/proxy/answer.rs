@@ -48,14 +48,15 @@ fn is_https(parts: &Parts, host: Option<&str>) -> bool {
 
 /// Applies a stage's changes to an answer.
 pub fn apply(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
-    for name in edits.remove {
-        response.remove_header(&name);
-    }
-    for (name, value) in edits.set {
-        response.insert_header(name, value)?;
-    }
-    for (name, value) in edits.append {
-        response.append_header(name, value)?;
+    let usual = response.status.canonical_reason();
+    let reason = response.get_reason_phrase().filter(|said| Some(*said) != usual).map(str::to_owned);
+    // Without the library's second map, in which it keeps how each name was spelt, as for requests.
+    let none = http::Response::new(()).into_parts().0;
+    let mut parts = http::response::Parts::from(std::mem::replace(response, none.into()));
+    edits.apply(&mut parts.headers);
+    *response = parts.into();
+    if reason.is_some() {
+        response.set_reason_phrase(reason.as_deref())?;
     }
     Ok(())
 }
@@ -247,7 +248,7 @@ async fn write(
     ctx.trail.enter(Stage::Respond);
     ctx.trail.status(status);
     let head_only = session.req_header().method == Method::HEAD;
-    let mut response = ResponseHeader::build(status, Some(16))?;
+    let mut response = ResponseHeader::build_no_case(status, Some(16))?;
     apply(&mut response, own(&place(parts, ctx), &rendered.headers))?;
     response.insert_header(header::CONTENT_LENGTH, rendered.body.len())?;
     let bodyless = head_only || rendered.body.is_empty();

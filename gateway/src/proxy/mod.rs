@@ -66,7 +66,7 @@ pub struct Parts {
     /// What a head must obey.
     pub rules: ReceiveRules,
     /// Where events go.
-    pub recorder: Recorder,
+    pub recorder: Arc<Recorder>,
     /// Our own pages.
     pub pages: Arc<Pages>,
     /// Where permitted requests go.
@@ -246,7 +246,7 @@ impl Gateway {
         request.set_uri(
             uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,
         );
-        request::apply(request, shaped.edits)?;
+        request::apply(request, shaped.edits);
         ctx.trail.enter(Stage::Forward);
         Ok(())
     }
@@ -254,17 +254,20 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = RequestContext;
+    /// The library moves it from hand to hand, so it is a pointer.
+    type CTX = Box<RequestContext>;
 
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::begin(self.0.recorder.clone(), Connection::current())
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(RequestContext::begin(self.0.recorder.clone(), Connection::current()))
     }
 
     /// No module: the gateway compresses nothing, and a module would run before the first stage.
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         ctx.admitted(&session.req_header().headers);
+        // Nobody asks how a name was spelt from here on.
+        request::with_parts(session.req_header_mut(), |_parts| {});
         // The parser took the client's word for how long the connection is kept: for ever.
         let idle = self.0.config.connections.idle;
         let kept = session.get_keepalive().map(|_unbounded| idle.as_secs().max(1));
@@ -277,12 +280,13 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
         let decided = request::guarded(&self.0, session, ctx).await;
         let decided = match decided {
             Ok(Target::Upstream(_)) if !ctx.is_websocket() => return Ok(false),
-            Ok(Target::Upstream(_)) => match request::bridged(&self.0, session, ctx).await {
+            // What few requests come to is set aside, or every request would carry the room for it.
+            Ok(Target::Upstream(_)) => match Box::pin(request::bridged(&self.0, session, ctx)).await {
                 Ok(()) => {
                     session.set_keepalive(None);
                     return Ok(true);
@@ -291,7 +295,7 @@ impl ProxyHttp for Gateway {
             },
             decided => decided,
         };
-        answer::guarded(&self.0, session, ctx, decided).await?;
+        Box::pin(answer::guarded(&self.0, session, ctx, decided)).await?;
         Ok(true)
     }
 
@@ -300,7 +304,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if let Some(chunk) = body.as_ref() {
             ctx.trail.bytes_in(chunk.len() as u64);
@@ -317,15 +321,13 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        let chosen =
-            ctx.upstream.as_ref().and_then(|upstream| upstream.choose().map(|backend| (upstream, backend)));
-        let Some((upstream, backend)) = chosen else {
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        let Some(backend) = ctx.upstream.as_ref().and_then(|upstream| upstream.choose()) else {
             ctx.refusal = Some(Refusal::NoUpstream(UpstreamFault::NoneHealthy));
             return Error::e_explain(ErrorType::HTTPStatus(502), "no address of the upstream is well");
         };
         ctx.tried += 1;
-        ctx.trail.upstream(format!("{} {}", upstream.name, backend.address));
+        ctx.trail.upstream(Arc::clone(&backend.label));
         ctx.backend = Some(backend.address);
         Ok(Box::new(backend.peer()))
     }
@@ -334,7 +336,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         let late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
@@ -359,7 +361,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if let Some(upstream) = &ctx.upstream {
             self.metrics().upstream_connected(&upstream.name, reused);
@@ -372,7 +374,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
     }
@@ -381,7 +383,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if response.status.is_informational() {
             return answer::informational(response);
@@ -401,7 +403,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         if let Some(naming) = &mut ctx.naming {
             naming.piece(&self.0.named, body.as_deref().unwrap_or_default(), end_of_stream);
@@ -410,21 +412,16 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        ctx: &mut RequestContext,
-    ) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         answer::failed(&self.0, session, ctx, error).await
     }
 
-    async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+    async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         let end = error.map_or(End::Complete, ended_by);
         ctx.trail.record(end);
     }
 
-    fn request_summary(&self, _session: &Session, ctx: &RequestContext) -> String {
+    fn request_summary(&self, _session: &Session, ctx: &Self::CTX) -> String {
         // Never the target: queries hold tokens.
         format!("request {}", ctx.trail.request_id)
     }
@@ -440,7 +437,7 @@ fn ended_by(error: &Error) -> End {
 }
 
 /// The trail of a connection's request.
-fn trail(recorder: Recorder, connection: Option<&Connection>) -> Trail {
+fn trail(recorder: Arc<Recorder>, connection: Option<&Connection>) -> Trail {
     let peer = connection.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |it| it.peer.ip());
     Trail::begin(recorder, peer, connection.and_then(|it| it.meter.begun()))
 }

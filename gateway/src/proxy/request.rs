@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::headers::{ClientAddress, client_address};
+use engine::identity::Identity;
 use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use engine::time::UnixMillis;
@@ -63,7 +64,7 @@ pub struct RequestContext {
 impl RequestContext {
     /// A request on this connection begins.
     #[must_use]
-    pub fn begin(recorder: Recorder, connection: Option<Arc<Connection>>) -> Self {
+    pub fn begin(recorder: Arc<Recorder>, connection: Option<Arc<Connection>>) -> Self {
         Self {
             in_flight: recorder.metrics.request_begins(),
             trail: super::trail(recorder, connection.as_deref()),
@@ -240,13 +241,13 @@ fn take_in(
 /// says that it must be.
 async fn audit_first(
     parts: &Parts,
-    ctx: &RequestContext,
+    ctx: &mut RequestContext,
     route: &engine::route::Route,
 ) -> Result<(), Refusal> {
     let audit = &parts.recorder.audit;
     if route.audited {
-        let written = audit.append_durable(ctx.trail.opening()).await;
-        return written.map_err(|_| Refusal::Unavailable(Dependency::AuditLog));
+        let opening = ctx.trail.opening().ok_or(Refusal::Faulted)?;
+        return audit.append_durable(opening).await.map_err(|_| Refusal::Unavailable(Dependency::AuditLog));
     }
     let refuses = parts.config.audit.when_full(&route.class) == WhenFull::Refuse;
     if refuses && !audit.accepts() {
@@ -263,11 +264,11 @@ pub fn signed_identity(
     upstream: Option<&Upstream>,
     now: UnixMillis,
 ) -> Option<http::HeaderValue> {
-    let principal = forward::speaks_for(passage)?;
+    let Identity::Known(principal) = passage.permit().identity() else { return None };
     let bundle = &passage.snapshot().bundle;
     let upstream = upstream?;
     let header = |mint: &dyn Fn() -> String| {
-        parts.minted.header(&upstream.name, principal, bundle.id().as_str(), now, mint)
+        parts.minted.header(&upstream.name, principal, &bundle.id().shared(), now, mint)
     };
     match upstream.identity() {
         UpstreamIdentity::BotServer => header(&|| {
@@ -281,18 +282,15 @@ pub fn signed_identity(
 }
 
 /// Applies a stage's changes to a request.
-///
-/// # Errors
-/// When a value is no header value.
-pub fn apply(request: &mut RequestHeader, edits: HeaderEdits) -> Result<()> {
-    for name in edits.remove {
-        request.remove_header(&name);
-    }
-    for (name, value) in edits.set {
-        request.insert_header(name, value)?;
-    }
-    for (name, value) in edits.append {
-        request.append_header(name, value)?;
-    }
-    Ok(())
+pub fn apply(request: &mut RequestHeader, edits: HeaderEdits) {
+    with_parts(request, |parts| edits.apply(&mut parts.headers));
+}
+
+/// Changes a request without the library's second map, in which it keeps how each name was spelt: names mean the same
+/// in every spelling, and every look into one map would be a look into two. They go on in lower case.
+pub fn with_parts(request: &mut RequestHeader, change: impl FnOnce(&mut http::request::Parts)) {
+    let none = http::Request::new(()).into_parts().0;
+    let mut parts = http::request::Parts::from(std::mem::replace(request, none.into()));
+    change(&mut parts);
+    *request = parts.into();
 }

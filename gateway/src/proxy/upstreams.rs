@@ -37,6 +37,8 @@ pub struct Upstream {
 pub struct Backend {
     /// The address.
     pub address: SocketAddr,
+    /// The upstream's name and the address, as records have them.
+    pub label: Arc<str>,
     peer: HttpPeer,
     well: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Upstream {
             .iter()
             .map(|address| Backend {
                 address: *address,
+                label: format!("{name} {address}").into(),
                 peer: peer(name, settings, *address, authorities.clone()),
                 well: AtomicBool::new(true),
             })

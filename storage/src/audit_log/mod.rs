@@ -229,8 +229,8 @@ impl AuditLog {
     ///
     /// # Errors
     /// When the queue is full or the log closed; the record is lost and counted.
-    pub fn append(&self, event: AuditEvent) -> Result<(), AppendError> {
-        let taken = self.send(Item::Record(Box::new(event)));
+    pub fn append(&self, event: impl Into<Box<AuditEvent>>) -> Result<(), AppendError> {
+        let taken = self.send(Item::Record(event.into()));
         if let Err(error) = taken
             && self.shared.lost.fetch_add(1, Ordering::Relaxed) == 0
         {
@@ -242,7 +242,8 @@ impl AuditLog {
     /// Hands the record of a refusal over that came before anybody was identified. Such refusals are free
     /// for whoever causes them, so their records have a bounded share (threat 20): past it they are counted
     /// by refusal, and one summary a second has the counts.
-    pub fn append_early(&self, event: AuditEvent, now: UnixMillis) -> EarlyOutcome {
+    pub fn append_early(&self, event: impl Into<Box<AuditEvent>>, now: UnixMillis) -> EarlyOutcome {
+        let event = event.into();
         let code = event.decision.refusal.unwrap_or("unnamed");
         // The last quarter of the queue is not for them.
         let room = self.queued() < self.shared.queue_max - self.shared.queue_max / 4;
@@ -258,12 +259,12 @@ impl AuditLog {
     /// # Errors
     /// When writing fails, takes longer than [`DURABLE_WAIT`], or the queue is full. What the record
     /// announces must not happen then. The record itself may still be written later.
-    pub async fn append_durable(&self, event: AuditEvent) -> Result<(), AppendError> {
+    pub async fn append_durable(&self, event: impl Into<Box<AuditEvent>>) -> Result<(), AppendError> {
         if self.shared.is_failing() {
             return Err(AppendError::Failing);
         }
         let (confirm, confirmed) = oneshot::channel();
-        self.send(Item::Durable(Box::new(event), confirm))?;
+        self.send(Item::Durable(event.into(), confirm))?;
         match tokio::time::timeout(DURABLE_WAIT, confirmed).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(AppendError::Failing),

@@ -13,7 +13,7 @@ fn a_whole_bundle_loads() {
         bundle.policies().filter(|facts| facts.forbids).map(|facts| facts.id.as_ref()).collect();
     assert_eq!(guardrails, ["account.suspended", "switch.import"]);
     let routes: Vec<(&str, bool)> =
-        bundle.routes().routes().iter().map(|route| (route.name.as_str(), route.read_only)).collect();
+        bundle.routes().routes().iter().map(|route| (&*route.name, route.read_only)).collect();
     let expected = [
         ("GET /api/docs", true),
         ("GET /api/docs/:id", true),

@@ -215,11 +215,11 @@ impl Record<'_> {
         });
         let about = self.sense.about.iter();
         event.route = Some(RouteFacts {
-            name: self.sense.name.to_owned(),
-            action: self.sense.action.to_owned(),
-            resource: format!("Module::\"{MODULE}\""),
-            parameters: about.map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-            class: "admin".to_owned(),
+            name: self.sense.name.into(),
+            action: self.sense.action.into(),
+            resource: format!("Module::\"{MODULE}\"").into(),
+            parameters: about.map(|(name, value)| ((*name).into(), value.clone())).collect(),
+            class: "admin".into(),
         });
         event.decision = self.decision(problem);
         event.answer.status = status;
@@ -237,7 +237,7 @@ impl Record<'_> {
             outcome,
             deciding,
             erring,
-            bundle: self.bundle.id().to_string(),
+            bundle: self.bundle.id().shared(),
             refusal: problem.map(|problem| problem.code.name()),
             detail: problem.map(|problem| problem.message.clone()),
         }
