@@ -1,5 +1,7 @@
 //! The audit event: one record a request, no secret by construction, enough to replay the decision.
 
+mod line;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 

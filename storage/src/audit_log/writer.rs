@@ -49,6 +49,8 @@ pub(super) struct Writer {
     receiver: Receiver<Item>,
     shared: Arc<Shared>,
     mirror: Option<Mirror>,
+    /// The line that is being made.
+    line: String,
     /// Lines that are not known to be on disk.
     pending: Vec<u8>,
     /// How many bytes of them were handed to the sink.
@@ -80,6 +82,7 @@ impl Writer {
             receiver,
             shared,
             mirror,
+            line: String::new(),
             pending: Vec::new(),
             written: 0,
             records: 0,
@@ -147,13 +150,10 @@ impl Writer {
             self.persist(|writer| writer.sink.rotate(&writer.day, &today))?;
             self.day = today;
         }
-        let before = self.pending.len();
-        if serde_json::to_writer(&mut self.pending, &event).is_err() {
-            self.pending.truncate(before);
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        self.pending.push(b'\n');
+        self.line.clear();
+        event.write_line(&mut self.line);
+        self.line.push('\n');
+        self.pending.extend_from_slice(self.line.as_bytes());
         self.records += 1;
         self.last_time.clone_from(&event.time);
         self.pending_since.get_or_insert_with(monotonic);
@@ -197,13 +197,10 @@ impl Writer {
 
     /// Puts a line before all that wait.
     fn tell_first(&mut self, event: &AuditEvent) {
-        match serde_json::to_vec(event) {
-            Ok(line) => {
-                self.pending.splice(..0, line.into_iter().chain([b'\n']));
-                self.records += 1;
-            }
-            Err(error) => tracing::error!(%error, "a record of the log itself could not be made"),
-        }
+        let mut line = String::new();
+        event.write_line(&mut line);
+        self.pending.splice(..0, line.into_bytes().into_iter().chain([b'\n']));
+        self.records += 1;
     }
 
     fn sync(&mut self) -> io::Result<()> {

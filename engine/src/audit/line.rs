@@ -1,0 +1,372 @@
+//! An event as its line of JSON.
+//!
+//! The same text as `serde_json` makes of it, which the tests hold it against. Every request has a line, and most of
+//! what writing one cost was looking at each byte for something to escape.
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use super::{
+    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, ClosedBy, DecisionFacts, End, EventKind, Outcome,
+    PrincipalFacts, RouteFacts, SocketFacts,
+};
+use crate::identity::{PrincipalKind, Scheme};
+
+impl AuditEvent {
+    /// Appends the event as one line of JSON, without a line end.
+    pub fn write_line(&self, line: &mut String) {
+        // Taken apart, so that a field that is added is written too.
+        let Self {
+            time,
+            kind,
+            request_id,
+            trace,
+            client,
+            principal,
+            request,
+            route,
+            decision,
+            answer,
+            socket,
+            upstream,
+            stages_us,
+            notes,
+        } = self;
+        text(line, "{\"time\":", time);
+        plain(line, ",\"kind\":", self::kind(*kind));
+        uuid(line, ",\"request_id\":", *request_id);
+        display(line, ",\"trace_id\":", &trace.trace_id);
+        if !trace.span_id.is_none() {
+            display(line, ",\"span_id\":", &trace.span_id);
+        }
+        self::client(line, client);
+        principal.iter().for_each(|principal| self::principal(line, principal));
+        request.iter().for_each(|request| asked(line, request));
+        route.iter().for_each(|route| self::route(line, route));
+        self::decision(line, decision);
+        self::answer(line, answer);
+        socket.iter().for_each(|socket| self::socket(line, socket));
+        optional(line, ",\"upstream\":", upstream.as_deref());
+        stages(line, stages_us);
+        if !notes.is_empty() {
+            texts(line, ",\"notes\":", notes);
+        }
+        line.push('}');
+    }
+}
+
+fn client(line: &mut String, client: &ClientFacts) {
+    let ClientFacts { address, peer, user_agent } = client;
+    line.push_str(",\"client\":{");
+    let begin = line.len();
+    for (name, address) in [(",\"address\":", address), (",\"peer\":", peer)] {
+        if let Some(address) = address {
+            display(line, name, address);
+        }
+    }
+    optional(line, ",\"user_agent\":", user_agent.as_deref());
+    // Each is there or not, so the first of them has brought a comma too many.
+    if line.len() > begin {
+        line.remove(begin);
+    }
+    line.push('}');
+}
+
+fn principal(line: &mut String, principal: &PrincipalFacts) {
+    let PrincipalFacts { kind, id, name, scheme, assurance, credential_id } = principal;
+    let kind = match kind {
+        PrincipalKind::User => "user",
+        PrincipalKind::Service => "service",
+        PrincipalKind::Operator => "operator",
+    };
+    let scheme = match scheme {
+        Scheme::Session => "session",
+        Scheme::ApiKey => "api_key",
+        Scheme::ControlSocket => "control_socket",
+    };
+    plain(line, ",\"principal\":{\"kind\":", kind);
+    uuid(line, ",\"id\":", *id);
+    text(line, ",\"name\":", name);
+    plain(line, ",\"scheme\":", scheme);
+    number(line, ",\"assurance\":", (*assurance).into());
+    credential_id.iter().for_each(|id| uuid(line, ",\"credential_id\":", *id));
+    line.push('}');
+}
+
+fn asked(line: &mut String, asked: &AskedFacts) {
+    let AskedFacts { method, host, path, query_names } = asked;
+    text(line, ",\"request\":{\"method\":", method);
+    text(line, ",\"host\":", host);
+    text(line, ",\"path\":", path);
+    texts(line, ",\"query_names\":", query_names);
+    line.push('}');
+}
+
+fn route(line: &mut String, route: &RouteFacts) {
+    let RouteFacts { name, action, resource, parameters, class } = route;
+    text(line, ",\"route\":{\"name\":", name);
+    text(line, ",\"action\":", action);
+    text(line, ",\"resource\":", resource);
+    line.push_str(",\"parameters\":[");
+    for (at, (name, value)) in parameters.iter().enumerate() {
+        text(line, if at == 0 { "[" } else { ",[" }, name);
+        text(line, ",", value);
+        line.push(']');
+    }
+    text(line, "],\"class\":", class);
+    line.push('}');
+}
+
+fn decision(line: &mut String, decision: &DecisionFacts) {
+    let DecisionFacts { outcome, deciding, erring, bundle, refusal, detail } = decision;
+    let outcome = match outcome {
+        Outcome::Permit => "permit",
+        Outcome::Deny => "deny",
+        Outcome::Error => "error",
+        Outcome::None => "none",
+    };
+    plain(line, ",\"decision\":{\"outcome\":", outcome);
+    line.push_str(",\"deciding\":[");
+    for (at, policy) in deciding.iter().enumerate() {
+        text(line, if at == 0 { "{\"id\":" } else { ",{\"id\":" }, &policy.id);
+        text(line, ",\"reason\":", &policy.reason);
+        line.push('}');
+    }
+    line.push(']');
+    if !erring.is_empty() {
+        texts(line, ",\"erring\":", erring);
+    }
+    text(line, ",\"bundle\":", bundle);
+    optional(line, ",\"refusal\":", *refusal);
+    optional(line, ",\"detail\":", detail.as_deref());
+    line.push('}');
+}
+
+fn answer(line: &mut String, answer: &AnswerFacts) {
+    let AnswerFacts { status, bytes_in, bytes_out, total_us, end } = answer;
+    number(line, ",\"answer\":{\"status\":", (*status).into());
+    number(line, ",\"bytes_in\":", *bytes_in);
+    number(line, ",\"bytes_out\":", *bytes_out);
+    number(line, ",\"total_us\":", *total_us);
+    let end = match end {
+        End::Complete => "complete",
+        End::ClientGone => "client_gone",
+        End::UpstreamDied => "upstream_died",
+        End::Deadline => "deadline",
+        End::Revoked => "revoked",
+        End::Panic => "panic",
+        End::Protocol => "protocol",
+        End::Unserved => "unserved",
+    };
+    plain(line, ",\"end\":", end);
+    line.push('}');
+}
+
+fn socket(line: &mut String, socket: &SocketFacts) {
+    let SocketFacts { messages_in, messages_out, close_code, closed_by } = socket;
+    number(line, ",\"socket\":{\"messages_in\":", *messages_in);
+    number(line, ",\"messages_out\":", *messages_out);
+    close_code.iter().for_each(|code| number(line, ",\"close_code\":", (*code).into()));
+    let closed_by = match closed_by {
+        ClosedBy::Client => "client",
+        ClosedBy::Upstream => "upstream",
+        ClosedBy::Gateway => "gateway",
+    };
+    plain(line, ",\"closed_by\":", closed_by);
+    line.push('}');
+}
+
+fn stages(line: &mut String, stages: &[(&'static str, u64)]) {
+    line.push_str(",\"stages_us\":[");
+    for (at, (name, spent)) in stages.iter().enumerate() {
+        text(line, if at == 0 { "[" } else { ",[" }, name);
+        number(line, ",", *spent);
+        line.push(']');
+    }
+    line.push(']');
+}
+
+const fn kind(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Request => "request",
+        EventKind::Control => "control",
+        EventKind::Opening => "opening",
+        EventKind::Summary => "summary",
+        EventKind::Security => "security",
+    }
+}
+
+/// A word of ours, in which there is nothing to escape.
+fn plain(line: &mut String, before: &str, word: &str) {
+    line.push_str(before);
+    line.push('"');
+    line.push_str(word);
+    line.push('"');
+}
+
+fn uuid(line: &mut String, before: &str, id: Uuid) {
+    plain(line, before, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+}
+
+/// What is spelt in letters, digits and signs that JSON leaves as they are: addresses and hexadecimal ids.
+fn display(line: &mut String, before: &str, value: &impl std::fmt::Display) {
+    line.push_str(before);
+    // Writing into a `String` does not fail.
+    write!(line, "\"{value}\"").ok();
+}
+
+fn number(line: &mut String, before: &str, value: u64) {
+    line.push_str(before);
+    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20_usize, value);
+    while let Some(digit) = at.checked_sub(1).and_then(|next| digits.get_mut(next)) {
+        // Below ten, so it fits.
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        (at, rest) = (at - 1, rest / 10);
+        if rest == 0 {
+            break;
+        }
+    }
+    line.push_str(digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default());
+}
+
+fn optional(line: &mut String, before: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        text(line, before, value);
+    }
+}
+
+fn texts(line: &mut String, before: &str, values: &[String]) {
+    line.push_str(before);
+    line.push('[');
+    for (at, value) in values.iter().enumerate() {
+        text(line, if at == 0 { "" } else { "," }, value);
+    }
+    line.push(']');
+}
+
+fn text(line: &mut String, before: &str, value: &str) {
+    line.push_str(before);
+    line.push('"');
+    // All bytes at once and without a branch for each: there is next to never anything to escape.
+    if value.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        value.chars().for_each(|character| escaped(line, character));
+    } else {
+        line.push_str(value);
+    }
+    line.push('"');
+}
+
+const fn is_escaped(byte: u8) -> bool {
+    // Not `||`: what branches is not done for many bytes at once.
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+fn escaped(line: &mut String, character: char) {
+    let short = match character {
+        '"' => "\\\"",
+        '\\' => "\\\\",
+        '\u{8}' => "\\b",
+        '\t' => "\\t",
+        '\n' => "\\n",
+        '\u{c}' => "\\f",
+        '\r' => "\\r",
+        '\0'..'\u{20}' => {
+            write!(line, "\\u{:04x}", u32::from(character)).ok();
+            return;
+        }
+        plain => return line.push(plain),
+    };
+    line.push_str(short);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::refusal::Deciding;
+    use crate::trace::{SpanId, Trace, TraceId};
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z0-9 ./:-]{0,20}", "(?s).{0,20}", "[\\x00-\\x1f\"\\\\é]{0,6}"]
+    }
+
+    fn any_time() -> impl Strategy<Value = u64> {
+        prop_oneof![Just(0), Just(9), Just(10), Just(u64::MAX), any::<u64>(), 0_u64..2_000]
+    }
+
+    fn some<T: Clone>(value: &T, wanted: bool) -> Option<T> {
+        wanted.then(|| value.clone())
+    }
+
+    proptest! {
+        /// Every field in every combination of present and absent, with texts that have to be escaped.
+        #[test]
+        fn a_line_is_what_serde_json_makes_of_the_event(
+            texts in proptest::collection::vec(any_text(), 8..9),
+            numbers in proptest::collection::vec(any_time(), 6..7),
+            (there, which) in any::<(u16, u8)>(),
+            (id, trace, span) in any::<(u128, [u8; 16], [u8; 8])>(),
+            address in any::<IpAddr>(),
+        ) {
+            let has = |bit: u16| there & (1 << bit) != 0;
+            let text = |at: usize| texts[at % texts.len()].clone();
+            let shared = |at: usize| -> Arc<str> { text(at).into() };
+            let kinds = [EventKind::Request, EventKind::Control, EventKind::Opening, EventKind::Summary, EventKind::Security];
+            let mut event = AuditEvent::empty(kinds[usize::from(which) % 5], text(0), Uuid::from_u128(id));
+            event.trace = Trace { trace_id: TraceId(trace), span_id: SpanId(if has(0) { span } else { [0; 8] }), ..Trace::default() };
+            event.client = ClientFacts { address: some(&address, has(1)), peer: some(&address, has(2)), user_agent: some(&text(1), has(3)) };
+            event.principal = has(4).then(|| PrincipalFacts {
+                kind: [PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Operator][usize::from(which) % 3],
+                id: Uuid::from_u128(id),
+                name: text(2),
+                scheme: [Scheme::Session, Scheme::ApiKey, Scheme::ControlSocket][usize::from(which) % 3],
+                assurance: which,
+                credential_id: has(5).then_some(Uuid::from_u128(!id)),
+            });
+            let several = || texts.iter().take(usize::from(which) % 4).cloned().collect::<Vec<_>>();
+            event.request = has(6).then(|| AskedFacts { method: text(3), host: text(4), path: text(5), query_names: several() });
+            event.route = has(7).then(|| RouteFacts {
+                name: shared(6),
+                action: shared(7),
+                resource: shared(0),
+                parameters: several().into_iter().map(|value| (shared(1), value)).collect(),
+                class: shared(2),
+            });
+            event.decision = DecisionFacts {
+                outcome: [Outcome::Permit, Outcome::Deny, Outcome::Error, Outcome::None][usize::from(which) % 4],
+                deciding: several().into_iter().map(|id| Deciding { id: id.into(), reason: shared(3) }).collect(),
+                erring: if has(8) { several() } else { Vec::new() },
+                bundle: shared(4),
+                refusal: has(9).then_some("unrouted"),
+                detail: some(&text(5), has(10)),
+            };
+            let ends = [
+                End::Complete, End::ClientGone, End::UpstreamDied, End::Deadline, End::Revoked, End::Panic, End::Protocol, End::Unserved,
+            ];
+            event.answer = AnswerFacts {
+                status: u16::from(which) * 3,
+                bytes_in: numbers[0],
+                bytes_out: numbers[1],
+                total_us: numbers[2],
+                end: ends[usize::from(which) % 8],
+            };
+            event.socket = has(11).then(|| SocketFacts {
+                messages_in: numbers[3],
+                messages_out: numbers[4],
+                close_code: has(12).then_some(1005),
+                closed_by: [ClosedBy::Client, ClosedBy::Upstream, ClosedBy::Gateway][usize::from(which) % 3],
+            });
+            event.upstream = some(&shared(6), has(13));
+            event.stages_us = ["receive", "route", "admit"].into_iter().take(usize::from(which) % 4).zip(numbers.clone()).collect();
+            event.notes = if has(14) { several() } else { Vec::new() };
+            let mut line = String::new();
+            event.write_line(&mut line);
+            prop_assert_eq!(line, serde_json::to_string(&event).unwrap());
+        }
+    }
+}
