@@ -17,6 +17,7 @@ pub mod path;
 pub mod query;
 pub mod refusal;
 pub mod route;
+pub mod spelt;
 pub mod time;
 pub mod trace;
 pub mod verify;

@@ -55,6 +55,11 @@ impl TraceId {
         self.0 == [0; 16]
     }
 
+    /// Looks at its 32 hex digits, for which no room is asked of the heap.
+    pub fn with_text<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        with_hex(&self.0, look)
+    }
+
     /// Reads 32 lower-case hex digits, not all zero.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -67,6 +72,11 @@ impl SpanId {
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.0 == [0; 8]
+    }
+
+    /// Looks at its 16 hex digits, for which no room is asked of the heap.
+    pub fn with_text<T>(&self, look: impl FnOnce(&str) -> T) -> T {
+        with_hex(&self.0, look)
     }
 
     /// Reads 16 lower-case hex digits, not all zero.

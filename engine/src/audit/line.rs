@@ -4,6 +4,7 @@
 //! what writing one cost was looking at each byte for something to escape.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use super::{
     PrincipalFacts, RouteFacts, SocketFacts,
 };
 use crate::identity::{PrincipalKind, Scheme};
+use crate::spelt;
 
 impl AuditEvent {
     /// Appends the event as one line of JSON, without a line end.
@@ -36,9 +38,9 @@ impl AuditEvent {
         text(line, "{\"time\":", time);
         plain(line, ",\"kind\":", self::kind(*kind));
         uuid(line, ",\"request_id\":", *request_id);
-        display(line, ",\"trace_id\":", &trace.trace_id);
+        trace.trace_id.with_text(|id| plain(line, ",\"trace_id\":", id));
         if !trace.span_id.is_none() {
-            display(line, ",\"span_id\":", &trace.span_id);
+            trace.span_id.with_text(|id| plain(line, ",\"span_id\":", id));
         }
         self::client(line, client);
         principal.iter().for_each(|principal| self::principal(line, principal));
@@ -60,11 +62,8 @@ fn client(line: &mut String, client: &ClientFacts) {
     let ClientFacts { address, peer, user_agent } = client;
     line.push_str(",\"client\":{");
     let begin = line.len();
-    for (name, address) in [(",\"address\":", address), (",\"peer\":", peer)] {
-        if let Some(address) = address {
-            display(line, name, address);
-        }
-    }
+    address.iter().for_each(|address| self::address(line, ",\"address\":", *address));
+    peer.iter().for_each(|address| self::address(line, ",\"peer\":", *address));
     optional(line, ",\"user_agent\":", user_agent.as_deref());
     // Each is there or not, so the first of them has brought a comma too many.
     if line.len() > begin {
@@ -180,7 +179,7 @@ fn socket(line: &mut String, socket: &SocketFacts) {
 fn stages(line: &mut String, stages: &[(&'static str, u64)]) {
     line.push_str(",\"stages_us\":[");
     for (at, (name, spent)) in stages.iter().enumerate() {
-        text(line, if at == 0 { "[" } else { ",[" }, name);
+        plain(line, if at == 0 { "[" } else { ",[" }, name);
         number(line, ",", *spent);
         line.push(']');
     }
@@ -209,25 +208,16 @@ fn uuid(line: &mut String, before: &str, id: Uuid) {
     plain(line, before, id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
 }
 
-/// What is spelt in letters, digits and signs that JSON leaves as they are: addresses and hexadecimal ids.
-fn display(line: &mut String, before: &str, value: &impl std::fmt::Display) {
+fn address(line: &mut String, before: &str, address: IpAddr) {
     line.push_str(before);
-    // Writing into a `String` does not fail.
-    write!(line, "\"{value}\"").ok();
+    line.push('"');
+    spelt::address(line, address);
+    line.push('"');
 }
 
 fn number(line: &mut String, before: &str, value: u64) {
     line.push_str(before);
-    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20_usize, value);
-    while let Some(digit) = at.checked_sub(1).and_then(|next| digits.get_mut(next)) {
-        // Below ten, so it fits.
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        (at, rest) = (at - 1, rest / 10);
-        if rest == 0 {
-            break;
-        }
-    }
-    line.push_str(digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default());
+    spelt::number(line, value);
 }
 
 fn optional(line: &mut String, before: &str, value: Option<&str>) {
@@ -282,7 +272,6 @@ fn escaped(line: &mut String, character: char) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::sync::Arc;
 
     use proptest::prelude::*;

@@ -81,13 +81,19 @@ fn repeated_credentials(headers: &HeaderMap, rules: &HeaderRules) -> Vec<String>
             repeated.push(name.as_str().to_owned());
         }
     }
-    for cookie in &rules.cookies {
-        let sent = headers.get_all(header::COOKIE).iter().flat_map(|value| cookie_names(value.as_bytes()));
-        if sent.filter(|name| *name == cookie.as_bytes()).nth(1).is_some() {
-            repeated.push(cookie.clone());
-        }
+    if let Some(cookies) = repeated_cookies(headers, &rules.cookies) {
+        repeated.extend(cookies);
     }
     repeated
+}
+
+/// The cookies of these that were sent more than once, in the order of the rules. The names that were sent are walked
+/// once: nearly every request has one of ours, and none twice.
+fn repeated_cookies(headers: &HeaderMap, cookies: &[String]) -> Option<Vec<String>> {
+    let sent = headers.get_all(header::COOKIE).iter().flat_map(|value| cookie_names(value.as_bytes()));
+    let ours: Vec<&[u8]> = sent.filter(|name| cookies.iter().any(|ours| ours.as_bytes() == *name)).collect();
+    let is_repeated = |cookie: &&String| ours.iter().filter(|name| **name == cookie.as_bytes()).count() > 1;
+    (ours.len() > 1).then(|| cookies.iter().filter(is_repeated).cloned().collect())
 }
 
 fn cookie_names(value: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -1,6 +1,7 @@
 //! Changes to a message's headers, as data: stages say what, the proxy does it.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
 
 /// Changes to headers: removals first, then what is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,4 +47,10 @@ impl HeaderEdits {
             headers.append(name, value);
         }
     }
+}
+
+/// An id as it stands in a header.
+#[must_use]
+pub fn spelt_id(id: Uuid) -> String {
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }

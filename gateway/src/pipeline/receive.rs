@@ -1,6 +1,7 @@
 //! Stage 1, receive: bytes become the one spelling of a request that is routed, decided and forwarded.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use engine::audit::AskedFacts;
 use engine::facts::RequestFacts;
@@ -11,6 +12,7 @@ use engine::refusal::Malformed;
 use engine::time::UnixMillis;
 use http::{HeaderMap, HeaderName, Method, Version};
 use ipnet::IpNet;
+use memchr::memmem::Finder;
 use uuid::Uuid;
 
 /// What a request must obey to be looked at.
@@ -130,9 +132,12 @@ pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malfor
     })
 }
 
+/// Finds the end of a head; made once, because making it costs as much as finding.
+static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
 /// The request target as the client wrote it, once the block that it stands in has been judged.
 fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {
-    let end = memchr::memmem::find(wire, b"\r\n\r\n").map(|at| at.saturating_add(4));
+    let end = HEAD_END.find(wire).map(|at| at.saturating_add(4));
     // A parser that takes a bare LF for a line end has found the end of a head that has no CR LF CR LF.
     let block = end.and_then(|end| wire.get(..end)).ok_or(Malformed::FRAMING_LINES)?;
     headers::inspect_block(block)?;

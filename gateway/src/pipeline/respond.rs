@@ -4,7 +4,7 @@ use engine::route::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
-use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::headers::{HeaderEdits, spelt_id};
 
 /// One year, the least that browsers' preload lists ask for.
 const HSTS: &str = "max-age=31536000; includeSubDomains";
@@ -16,6 +16,24 @@ const SANDBOX_CSP: &str = "sandbox allow-scripts allow-forms allow-popups allow-
 /// Our own pages: nothing but their own style sheet and form, in nobody's frame.
 const PAGE_CSP: &str =
     "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// What most answers are given, checked when the program is built and not for each of them.
+mod values {
+    use http::HeaderValue;
+
+    pub(super) static DOCUMENT_CSP: HeaderValue = HeaderValue::from_static(super::DOCUMENT_CSP);
+    pub(super) static HSTS: HeaderValue = HeaderValue::from_static(super::HSTS);
+    pub(super) static REFERRER: HeaderValue = HeaderValue::from_static("strict-origin-when-cross-origin");
+    pub(super) static SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
+    pub(super) static PERMISSIONS: HeaderValue = HeaderValue::from_static("interest-cohort=()");
+    pub(super) static FRAMED: HeaderValue = HeaderValue::from_static("SAMEORIGIN");
+    pub(super) static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+    pub(super) static NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+}
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
@@ -66,24 +84,24 @@ pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
     }
     set_cookies(&mut edits, place, answer);
     everywhere(&mut edits, place);
-    let unless_said = |edits: &mut HeaderEdits, name: HeaderName, value: &'static str| {
+    let unless_said = |edits: &mut HeaderEdits, name: HeaderName, value: &HeaderValue| {
         if !answer.contains_key(&name) {
-            edits.set(name, HeaderValue::from_static(value));
+            edits.set(name, value.clone());
         }
     };
-    unless_said(&mut edits, header::CONTENT_SECURITY_POLICY, DOCUMENT_CSP);
-    unless_said(&mut edits, header::REFERRER_POLICY, "strict-origin-when-cross-origin");
-    unless_said(&mut edits, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    unless_said(&mut edits, HeaderName::from_static("permissions-policy"), "interest-cohort=()");
+    unless_said(&mut edits, header::CONTENT_SECURITY_POLICY, &values::DOCUMENT_CSP);
+    unless_said(&mut edits, header::REFERRER_POLICY, &values::REFERRER);
+    unless_said(&mut edits, OPENER_POLICY, &values::SAME_ORIGIN);
+    unless_said(&mut edits, PERMISSIONS_POLICY, &values::PERMISSIONS);
     // A value that browsers do not know, such as `ALLOWALL`, would stand in the place of ours and do nothing.
     let framed = answer
         .get(header::X_FRAME_OPTIONS)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"deny"));
     if !framed {
-        edits.set(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+        edits.set(header::X_FRAME_OPTIONS, values::FRAMED.clone());
     }
     if place.known {
-        unless_said(&mut edits, header::CACHE_CONTROL, "private, no-store");
+        unless_said(&mut edits, header::CACHE_CONTROL, &values::PRIVATE);
     }
     if place.route.is_some_and(|route| route.sandbox) {
         // Beside the upstream's own policy: browsers enforce every one of them.
@@ -102,9 +120,9 @@ pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-store"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (OPENER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (HeaderName::from_static("permissions-policy"), "interest-cohort=()"),
+        (PERMISSIONS_POLICY, "interest-cohort=()"),
     ] {
         if !said.iter().any(|(said, _)| *said == name) {
             edits.set(name, HeaderValue::from_static(value));
@@ -115,10 +133,10 @@ pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits
 }
 
 fn everywhere(edits: &mut HeaderEdits, place: &Place<'_>) {
-    edits.set(HeaderName::from_static("x-request-id"), place.request_id.to_string());
-    edits.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    edits.set(REQUEST_ID, spelt_id(place.request_id));
+    edits.set(header::X_CONTENT_TYPE_OPTIONS, values::NO_SNIFF.clone());
     if place.https {
-        edits.set(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        edits.set(header::STRICT_TRANSPORT_SECURITY, values::HSTS.clone());
     }
 }
 

@@ -5,11 +5,12 @@
 
 use engine::headers;
 use engine::route::{Fact, Route};
+use engine::spelt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::pipeline::Passage;
 use crate::pipeline::forward::speaks_for;
-use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::headers::{HeaderEdits, spelt_id};
 use crate::pipeline::receive::Received;
 use crate::pipeline::record::Trail;
 use crate::pipeline::trace::traceparent;
@@ -96,19 +97,25 @@ fn sets(passage: &Passage) -> Vec<(&str, String)> {
 }
 
 fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {
-    let set = [
-        ("x-request-id", trail.request_id.to_string()),
-        ("traceparent", traceparent(&trail.trace)),
-        ("x-forwarded-for", received.client.to_string()),
-        ("x-real-ip", received.client.to_string()),
-        ("x-forwarded-proto", if received.tls { "https" } else { "http" }.to_owned()),
-        ("x-forwarded-host", received.host.clone()),
-    ];
-    for (name, value) in set {
-        edits.set(HeaderName::from_static(name), value);
-    }
+    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+    const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
+    const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+    const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+    const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+    let mut client = String::with_capacity(16);
+    spelt::address(&mut client, received.client);
+    edits.set(REQUEST_ID, spelt_id(trail.request_id));
+    edits.set(TRACE_PARENT, traceparent(&trail.trace));
+    edits.set(FORWARDED_FOR, client.as_str());
+    edits.set(REAL_IP, client);
+    static HTTPS: HeaderValue = HeaderValue::from_static("https");
+    static HTTP: HeaderValue = HeaderValue::from_static("http");
+    edits.set(FORWARDED_PROTO, if received.tls { HTTPS.clone() } else { HTTP.clone() });
+    edits.set(FORWARDED_HOST, received.host.as_str());
     if !trail.trace.is_continued() {
-        edits.remove(HeaderName::from_static("tracestate"));
+        edits.remove(TRACE_STATE);
     }
 }
 

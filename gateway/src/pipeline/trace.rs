@@ -23,7 +23,13 @@ pub fn trace(headers: &HeaderMap, random: [u8; 24], sampler: Sampler) -> Trace {
 /// The header that the upstream is sent.
 #[must_use]
 pub fn traceparent(trace: &Trace) -> String {
-    format!("00-{}-{}-{:02x}", trace.trace_id, trace.span_id, u8::from(trace.sampled))
+    let mut text = String::with_capacity(55);
+    text.push_str("00-");
+    trace.trace_id.with_text(|id| text.push_str(id));
+    text.push('-');
+    trace.span_id.with_text(|id| text.push_str(id));
+    text.push_str(if trace.sampled { "-01" } else { "-00" });
+    text
 }
 
 /// What a caller says of its trace.
