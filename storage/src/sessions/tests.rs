@@ -1,12 +1,15 @@
 //! What the embedded sessions keep on disk, and what becomes of it when somebody edits it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::*;
-use crate::{Mark, StoreError};
+use crate::credentials::{AccountChange, Accounts, Login, NewAccount, PasswordHash};
+use crate::{Mark, Secret, StoreError};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const RULES: SessionRules =
@@ -44,6 +47,54 @@ async fn what_was_acknowledged_survives_a_kill() {
     assert_eq!(found.id, kept.session.id);
     assert!(found.touched_at <= NOW.plus(60_000), "a touch may be lost, which ends it sooner");
     assert!(after.find(&ended.secret, NOW).await.unwrap().is_none(), "what was ended stays ended");
+}
+
+/// Readers read a session and its account all the time, so that what is told again is as old as it can be at the moment
+/// at which a write is acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_acknowledged_holds_for_every_reading_after_it() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path(), &ring(1), Mark::Production).unwrap();
+    let sessions = Arc::new(Sessions::embedded(store.clone(), RULES));
+    let accounts = Accounts::new(store);
+    let password = PasswordHash::new(&Secret::new("correct horse battery".to_owned())).unwrap();
+    let (roles, groups) = (BTreeSet::new(), BTreeSet::new());
+    let ada = NewAccount { login: Login::parse("ada").unwrap(), password, roles, groups };
+    let ada = accounts.create(ada, NOW).await.unwrap().id;
+    for round in 0..100_u64 {
+        let created = sessions.create(new(ada.as_u128()), NOW).await.unwrap();
+        let (secret, stop) = (Arc::new(created.secret), Arc::new(AtomicBool::new(false)));
+        let read = || {
+            let (sessions, accounts) = (Arc::clone(&sessions), accounts.clone());
+            let (secret, stop) = (Arc::clone(&secret), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    sessions.find(&secret, NOW).await.unwrap();
+                    accounts.find(ada).await.unwrap().expect("the account");
+                    tokio::task::yield_now().await;
+                }
+            })
+        };
+        let readers = [read(), read(), read()];
+        let used = NOW.plus(60_000 + round);
+        assert!(sessions.touch(&created.session, used).await.unwrap());
+        let found = sessions.find(&secret, NOW).await.unwrap().expect("it lives");
+        assert_eq!(found.touched_at, used, "round {round}");
+        let suspended = round % 2 == 0;
+        let change = AccountChange { suspended: Some(suspended), ..AccountChange::default() };
+        accounts.change(ada, change).await.unwrap();
+        assert_eq!(
+            accounts.find(ada).await.unwrap().expect("it is there").suspended,
+            suspended,
+            "round {round}"
+        );
+        sessions.end(created.session.id, NOW).await.unwrap();
+        assert!(sessions.find(&secret, NOW).await.unwrap().is_none(), "round {round}");
+        stop.store(true, Ordering::SeqCst);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
