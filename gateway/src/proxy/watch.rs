@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Certificate, Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -158,9 +158,22 @@ async fn reads_back(client: &Client, url: &str, token: &str, subject: Uuid) -> O
     if !matches!(answer.status(), StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         return None;
     }
-    let bytes = answer.bytes().await.ok().filter(|bytes| bytes.len() <= ANSWER_BYTES_MAX)?;
+    let bytes = within(answer, ANSWER_BYTES_MAX).await?;
     let Ok(body) = serde_json::from_slice::<Value>(&bytes) else { return Some(false) };
     Some(names(&body, &subject.to_string()))
+}
+
+/// An answer's body if it ends within `bytes_max`. What comes past that is not read: an upstream that never ends would
+/// otherwise fill the memory of the gateway that asks how it is.
+async fn within(mut answer: Response, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(piece) = answer.chunk().await.ok()? {
+        if piece.len() > bytes_max - body.len() {
+            return None;
+        }
+        body.extend_from_slice(&piece);
+    }
+    Some(body)
 }
 
 /// Whether a JSON value holds this text as an id, at its top or one level below.
@@ -192,7 +205,54 @@ fn client(upstream: &Upstream, address: SocketAddr) -> Option<(Client, String)> 
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
+    use crate::config::settings::TlsVersion;
+
+    /// Answers one request with a body of this many bytes and tells how many of them could be sent.
+    fn answering(bytes: usize) -> (SocketAddr, std::thread::JoinHandle<usize>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sent = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n").unwrap();
+            let piece = [b' '; 64 * 1024];
+            let mut sent = 0;
+            while sent < bytes {
+                let piece = piece.get(..bytes - sent).unwrap_or(&piece);
+                match stream.write(piece) {
+                    Ok(written) => sent += written,
+                    Err(_) => break,
+                }
+            }
+            sent
+        });
+        (address, sent)
+    }
+
+    #[tokio::test]
+    async fn no_more_of_an_answer_is_read_than_its_bound() {
+        const ENDLESS: usize = 256 * 1024 * 1024;
+        crate::tls::install_provider(TlsVersion::V1_3).unwrap();
+        for (bytes, expected) in [
+            (0, Some(0)),
+            (ANSWER_BYTES_MAX, Some(ANSWER_BYTES_MAX)),
+            (ANSWER_BYTES_MAX + 1, None),
+            (ENDLESS, None),
+        ] {
+            let (address, sent) = answering(bytes);
+            let client = Client::builder().no_proxy().build().unwrap();
+            let answer = client.get(format!("http://{address}/")).send().await.unwrap();
+            let body = within(answer, ANSWER_BYTES_MAX).await;
+            assert_eq!(body.map(|body| body.len()), expected, "{bytes}");
+            drop(client);
+            // What the sockets between the two hold is sent without being read.
+            let sent = tokio::task::spawn_blocking(|| sent.join().unwrap()).await.unwrap();
+            assert!(sent < ENDLESS / 2, "{sent} bytes of {bytes} were taken");
+        }
+    }
 
     #[test]
     fn threat_07_one_address_that_misreads_decides_for_its_upstream() {
