@@ -40,6 +40,20 @@ pub(crate) fn pin(core: usize) -> Result<(), Failure> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Keeps the calling thread on one core and runs this there to its end.
+///
+/// # Errors
+/// The kernel refuses, or what the work says.
+pub(crate) fn run_on<T, F>(core: usize, work: impl FnOnce() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    pin(core)?;
+    // Made before the work: sockets are registered with the runtime that they are made in.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { work().await })
+}
+
 /// Starts a process on one core. A runtime that counts its cores finds one.
 ///
 /// # Errors

@@ -292,10 +292,7 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let ended = std::thread::scope(|scope| {
-        let running = scope.spawn(|| {
-            cores::pin(core)?;
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work())
-        });
+        let running = scope.spawn(|| cores::run_on(core, work));
         running.join()
     });
     ended.unwrap_or_else(|_panic| Err("the load panicked".into()))

@@ -281,14 +281,8 @@ fn memory(subjects: &[Subject], cores: Cores) -> Result<Vec<Figure>, Failure> {
     for subject in subjects.iter().filter(|subject| matches!(subject.name, "bare" | "line" | "full")) {
         let held = || subject.process().resident_bytes();
         let before = held()?;
-        let idle = load::idle(cores.load, subject.target(), IDLE, held)?;
-        #[expect(clippy::cast_precision_loss, reason = "bytes of one machine's memory")]
-        let (idle, before) = (idle as f64, before as f64);
-        let mut push = |what: String, value| figures.push(Figure::once(what, value, "bytes"));
-        push(format!("proxy.{}.resident_with_{IDLE}_idle", subject.name), idle);
-        #[expect(clippy::cast_precision_loss, reason = "a thousand")]
-        let each = (idle - before).max(0.0) / IDLE as f64;
-        push(format!("proxy.{}.resident_of_one_idle", subject.name), each);
+        let with = load::idle(cores.load, subject.target(), IDLE, held)?;
+        figures.extend(resident(subject.name, ["idle", "idle"], before, with));
     }
     Ok(figures)
 }
@@ -305,13 +299,18 @@ fn memory_of_sockets(subjects: &[Subject], world: &World, cores: Cores) -> Resul
         .collect();
     let held = || gateway.process.resident_bytes();
     let before = held()?;
-    let idle = load::idle_sockets(cores.load, gateway.target.address, &requests, held)?;
+    let with = load::idle_sockets(cores.load, gateway.target.address, &requests, held)?;
+    Ok(resident("full", ["idle_websockets", "idle_websocket"], before, with).into())
+}
+
+/// The memory held with many of something, and what one of them takes of it.
+fn resident(subject: &str, [many, one]: [&str; 2], before: u64, with: u64) -> [Figure; 2] {
     #[expect(clippy::cast_precision_loss, reason = "bytes of one machine's memory")]
-    let (with, each) = (idle as f64, idle.saturating_sub(before) as f64 / IDLE as f64);
-    Ok(vec![
-        Figure::once(format!("proxy.full.resident_with_{IDLE}_idle_websockets"), with, "bytes"),
-        Figure::once("proxy.full.resident_of_one_idle_websocket", each, "bytes"),
-    ])
+    let (held, each) = (with as f64, with.saturating_sub(before) as f64 / IDLE as f64);
+    [
+        Figure::once(format!("proxy.{subject}.resident_with_{IDLE}_{many}"), held, "bytes"),
+        Figure::once(format!("proxy.{subject}.resident_of_one_{one}"), each, "bytes"),
+    ]
 }
 
 /// Opens a chat, as a service with this key does.

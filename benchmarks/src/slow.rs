@@ -50,7 +50,7 @@ struct Siege {
     does: Does,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Does {
     /// Sends nothing.
     Nothing,
@@ -68,6 +68,16 @@ const SIEGES: [Siege; 4] = [
     Siege { name: "slow_bodies", clients: 1_000, does: Does::DribblesBody },
     Siege { name: "readers_that_never_read", clients: 200, does: Does::ReadsNothing },
 ];
+
+impl Siege {
+    /// How many of its clients are cut in a request, which is recorded.
+    const fn records(&self) -> usize {
+        match self.does {
+            Does::Nothing => 0,
+            Does::DribblesHead | Does::DribblesBody | Does::ReadsNothing => self.clients,
+        }
+    }
+}
 
 impl Does {
     /// What its request is recorded as having asked for.
@@ -113,7 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         let quiet = look(cores, &gateway)?;
         let (besieged, cut) = besieged(cores, &gateway, siege)?;
         figures.extend(told(siege.name, &quiet, &besieged, cut)?);
-        let wanted = if siege.does == Does::Nothing { 0 } else { siege.clients };
+        let wanted = siege.records();
         if cut != wanted {
             faults.push(format!("{}: {wanted} were cut, {cut} of them recorded", siege.name));
         }
@@ -139,8 +149,7 @@ fn besieged(cores: Cores, gateway: &Gateway, siege: Siege) -> Result<(Outcome, u
             pause(LOOK);
         }
         let looked = look(cores, gateway);
-        let wanted = if siege.does == Does::Nothing { 0 } else { siege.clients };
-        let since = clock::instant();
+        let (wanted, since) = (siege.records(), clock::instant());
         let mut cut = recorded(&audit, siege.does.path());
         while cut.as_ref().is_ok_and(|cut| *cut < wanted) && since.elapsed() < CUT_MAX {
             pause(LOOK * 5);

@@ -43,11 +43,7 @@ where
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
-        let served = cores::pin(core).and_then(|()| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(serve(listener, answer))
-        });
-        if let Err(failure) = served {
+        if let Err(failure) = cores::run_on(core, || serve(listener, answer)) {
             eprintln!("benchmarks: what listens on {address} ended: {failure}");
         }
     });

@@ -3,10 +3,17 @@
 use std::fs;
 
 use tests::chromium::Chromium;
-use tests::gateway::Setup;
+use tests::gateway::{Account, Gateway, Setup};
 use tests::repository;
 use tests::session::{LOGIN, WHOAMI};
 use tests::wait::{self, PATIENCE};
+
+fn sign_in(browser: &Chromium, gateway: &Gateway, account: &Account) {
+    browser.open(&format!("{}{LOGIN}", gateway.demo().gateway));
+    browser.type_into("input[name=login]", &account.login);
+    browser.type_into("input[name=password]", &account.password);
+    browser.click("button[type=submit]");
+}
 
 #[test]
 fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal() {
@@ -25,10 +32,7 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
     browser.screenshot(&pictures.join("2-wrong-password.png"));
     assert!(browser.url().contains(LOGIN), "{}", browser.url());
 
-    browser.open(&url(LOGIN));
-    browser.type_into("input[name=login]", &account.login);
-    browser.type_into("input[name=password]", &account.password);
-    browser.click("button[type=submit]");
+    sign_in(&browser, &gateway, &account);
     browser.open(&url(WHOAMI));
     browser.screenshot(&pictures.join("3-whoami.png"));
     assert!(browser.text().contains(&account.login), "{}", browser.text());
@@ -55,10 +59,7 @@ fn a_person_signs_in_reads_is_refused_and_is_signed_out_from_a_second_terminal()
     assert_eq!(again, 401);
 
     // And once more, to leave by the door.
-    browser.open(&url(LOGIN));
-    browser.type_into("input[name=login]", &account.login);
-    browser.type_into("input[name=password]", &account.password);
-    browser.click("button[type=submit]");
+    sign_in(&browser, &gateway, &account);
     browser.open(&url(WHOAMI));
     browser.click("a.button");
     browser.screenshot(&pictures.join("6-sign-out.png"));
@@ -83,10 +84,7 @@ fn a_person_chats_and_is_told_when_the_session_is_ended_from_a_second_terminal()
 
     browser.open(&url("/suite/chat"));
     shows("sign in first");
-    browser.open(&url(LOGIN));
-    browser.type_into("input[name=login]", &account.login);
-    browser.type_into("input[name=password]", &account.password);
-    browser.click("button[type=submit]");
+    sign_in(&browser, &gateway, &account);
     browser.open(&url("/suite/chat"));
     shows(&format!("Hello, {}", account.login));
     for text in ["Good morning", "Is anybody there?"] {

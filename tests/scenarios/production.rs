@@ -1,9 +1,8 @@
 //! `cedargate run`: a configuration, keys and accounts of one's own, TLS, proxies before it, signals.
 
-use std::fs;
-
 use rustix::process::Signal;
 use tests::client::{Client, Request, Response};
+use tests::guardrail;
 use tests::production::{HOST, Production, random_hex};
 use tests::session::{LOGIN, WHOAMI, form};
 use tests::tls::Certificate;
@@ -74,10 +73,7 @@ fn an_operator_starts_it_adds_people_reloads_and_stops() {
     assert!(answer.header("strict-transport-security").is_some(), "{:?}", answer.headers);
     sign_in(&production, "grace");
 
-    let guardrail = "\n@id(\"test.no_docs\")\n@reason(\"Closed by this test.\")\n@owner(\"tests\")\nforbid (principal, action == Action::\"docs.read\", resource);\n";
-    let file = production.folder().join("policies/guardrails/principals.cedar");
-    let text = fs::read_to_string(&file).expect("a guardrail");
-    fs::write(&file, text + guardrail).expect("a guardrail");
+    guardrail::add(&production.folder().join("policies"), "docs.read");
     // `run` watches files only when it is told to, and is asked by a signal.
     assert_eq!(ask(&production, &read).status, 200);
     process.signal(Signal::HUP);

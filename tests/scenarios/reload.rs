@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use serde_json::json;
 use tests::gateway::{Gateway, Setup};
+use tests::guardrail;
 use tests::session::Browser;
 use tests::wait::{self, PATIENCE};
 
@@ -41,13 +43,6 @@ fn accept(gateway: &Gateway) {
     assert!(status.success(), "{said}");
 }
 
-const GUARDRAIL: &str = r#"
-@id("test.no_docs")
-@reason("The documents are closed while this test looks.")
-@owner("tests")
-forbid (principal, action == Action::"docs.read", resource);
-"#;
-
 #[test]
 fn a_changed_policy_changes_the_answer_without_a_restart() {
     let gateway = Setup::demo().start();
@@ -55,14 +50,15 @@ fn a_changed_policy_changes_the_answer_without_a_restart() {
     let before = browser.get(READ);
     assert_eq!(before.status, 200);
     let bundle = gateway.audit().of(&before.request_id())["decision"]["bundle"].clone();
-    edit(&gateway, "guardrails/principals.cedar", |text| format!("{text}{GUARDRAIL}"));
+    edit(&gateway, guardrail::FILE, |text| text.to_owned() + &guardrail::closing("docs.read"));
     until_status(&mut browser, READ, 403);
     let refused = browser.get(READ);
     let record = gateway.audit().of(&refused.request_id());
-    assert_eq!(record["decision"]["deciding"][0]["id"], "test.no_docs", "{record:#}");
+    let deciding = &record["decision"]["deciding"][0];
     assert_eq!(
-        record["decision"]["deciding"][0]["reason"],
-        "The documents are closed while this test looks."
+        (&deciding["id"], &deciding["reason"]),
+        (&json!(guardrail::ID), &json!(guardrail::REASON)),
+        "{record:#}"
     );
     assert_ne!(record["decision"]["bundle"], bundle, "the bundle's digest did not change");
 }
@@ -100,13 +96,13 @@ fn a_guardrail_that_cannot_be_evaluated_refuses() {
 fn threat_17_a_file_event_neither_removes_a_guardrail_nor_serves_a_broken_bundle() {
     let gateway = Setup::demo().start();
     let mut browser = gateway.signed_in("standard_user");
-    edit(&gateway, "guardrails/principals.cedar", |text| format!("{text}{GUARDRAIL}"));
+    edit(&gateway, guardrail::FILE, |text| text.to_owned() + &guardrail::closing("docs.read"));
     until_status(&mut browser, READ, 403);
 
     // The guardrail leaves again, together with a change that may be taken up: neither is.
-    edit(&gateway, "guardrails/principals.cedar", |text| text.replace(GUARDRAIL, ""));
+    edit(&gateway, guardrail::FILE, |text| text.replace(&guardrail::closing("docs.read"), ""));
     wait::until("word of the refused bundle", PATIENCE, || {
-        gateway.output().contains("test.no_docs").then_some(())
+        gateway.output().contains(guardrail::ID).then_some(())
     });
     assert_eq!(browser.get(READ).status, 403, "a file event removed a guardrail");
 
@@ -156,7 +152,7 @@ fn threat_17_a_file_that_others_could_write_is_not_read() {
     let mut browser = gateway.signed_in("standard_user");
     assert_eq!(browser.get(READ).status, 200);
     let planted = policies(&gateway).join("guardrails/planted.cedar");
-    fs::write(&planted, GUARDRAIL).expect("a planted file");
+    fs::write(&planted, guardrail::closing("docs.read")).expect("a planted file");
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o666)).expect("open to all");
     wait::until("word of the planted file", PATIENCE, || {
         gateway.output().contains("planted.cedar").then_some(())

@@ -2,6 +2,7 @@
 
 use tests::client::{Client, Lost};
 use tests::gateway::{Gateway, Setup};
+use tests::guardrail;
 use tests::session::Browser;
 use tests::upstream::{Behaviour, Upstream};
 use tests::wait::PATIENCE;
@@ -48,11 +49,7 @@ fn an_event_arrives_before_the_upstream_ends_and_none_after_the_session_has() {
     assert_eq!(record["answer"]["end"], "revoked", "{record:#}");
     assert_eq!(record["decision"]["refusal"], "credential_rejected", "{record:#}");
 
-    let file = gateway.directory().join("policies/guardrails/principals.cedar");
-    let text = std::fs::read_to_string(&file).expect("the guardrails");
-    let guardrail = "@id(\"test.no_docs\")\n@reason(\"Closed.\")\n@owner(\"tests\")\n\
-        forbid (principal, action == Action::\"docs.read\", resource);\n";
-    std::fs::write(&file, text + guardrail).expect("one guardrail more");
+    guardrail::add(&gateway.directory().join("policies"), "docs.read");
     assert_eq!(theirs.rest(PATIENCE), Some(Vec::new()));
     let record = gateway.audit().of(&other_id);
     assert_eq!(record["answer"]["end"], "revoked", "{record:#}");

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tests::gateway::{Gateway, Setup};
+use tests::guardrail;
 use tests::wait::{self, PATIENCE};
 use tests::websocket::{HANDSHAKE, PeerClient, PeerServer, connect};
 
@@ -71,13 +72,6 @@ fn the_end_of_a_session_is_told_to_its_idle_sockets_and_to_no_others() {
     assert_eq!(record["decision"]["refusal"], "credential_rejected", "{record:#}");
 }
 
-const GUARDRAIL: &str = r#"
-@id("test.no_chat")
-@reason("The chat is closed while this test looks.")
-@owner("tests")
-forbid (principal, action == Action::"chat.bot", resource);
-"#;
-
 #[test]
 fn a_new_bundle_and_a_suspended_account_close_what_they_concern() {
     let server = PeerServer::start();
@@ -93,16 +87,14 @@ fn a_new_bundle_and_a_suspended_account_close_what_they_concern() {
 
     let other = gateway.signed_in("power_user");
     let socket = client.connect(&gateway, &other, WS);
-    let file = gateway.directory().join("policies/guardrails/principals.cedar");
-    let text = std::fs::read_to_string(&file).expect("the guardrails");
-    std::fs::write(&file, text + GUARDRAIL).expect("one guardrail more");
+    guardrail::add(&gateway.directory().join("policies"), "chat.bot");
     assert_eq!(client.closed(socket), (4403, "no longer allowed".to_owned()));
     let record = wait::until("the record", PATIENCE, || {
         gateway.audit().records().into_iter().find(|record| record["socket"]["close_code"] == 4403)
     });
     assert_eq!(record["answer"]["end"], "revoked", "{record:#}");
     assert!(
-        record["decision"]["detail"].as_str().is_some_and(|why| why.contains("test.no_chat")),
+        record["decision"]["detail"].as_str().is_some_and(|why| why.contains(guardrail::ID)),
         "{record:#}"
     );
     let refused = client.ask(&connect(&gateway, &other, WS));

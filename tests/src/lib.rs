@@ -9,6 +9,7 @@ pub mod collector;
 pub mod disk;
 pub mod gateway;
 pub mod golden;
+pub mod guardrail;
 pub mod jwt;
 pub mod peer;
 pub mod policies;

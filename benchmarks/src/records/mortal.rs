@@ -58,9 +58,7 @@ impl Mortal {
         let (core, marks) = (self.core, self.marks.clone());
         let (end, ended) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            cores::pin(core)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
+            cores::run_on(core, || async {
                 tokio::select! {
                     _ = ended => Ok(()),
                     served = serve(listener, |stream| answer(stream, marks.clone())) => served,
