@@ -27,8 +27,8 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use engine::audit::AuditEvent;
@@ -158,6 +158,8 @@ struct Shared {
     failure: Mutex<Option<String>>,
     early: Mutex<Early>,
     thread: Mutex<Option<JoinHandle<Result<(), CloseError>>>>,
+    /// The writer, to be woken where a record cannot wait for its next look into the queue.
+    writer: OnceLock<Thread>,
 }
 
 impl Default for AuditSettings {
@@ -218,9 +220,11 @@ impl AuditLog {
             failure: Mutex::default(),
             early: Mutex::new(Early::new(settings.early_per_second, settings.early_burst)),
             thread: Mutex::default(),
+            writer: OnceLock::new(),
         });
         let writer = Writer::new(sink, day, settings.sync_every, receiver, Arc::clone(&shared), mirror);
         let thread = std::thread::Builder::new().name("audit-log".into()).spawn(move || writer.run())?;
+        shared.writer.set(thread.thread().clone()).ok();
         *lock(&shared.thread) = Some(thread);
         Ok(Self { sender, shared })
     }
@@ -302,6 +306,7 @@ impl AuditLog {
         self.shared.closing.store(true, Ordering::SeqCst);
         // A full queue needs no waking: the writer is awake or retrying.
         drop(self.sender.try_send(Item::Wake));
+        self.shared.wake();
         let Some(thread) = lock(&self.shared.thread).take() else { return Ok(()) };
         let ended = tokio::task::spawn_blocking(move || thread.join()).await;
         let lost = CloseError { lost: self.queued() as u64 };
@@ -309,8 +314,9 @@ impl AuditLog {
     }
 
     fn send(&self, item: Item) -> Result<(), AppendError> {
+        let is_urgent = matches!(item, Item::Durable(..));
         // Raised before the check: the writer that sees `closing` waits until nobody is past this point.
-        self.shared.queued.fetch_add(1, Ordering::SeqCst);
+        let before = self.shared.queued.fetch_add(1, Ordering::SeqCst);
         let sent = if self.is_closed() {
             Err(AppendError::Closed)
         } else {
@@ -321,6 +327,8 @@ impl AuditLog {
         };
         if sent.is_err() {
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+        } else if is_urgent || before == self.shared.queue_max / 4 {
+            self.shared.wake();
         }
         sent
     }
@@ -335,6 +343,13 @@ impl AuditLog {
 }
 
 impl Shared {
+    /// Ends the writer's pause between two looks into the queue.
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
     fn is_failing(&self) -> bool {
         lock(&self.failure).is_some()
     }

@@ -18,6 +18,10 @@ const PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Records taken from the queue before they are written.
 const BATCH_MAX: usize = 512;
 
+/// Between two looks into the queue while records come: one write then has all that came, and nobody who hands a record
+/// over has to wake the writer, which costs more than all else that a record costs.
+const PACE: Duration = Duration::from_millis(10);
+
 /// How long a failed write waits for the next try.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -42,6 +46,16 @@ pub(super) trait Sink: Send {
     fn rotate(&mut self, finished: &str, begun: &str) -> io::Result<()>;
 }
 
+/// What a look into the queue has found.
+enum Found {
+    /// Nothing: the next record wakes the writer.
+    Nothing,
+    /// All that was there. More is looked for after [`PACE`].
+    Some,
+    /// More than is taken at once.
+    More,
+}
+
 pub(super) struct Writer {
     sink: Box<dyn Sink>,
     day: String,
@@ -59,6 +73,8 @@ pub(super) struct Writer {
     records: u64,
     waiting: Vec<oneshot::Sender<Result<(), AppendError>>>,
     pending_since: Option<Instant>,
+    /// What the last look into the queue has found.
+    found: Found,
     summed_up_at: Instant,
     /// Lost records that a record tells of.
     lost_told: u64,
@@ -88,6 +104,7 @@ impl Writer {
             records: 0,
             waiting: Vec::new(),
             pending_since: None,
+            found: Found::Nothing,
             summed_up_at: monotonic(),
             lost_told: 0,
         }
@@ -115,15 +132,30 @@ impl Writer {
             Some(since) => self.sync_every.saturating_sub(monotonic().duration_since(since)),
             None => SUMMARY_EVERY.saturating_sub(monotonic().duration_since(self.summed_up_at)),
         };
-        match self.receiver.recv_timeout(wait) {
-            Ok(item) => self.take(item)?,
-            Err(RecvTimeoutError::Timeout) => return Ok(true),
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
-        }
-        for _ in 1..BATCH_MAX {
-            let Ok(item) = self.receiver.try_recv() else { break };
+        let first = match self.found {
+            Found::Nothing => match self.receiver.recv_timeout(wait) {
+                Ok(item) => Some(item),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            },
+            Found::Some => {
+                std::thread::park_timeout(PACE.min(wait));
+                None
+            }
+            Found::More => None,
+        };
+        let mut taken = 0;
+        let queued = first.into_iter().chain(std::iter::from_fn(|| self.receiver.try_recv().ok()));
+        // Two steps, because taking an item needs all of the writer.
+        for item in queued.take(BATCH_MAX).collect::<Vec<_>>() {
+            taken += 1;
             self.take(item)?;
         }
+        self.found = match taken {
+            0 => Found::Nothing,
+            BATCH_MAX => Found::More,
+            _ => Found::Some,
+        };
         Ok(true)
     }
 
