@@ -7,11 +7,11 @@
 //! holds back what belongs to the next request until its turn.
 
 use std::future::Future as _;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,6 +34,10 @@ use crate::config::settings::Connections;
 /// under way. One read of the parser can add what its buffer holds (64 KiB).
 pub const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of an answer that are held until more comes, the writer is done, or anybody waits for the client: a head and a
+/// short body then are one write, which is what most of the time of a small answer goes to.
+const HELD_BYTES_MAX: usize = 4 * 1024;
+
 /// For reading away what a refused client still sends.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Bytes of that which are read: what is on its way in a fast network's buffers.
@@ -48,6 +52,8 @@ pub struct Metered {
     meter: Arc<Meter>,
     refuse: Arc<Refuse>,
     instead: Option<Bytes>,
+    /// What the parser has written and the connection has not been given yet.
+    held: BytesMut,
     /// What came after the end of the current request.
     ahead: BytesMut,
     /// Whether the client has ended its side.
@@ -68,6 +74,7 @@ impl Metered {
             meter,
             refuse,
             instead: None,
+            held: BytesMut::new(),
             ahead: BytesMut::new(),
             ended: false,
             bounds,
@@ -100,6 +107,49 @@ impl Metered {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Holds what is written, or writes it with what is held before it.
+    fn poll_held(&mut self, cx: &mut Context<'_>, written: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + written.len() <= HELD_BYTES_MAX {
+            self.held.extend_from_slice(written);
+            return Poll::Ready(Ok(written.len()));
+        }
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while !self.held.is_empty() {
+            let both = [IoSlice::new(&self.held), IoSlice::new(written)];
+            let sent = ready!(Pin::new(&mut *inner).poll_write_vectored(cx, &both))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let beyond = sent.saturating_sub(self.held.len());
+            self.held.advance(sent - beyond);
+            if beyond > 0 {
+                return Poll::Ready(Ok(beyond));
+            }
+        }
+        Pin::new(inner).poll_write(cx, written)
+    }
+
+    /// Gives the connection what is held, and does this with it.
+    fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let Some(inner) = self.inner.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        while !self.held.is_empty() {
+            let sent = ready!(Pin::new(&mut *inner).poll_write(cx, &self.held))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.advance(sent);
+        }
+        then(Pin::new(inner), cx)
     }
 
     /// Delivers what belongs to the current request, or the end of the stream. `false`: there is something to
@@ -189,6 +239,9 @@ impl std::fmt::Debug for Metered {
 
 impl Drop for Metered {
     fn drop(&mut self) {
+        // An answer that was broken off: what there is of it still goes out, if the client takes it at once.
+        let mut nobody = Context::from_waker(Waker::noop());
+        drop(self.poll_out(&mut nobody, |inner, cx| inner.poll_flush(cx)));
         if self.meter.is_handed_over() {
             let ahead = std::mem::take(&mut self.ahead);
             return self.meter.handed(self.inner.take().map(|stream| Handed { stream, ahead }));
@@ -220,6 +273,11 @@ impl AsyncRead for Metered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // Whoever waits for the client has nothing more to write for now. Where it takes nothing, the next write or
+        // flush waits for it, and has a time for that.
+        if let Poll::Ready(sent) = self.poll_out(cx, |_, _| Poll::Ready(Ok(()))) {
+            sent?;
+        }
         loop {
             match self.meter.turn() {
                 Turn::Deliver if buf.remaining() == 0 => return Poll::Ready(Ok(())),
@@ -251,7 +309,7 @@ impl AsyncRead for Metered {
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let attempt = if self.meter.admitted() {
-            Pin::new(self.inner()?).poll_write(cx, buf)
+            self.poll_held(cx, buf)
         } else {
             self.poll_instead(buf, cx).map_ok(|()| buf.len())
         };
@@ -259,7 +317,7 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let attempt = Pin::new(self.inner()?).poll_flush(cx);
+        let attempt = self.poll_out(cx, |inner, cx| inner.poll_flush(cx));
         self.poll_taken(attempt, cx)
     }
 
@@ -267,7 +325,7 @@ impl AsyncWrite for Metered {
         if self.meter.is_handed_over() {
             return Poll::Ready(Ok(()));
         }
-        let attempt = Pin::new(self.inner()?).poll_shutdown(cx);
+        let attempt = self.poll_out(cx, |inner, cx| inner.poll_shutdown(cx));
         self.poll_taken(attempt, cx)
     }
 }
@@ -275,7 +333,13 @@ impl AsyncWrite for Metered {
 #[async_trait]
 impl Shutdown for Metered {
     async fn shutdown(&mut self) {
-        if let Some(inner) = self.inner.as_mut().filter(|_| !self.meter.is_handed_over()) {
+        if self.meter.is_handed_over() {
+            return;
+        }
+        if let Err(error) = self.flush().await {
+            tracing::debug!(%error, "a connection ended before all of its answer was taken");
+        }
+        if let Some(inner) = self.inner.as_mut() {
             Shutdown::shutdown(&mut **inner).await;
         }
     }

@@ -1,3 +1,4 @@
+use futures_util::FutureExt as _;
 use http::HeaderMap;
 use pingora_core::protocols::http::v1::server::HttpSession;
 use pingora_http::ResponseHeader;
@@ -47,6 +48,63 @@ async fn an_admitted_request_is_answered_as_written() {
     let mut seen = String::new();
     client.read_to_string(&mut seen).await.unwrap();
     assert_eq!(seen, "HTTP/1.1 200 OK\r\n\r\n");
+}
+
+/// What the client has been sent so far.
+fn sent(client: &mut tokio::io::DuplexStream) -> Vec<u8> {
+    let mut seen = [0; 64];
+    let read = client.read(&mut seen).now_or_never().map_or(0, Result::unwrap);
+    seen.get(..read).unwrap_or_default().to_vec()
+}
+
+#[tokio::test]
+async fn a_head_and_a_short_body_are_one_write_and_nothing_is_held_from_who_waits() {
+    let (mut server, _meter, mut client) = admitted(Connections::default(), "0").await;
+    server.write_all(b"head ").await.unwrap();
+    assert_eq!(sent(&mut client), b"", "more may come");
+    server.write_all(b"body").await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(sent(&mut client), b"head body");
+    server.write_all(b"event").await.unwrap();
+    assert_eq!(sent(&mut client), b"");
+    // The parser waits for its client to leave while an upstream takes its time.
+    assert!(server.read(&mut [0; 1]).now_or_never().is_none());
+    assert_eq!(sent(&mut client), b"event");
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_arrives_whole_and_in_order_however_it_is_cut(
+        writes in vec((0_usize..6_000, any::<bool>()), 0..12),
+        pipe in 1_usize..5_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (seen, expected) = runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(pipe);
+            let meter = Arc::new(Meter::default());
+            meter.admit(&HeaderMap::new());
+            let refuse: Arc<Refuse> = Arc::new(|_| Bytes::new());
+            let mut server = Metered::new(Box::new(server), meter, refuse, Connections::default());
+            let reading = tokio::spawn(async move {
+                let mut seen = Vec::new();
+                client.read_to_end(&mut seen).await.unwrap();
+                seen
+            });
+            let mut expected = Vec::new();
+            for ((length, flushes), letter) in writes.into_iter().zip(b'a'..) {
+                let piece = vec![letter; length];
+                server.write_all(&piece).await.unwrap();
+                expected.extend(piece);
+                if flushes {
+                    server.flush().await.unwrap();
+                }
+            }
+            AsyncWriteExt::shutdown(&mut server).await.unwrap();
+            drop(server);
+            (reading.await.unwrap(), expected)
+        });
+        prop_assert!(seen == expected, "{} of {}", seen.len(), expected.len());
+    }
 }
 
 #[tokio::test]
@@ -110,7 +168,8 @@ async fn a_body_that_does_not_come_is_late_and_can_still_be_told() {
 async fn a_reader_that_takes_nothing_is_late() {
     let (mut server, meter, _client) = admitted(quick(), "0").await;
     // More than the pipe holds.
-    let written = server.write_all(&[0; 8192]).await;
+    server.write_all(&[0; 8192]).await.unwrap();
+    let written = server.flush().await;
     assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(meter.late(), Some(Late::Reader));
 }
@@ -122,6 +181,7 @@ async fn a_request_past_the_routes_deadline_is_late_while_it_waits_for_its_answe
     assert_eq!(server.read(&mut [0; 1]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     assert_eq!(meter.late(), Some(Late::Route));
     server.write_all(b"HTTP/1.1 504").await.unwrap();
+    server.flush().await.unwrap();
     let mut seen = [0; 12];
     client.read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"HTTP/1.1 504");
