@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora_core::protocols::ALPN;
@@ -41,7 +41,13 @@ pub struct Backend {
     pub label: Arc<str>,
     peer: HttpPeer,
     well: AtomicBool,
+    /// Probes that were missed since one was answered.
+    missed: AtomicU32,
 }
+
+/// Probes that an address misses, one after the other, before it is given no more requests. The first of all decides
+/// alone.
+const MISSES_MAX: u32 = 2;
 
 /// An upstream cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +109,7 @@ impl Upstream {
                 label: format!("{name} {address}").into(),
                 peer: peer(name, settings, *address, authorities.clone()),
                 well: AtomicBool::new(true),
+                missed: AtomicU32::new(MISSES_MAX - 1),
             })
             .collect();
         Ok(Self { name: name.clone(), settings: settings.clone(), backends, next: AtomicUsize::new(0) })
@@ -142,6 +149,14 @@ impl Backend {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.well.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a probe has found; says whether that is news. One that is missed after others were answered may be the
+    /// fault of a moment, and nobody is refused for it.
+    pub fn probed(&self, answers: bool) -> bool {
+        let missed = if answers { 0 } else { self.missed.load(Ordering::Relaxed).saturating_add(1) };
+        self.missed.store(missed, Ordering::Relaxed);
+        (answers || missed >= MISSES_MAX) && self.set_well(answers)
     }
 
     /// Notes whether it answers; says whether that is news.
@@ -234,6 +249,25 @@ mod tests {
     }
 
     /// A connection of the pool is used again only where its trust is the same.
+    #[test]
+    fn an_address_is_given_up_at_the_first_probe_or_after_two_in_a_row() {
+        // What each probe finds, and whether the address is well after it.
+        for (probes, expected) in [
+            (vec![false], vec![false]),
+            (vec![true, false, true, false, true], vec![true; 5]),
+            (vec![true, false, false, false, true, false], vec![true, true, false, false, true, true]),
+        ] {
+            let upstream = Upstream::new(&"crm".into(), &settings(None)).unwrap();
+            let backend = upstream.backends().first().unwrap();
+            let mut before = true;
+            for (probe, expected) in probes.iter().zip(expected) {
+                let is_news = backend.probed(*probe);
+                assert_eq!((backend.is_well(), is_news), (expected, expected != before), "{probes:?}");
+                before = expected;
+            }
+        }
+    }
+
     #[test]
     fn connections_are_shared_only_within_one_trust() {
         let told = [

@@ -85,7 +85,7 @@ async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &
             (None, _) => connects(backend.address).await,
         };
         note(&upstream, backend, answers);
-        well += usize::from(answers);
+        well += usize::from(backend.is_well());
         if let (true, UpstreamIdentity::BotServer, Some((client, base))) =
             (answers, upstream.identity(), &asked.client)
         {
@@ -117,7 +117,7 @@ fn worse(one: IdentityState, other: IdentityState) -> IdentityState {
 }
 
 fn note(upstream: &Upstream, backend: &Backend, answers: bool) {
-    if !backend.set_well(answers) {
+    if !backend.probed(answers) {
         return;
     }
     if answers {
