@@ -29,6 +29,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -45,6 +46,11 @@ use metered::Metered;
 const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
 /// For the whole TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of an answer that the kernel holds for a client that does not fetch them, beside what is under way to it. Without
+/// it a send buffer grows to 4 MB (Linux' `tcp_wmem`), so that a few hundred readers that never read take a gigabyte
+/// from the upstream and from memory at once. 128 KiB is a few round trips' worth of scheduling, and no bound of
+/// throughput: what is under way is not counted.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// Connections over a cap whose clients are read from for a moment, so that they see why they are closed. A flood
 /// of more is closed at once.
 const COURTESIES_MAX: usize = 64;
@@ -360,12 +366,15 @@ async fn accept_failed(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Binds the listener without sharing its port.
+/// Binds the listener without sharing its port. Its connections take a bounded amount of what a client does not fetch.
 ///
 /// # Errors
-/// When the address is taken or not ours.
+/// When the address is taken or not ours, or the kernel refuses the bound.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    let listener = TcpListener::bind(address).await?;
+    // Accepted connections inherit it.
+    SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(listener)
 }
 
 /// An HTTP/1.1 answer as bytes, for where no session is left to write it.
@@ -379,4 +388,22 @@ pub fn raw_answer(status: u16, reason: &str, headers: &[(&str, &str)], body: &[u
         .extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
     answer.extend_from_slice(body);
     Bytes::from(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_no_more_than_the_bound() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut taken = 0;
+        // What was taken becomes under way as the client's side makes room for it, until it has none left.
+        while tokio::time::timeout(Duration::from_millis(200), stream.writable()).await.is_ok() {
+            taken += stream.try_write(&[0; 16 * 1024]).unwrap_or(0);
+        }
+        assert!((1..1024 * 1024).contains(&taken), "{taken} bytes are held for it");
+    }
 }
