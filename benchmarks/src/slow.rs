@@ -29,6 +29,8 @@ const TIME: Duration = Duration::from_secs(6);
 const PER_ADDRESS: usize = 1_000;
 /// Between two bytes of a client that dribbles.
 const DRIBBLE: Duration = Duration::from_secs(1);
+/// Moments over which they are spread.
+const TURNS: usize = 50;
 /// For the gateway to have cut what it cuts: the longest of its bounds is 30 s unless it is set.
 const CUT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks.
@@ -175,11 +177,15 @@ async fn attack(
         attackers.push(stream);
         begun.fetch_add(1, Ordering::AcqRel);
     }
-    while !over.load(Ordering::Acquire) {
-        tokio::time::sleep(DRIBBLE).await;
+    // Strangers to each other: they do not send in the same moment.
+    for turn in (0..TURNS).cycle() {
+        if over.load(Ordering::Acquire) {
+            break;
+        }
+        tokio::time::sleep(DRIBBLE / u32::try_from(TURNS)?).await;
         if siege.does.dribbles() {
             // Who was cut is told so by the write, and stays.
-            attackers.iter_mut().for_each(dribble);
+            attackers.iter_mut().skip(turn).step_by(TURNS).for_each(dribble);
         }
     }
     Ok(())

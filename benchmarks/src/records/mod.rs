@@ -55,7 +55,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut upstream = Mortal::start(cores.load, marks.clone())?;
     let world = World::make(binary, upstream.address(), cores.proxy)?;
     let gateway = world.start(cores.proxy, "records", Bundle::Shipped)?;
-    let before = counted(&gateway)?;
+    // Whoever looked whether it listens has connected and asked nothing.
+    let before = settled(&gateway, (0, 0), 1)?;
     let work = Arc::new(Work {
         address: gateway.target.address,
         cookie: world.cookie().to_owned(),
