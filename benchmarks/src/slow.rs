@@ -123,8 +123,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     for siege in SIEGES {
         eprintln!("{} {} …", siege.clients, siege.name);
         let quiet = look(cores, &gateway)?;
-        let (besieged, cut) = besieged(cores, &gateway, siege)?;
-        figures.extend(told(siege.name, &quiet, &besieged, cut)?);
+        let (looks, cut) = besieged(cores, &gateway, siege)?;
+        figures.extend(told(siege.name, &quiet, &looks, cut)?);
         let wanted = siege.records();
         if cut != wanted {
             faults.push(format!("{}: {wanted} were cut, {cut} of them recorded", siege.name));
@@ -139,18 +139,27 @@ fn look(cores: Cores, gateway: &Gateway) -> Result<Outcome, Failure> {
     load::open_loop(cores.load, &gateway.target, CONNECTIONS, RATE, TIME)
 }
 
+/// How the one who behaves is served in a siege.
+struct Looks {
+    /// While the others come, all at once: what they ask for is work, too.
+    coming: Outcome,
+    /// Once they are there.
+    besieged: Outcome,
+}
+
 /// The same in a siege, and how many records say that somebody was cut.
-fn besieged(cores: Cores, gateway: &Gateway, siege: Siege) -> Result<(Outcome, usize), Failure> {
+fn besieged(cores: Cores, gateway: &Gateway, siege: Siege) -> Result<(Looks, usize), Failure> {
     let (begun, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let audit = gateway.directory.join("audit/audit.jsonl");
     std::thread::scope(|scope| {
         let (theirs, until, target) = (begun.clone(), over.clone(), gateway.target.clone());
         let attacking =
             scope.spawn(move || load::on_core(cores.load, || attack(target, siege, theirs, until)));
+        let coming = look(cores, gateway);
         while begun.load(Ordering::Acquire) < siege.clients && !attacking.is_finished() {
             pause(LOOK);
         }
-        let looked = look(cores, gateway);
+        let besieged = look(cores, gateway);
         let (wanted, since) = (siege.records(), clock::instant());
         let mut cut = recorded(&audit, siege.does.path());
         while cut.as_ref().is_ok_and(|cut| *cut < wanted) && since.elapsed() < CUT_MAX {
@@ -159,7 +168,7 @@ fn besieged(cores: Cores, gateway: &Gateway, siege: Siege) -> Result<(Outcome, u
         }
         over.store(true, Ordering::Release);
         attacking.join().map_err(|_panic| "the attackers panicked")??;
-        Ok((looked?, cut?))
+        Ok((Looks { coming: coming?, besieged: besieged? }, cut?))
     })
 }
 
@@ -203,10 +212,11 @@ fn recorded(audit: &Path, path: &str) -> Result<usize, Failure> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds and counts of one run")]
-fn told(name: &str, quiet: &Outcome, besieged: &Outcome, cut: usize) -> Result<Vec<Figure>, Failure> {
+fn told(name: &str, quiet: &Outcome, looks: &Looks, cut: usize) -> Result<Vec<Figure>, Failure> {
     let mut figures = Vec::new();
     for percent in [50, 99] {
-        let (before, during) = (quiet.percentile_us(percent) as f64, besieged.percentile_us(percent) as f64);
+        let [before, coming, during] =
+            [quiet, &looks.coming, &looks.besieged].map(|outcome| outcome.percentile_us(percent) as f64);
         if before == 0.0 {
             return Err("nobody was served".into());
         }
@@ -214,6 +224,7 @@ fn told(name: &str, quiet: &Outcome, besieged: &Outcome, cut: usize) -> Result<V
             figures.push(Figure::once(format!("slow.{name}.p{percent}{what}"), value, unit));
         };
         tell("_before", before, "us");
+        tell("_while_they_come", coming, "us");
         tell("", during, "us");
         tell("_over_before", during / before, "ratio");
     }

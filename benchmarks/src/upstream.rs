@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -20,6 +21,7 @@ Content-Length: 66\r\nVary: Accept\r\nX-Powered-By: none\r\n\r\n\
 /// The path whose answer is more than the buffers between two sockets hold.
 pub(crate) const LARGE: &str = "/static/large.bin";
 const LARGE_BYTES: usize = 16 * 1024 * 1024;
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 static LARGE_PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// Starts it on a core; it lives as long as the process.
@@ -42,6 +44,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    // As the gateway's own: what an upstream's kernel makes room for on the load's core is not the gateway's to answer for.
+    SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         if let Err(failure) = cores::run_on(core, || serve(listener, answer)) {
