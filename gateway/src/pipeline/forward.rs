@@ -1,5 +1,7 @@
 //! Stage 8, forward: whoever holds a passage reaches its target.
 
+use std::sync::Arc;
+
 use engine::identity::{Identity, Principal};
 use engine::query::CanonicalQuery;
 use engine::refusal::{Malformed, Refusal};
@@ -76,7 +78,7 @@ fn is_listed(destination: &str, listed: &[String]) -> bool {
 
 /// Who a passage speaks for, when somebody is known.
 #[must_use]
-pub fn speaks_for(passage: &Passage) -> Option<&Principal> {
+pub fn speaks_for(passage: &Passage) -> Option<&Arc<Principal>> {
     match passage.permit().identity() {
         Identity::Anonymous => None,
         Identity::Known(principal) => Some(principal),

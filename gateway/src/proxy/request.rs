@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::headers::{ClientAddress, client_address};
-use engine::identity::Identity;
 use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, UpstreamFault};
 use engine::route::Target;
 use engine::time::UnixMillis;
@@ -264,7 +263,7 @@ pub fn signed_identity(
     upstream: Option<&Upstream>,
     now: UnixMillis,
 ) -> Option<http::HeaderValue> {
-    let Identity::Known(principal) = passage.permit().identity() else { return None };
+    let principal = forward::speaks_for(passage)?;
     let bundle = &passage.snapshot().bundle;
     let upstream = upstream?;
     let header = |mint: &dyn Fn() -> String| {
