@@ -42,7 +42,7 @@ fn machine() -> Result<serde_json::Value, Failure> {
         "processor": told("/proc/cpuinfo", "model name")?,
         "cores": std::thread::available_parallelism()?.get(),
         "memory": told("/proc/meminfo", "MemTotal")?,
-        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().split('-').next(),
         "rustc": env!("CARGO_PKG_RUST_VERSION"),
     }))
 }
