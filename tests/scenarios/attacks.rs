@@ -7,9 +7,9 @@ use serde_json::Value;
 use tests::attack::{self, Case, Connection, Filling};
 use tests::client::{Client, Lost, Request, Response};
 use tests::gateway::{Gateway, Setup};
-use tests::session::Browser;
+use tests::session::{Browser, LOGIN};
 use tests::upstream::{Received, Upstream};
-use tests::wait;
+use tests::wait::{self, PATIENCE};
 
 /// How long a connection that is to be closed may stay open.
 const CLOSING: Duration = Duration::from_secs(8);
@@ -121,9 +121,22 @@ impl Range {
 
     /// The cookie of an account that holds this role, signed in once.
     fn cookie(&mut self, role: &str) -> String {
-        let gateway = &self.gateway;
-        let sign_in = || gateway.signed_in(role).cookie_header();
-        self.cookies.entry(role.to_owned()).or_insert_with(sign_in).clone()
+        if let Some(cookie) = self.cookies.get(role) {
+            return cookie.clone();
+        }
+        let cookie = self.gateway.signed_in(role).cookie_header();
+        self.cookies.insert(role.to_owned(), cookie.clone());
+        // Answered a moment before it is recorded: a record that came later would be taken for the attack's.
+        let is_sign_in = |record: &Value| {
+            record["request"]["path"] == LOGIN
+                && record["principal"].is_null()
+                && record["answer"]["status"] == 303
+        };
+        wait::until("the record of the sign-in", PATIENCE, || {
+            let records = self.gateway.audit().records();
+            (records.iter().filter(|record| is_sign_in(record)).count() >= self.cookies.len()).then_some(())
+        });
+        cookie
     }
 
     /// Whether the connection answers a request of ours, and with the answer to that very request.
