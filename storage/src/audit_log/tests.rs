@@ -69,6 +69,7 @@ struct DiskState {
     room: usize,
     sync_fails: bool,
     written: Vec<u8>,
+    appends: usize,
     synced: usize,
     rotations: Vec<(String, String)>,
 }
@@ -94,6 +95,7 @@ impl Disk {
 impl Sink for Disk {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.0);
+        state.appends += 1;
         let fits = lines.len().min(state.room - state.written.len().min(state.room));
         state.written.extend_from_slice(&lines[..fits]);
         if fits < lines.len() { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(()) }
@@ -154,6 +156,22 @@ async fn records_are_written_in_order_and_closing_loses_none() {
     assert_eq!(log.health().state, AuditState::Closed);
     assert!(!log.accepts());
     assert_eq!(log.close().await, Ok(()), "closing again does nothing");
+}
+
+/// Each with a moment between it and the next, in which a writer that is woken for each has written it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_come_one_by_one_are_written_together() {
+    const RECORDS: u128 = 500;
+    let disk = Disk::of(usize::MAX);
+    let log = disk.log(1_000);
+    for number in 0..RECORDS {
+        log.append(event(number, NOW, None)).unwrap();
+        (0..20_000).for_each(|_| std::hint::spin_loop());
+    }
+    log.close().await.unwrap();
+    assert_eq!(numbers(&disk.synced()), (0..RECORDS).collect::<Vec<_>>());
+    let appends = lock(&disk.0).appends;
+    assert!(appends < 250, "{appends} writes for {RECORDS} records");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
