@@ -51,8 +51,9 @@ pub struct Metered {
     inner: Option<Stream>,
     meter: Arc<Meter>,
     refuse: Arc<Refuse>,
-    instead: Option<Bytes>,
-    /// What the parser has written and the connection has not been given yet.
+    /// Whether our refusal stands in the place of what the parser writes.
+    replaced: bool,
+    /// What was written and the connection has not been given yet.
     held: BytesMut,
     /// What came after the end of the current request.
     ahead: BytesMut,
@@ -73,7 +74,7 @@ impl Metered {
             inner: Some(inner),
             meter,
             refuse,
-            instead: None,
+            replaced: false,
             held: BytesMut::new(),
             ahead: BytesMut::new(),
             ended: false,
@@ -90,23 +91,10 @@ impl Metered {
 
     /// Writes our refusal in place of what the parser wants to write; `Ready` once it is out.
     fn poll_instead(&mut self, parser_writes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.instead.is_none() {
-            self.instead = Some((self.refuse)(status_of(parser_writes)));
+        if !std::mem::replace(&mut self.replaced, true) {
+            self.held.extend_from_slice(&(self.refuse)(status_of(parser_writes)));
         }
-        let Some(inner) = self.inner.as_mut() else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        while let Some(rest) = self.instead.as_mut().filter(|rest| rest.has_remaining()) {
-            match Pin::new(&mut *inner).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => {
-                    rest.advance(written);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
+        self.poll_out(cx, |_, _| Poll::Ready(Ok(())))
     }
 
     /// Holds what is written, or writes it with what is held before it.
@@ -273,8 +261,8 @@ impl AsyncRead for Metered {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Whoever waits for the client has nothing more to write for now. Where it takes nothing, the next write or
-        // flush waits for it, and has a time for that.
+        // Whoever waits for the client has written all that there is. Where it takes nothing, the next write or flush
+        // waits for it, and has a time for that.
         if let Poll::Ready(sent) = self.poll_out(cx, |_, _| Poll::Ready(Ok(()))) {
             sent?;
         }

@@ -63,10 +63,8 @@ pub(super) struct Writer {
     receiver: Receiver<Item>,
     shared: Arc<Shared>,
     mirror: Option<Mirror>,
-    /// The line that is being made.
-    line: String,
     /// Lines that are not known to be on disk.
-    pending: Vec<u8>,
+    pending: String,
     /// How many bytes of them were handed to the sink.
     written: usize,
     /// How many records they are.
@@ -98,8 +96,7 @@ impl Writer {
             receiver,
             shared,
             mirror,
-            line: String::new(),
-            pending: Vec::new(),
+            pending: String::new(),
             written: 0,
             records: 0,
             waiting: Vec::new(),
@@ -144,18 +141,16 @@ impl Writer {
             }
             Found::More => None,
         };
-        let mut taken = 0;
         let queued = first.into_iter().chain(std::iter::from_fn(|| self.receiver.try_recv().ok()));
-        // Two steps, because taking an item needs all of the writer.
-        for item in queued.take(BATCH_MAX).collect::<Vec<_>>() {
-            taken += 1;
-            self.take(item)?;
-        }
-        self.found = match taken {
+        let items: Vec<Item> = queued.take(BATCH_MAX).collect();
+        self.found = match items.len() {
             0 => Found::Nothing,
             BATCH_MAX => Found::More,
             _ => Found::Some,
         };
+        for item in items {
+            self.take(item)?;
+        }
         Ok(true)
     }
 
@@ -182,10 +177,8 @@ impl Writer {
             self.persist(|writer| writer.sink.rotate(&writer.day, &today))?;
             self.day = today;
         }
-        self.line.clear();
-        event.write_line(&mut self.line);
-        self.line.push('\n');
-        self.pending.extend_from_slice(self.line.as_bytes());
+        event.write_line(&mut self.pending);
+        self.pending.push('\n');
         self.records += 1;
         self.last_time.clone_from(&event.time);
         self.pending_since.get_or_insert_with(monotonic);
@@ -221,7 +214,7 @@ impl Writer {
             self.written = 0;
         }
         if let Some(lines) = self.pending.get(self.written..).filter(|lines| !lines.is_empty()) {
-            self.sink.append(lines)?;
+            self.sink.append(lines.as_bytes())?;
             self.written = self.pending.len();
         }
         Ok(())
@@ -231,7 +224,8 @@ impl Writer {
     fn tell_first(&mut self, event: &AuditEvent) {
         let mut line = String::new();
         event.write_line(&mut line);
-        self.pending.splice(..0, line.into_bytes().into_iter().chain([b'\n']));
+        line.push('\n');
+        self.pending.insert_str(0, &line);
         self.records += 1;
     }
 
