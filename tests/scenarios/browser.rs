@@ -13,6 +13,10 @@ fn sign_in(browser: &Chromium, gateway: &Gateway, account: &Account) {
     browser.type_into("input[name=login]", &account.login);
     browser.type_into("input[name=password]", &account.password);
     browser.click("button[type=submit]");
+    // A click does not wait for the page that it leads to: the next one that is opened would be overtaken by it.
+    wait::until("the page of whoever is signed in", PATIENCE, || {
+        browser.url().contains(WHOAMI).then_some(())
+    });
 }
 
 #[test]
@@ -77,8 +81,14 @@ fn a_person_chats_and_is_told_when_the_session_is_ended_from_a_second_terminal()
     let browser = Chromium::start();
     let url = |path: &str| format!("{}{path}", gateway.demo().gateway);
     let shows = |text: &str| {
+        let mut shown = String::new();
         wait::until(&format!("`{text}` on the page"), PATIENCE, || {
-            browser.text().contains(text).then_some(())
+            let now = browser.text();
+            if now != shown {
+                eprintln!("the page shows {now:?} at {}", browser.url());
+                shown = now;
+            }
+            shown.contains(text).then_some(())
         });
     };
 
