@@ -37,9 +37,12 @@ type Position = usize;
 /// The number of a key.
 type Key = usize;
 
-/// Policies by scope.
+/// A set of policies that answers as Cedar's `Authorizer` does, at a cost that does not grow with the number of policies.
+///
+/// Takes every set that Cedar accepts, validated or not. The rule of the gateway, that an error refuses, comes on top: see
+/// [`Verdict::erring`].
 #[derive(Debug)]
-pub(crate) struct Index {
+pub struct PolicyIndex {
     policies: Vec<Indexed>,
     principals: Keys,
     actions: Keys,
@@ -65,9 +68,10 @@ struct Keys {
     is_in: HashMap<EntityUid, Vec<(EntityTypeName, Key)>>,
 }
 
-impl Index {
+impl PolicyIndex {
     /// The index of these policies, links of templates included.
-    pub(crate) fn new(policies: &PolicySet) -> Self {
+    #[must_use]
+    pub fn new(policies: &PolicySet) -> Self {
         let mut sorted: Vec<&Policy> = policies.policies().collect();
         sorted.sort_unstable_by(|one, other| one.id().cmp(other.id()));
         let mut index = Self {
@@ -143,7 +147,8 @@ impl Index {
     }
 
     /// What the policies say of a request.
-    pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
+    #[must_use]
+    pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
         let Some(candidates) = self.candidates(request, entities) else {
             return Verdict {
                 permits: false,

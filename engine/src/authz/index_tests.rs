@@ -6,7 +6,7 @@ use std::str::FromStr;
 use cedar_policy::{Context, Entities, EntityUid, PolicyId, PolicySet, Request, SlotId, Template};
 use proptest::prelude::*;
 
-use super::index::Index;
+use super::index::PolicyIndex;
 use super::oracle;
 
 /// Entities that are in one another over three levels, some without attributes that conditions read, and names that
@@ -139,7 +139,7 @@ proptest! {
         address in one_of(&["127.0.0.1", "192.0.2.1", "no address"]),
     ) {
         let policies = set(&texts, filled);
-        let index = Index::new(&policies);
+        let index = PolicyIndex::new(&policies);
         let entities = Entities::from_json_str(ENTITIES, None).unwrap();
         for principal in SUBJECTS {
             for action in ACTIONS {
@@ -165,7 +165,7 @@ fn the_comparison_sees_every_kind_of_answer() {
     .map(str::to_owned)
     .into();
     let policies = set(&texts, ["Doc::\"a\"", "Doc::\"b\""]);
-    let (index, entities) = (Index::new(&policies), Entities::from_json_str(ENTITIES, None).unwrap());
+    let (index, entities) = (PolicyIndex::new(&policies), Entities::from_json_str(ENTITIES, None).unwrap());
     let check = |principal: &str,
                  action: &str,
                  resource: &str,
@@ -202,7 +202,7 @@ fn answers_are_sorted_by_id_as_text() {
         policies.add(policy.unwrap()).unwrap();
     }
     let request = request("User::\"a\"", ACTIONS[0], "Doc::\"a\"", context(true, ""));
-    let verdict = Index::new(&policies).evaluate(&request, &Entities::empty());
+    let verdict = PolicyIndex::new(&policies).evaluate(&request, &Entities::empty());
     assert_eq!(verdict, oracle::evaluate(&policies, &request, &Entities::empty()));
     assert_eq!(verdict.determining.iter().map(|id| &**id).collect::<Vec<_>>(), ["A", "a10", "a9", "b", "ä"]);
 }
@@ -210,7 +210,7 @@ fn answers_are_sorted_by_id_as_text() {
 #[test]
 fn nothing_is_asked_of_no_policy() {
     let request = request("User::\"a\"", ACTIONS[0], "Doc::\"a\"", context(true, ""));
-    let verdict = Index::new(&PolicySet::new()).evaluate(&request, &Entities::empty());
+    let verdict = PolicyIndex::new(&PolicySet::new()).evaluate(&request, &Entities::empty());
     assert_eq!(verdict, oracle::evaluate(&PolicySet::new(), &request, &Entities::empty()));
     assert!(!verdict.permits);
 }

@@ -11,7 +11,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use index::Index;
+pub use index::PolicyIndex;
 pub(crate) use memo::Memo;
 pub use scope::SCOPE;
 
@@ -93,14 +93,15 @@ impl Permit {
 }
 
 /// What all policies together say of a request, with ids sorted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
     /// Some policy permits and none forbids.
-    pub(crate) permits: bool,
+    pub permits: bool,
     /// The permitting policies, or the forbidding ones.
-    pub(crate) determining: Vec<Arc<str>>,
-    /// Those whose evaluation failed.
-    pub(crate) erring: Vec<Arc<str>>,
+    pub determining: Vec<Arc<str>>,
+    /// Those whose evaluation failed. Cedar skips them: where a `forbid` is among them, whoever takes `permits` for the
+    /// last word lets something pass that was to be forbidden.
+    pub erring: Vec<Arc<str>>,
 }
 
 /// Recorded as erring when the request itself does not fit the schema: a fault of the caller, not of a policy.

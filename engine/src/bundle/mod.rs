@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, PolicySet};
 
-use crate::authz::{Index, Memo};
+use crate::authz::{Memo, PolicyIndex};
 use crate::route::{RouteTable, read_file};
 use policies::Policies;
 use sources::{Part, SCHEMA};
@@ -74,7 +74,7 @@ pub struct Bundle {
     id: BundleId,
     routes: RouteTable,
     policies: PolicySet,
-    index: Index,
+    index: PolicyIndex,
     facts: BTreeMap<String, PolicyFacts>,
     hierarchy: Hierarchy,
     vocabulary: Vocabulary,
@@ -132,7 +132,7 @@ impl Bundle {
         let numbers = check::numbers(&declared, faults);
         let routes = check::table(&declared, faults);
         let Policies { set, facts } = policies;
-        let index = Index::new(&set);
+        let index = PolicyIndex::new(&set);
         let memo = Memo::of(&set);
         let bundle = Self {
             id: sources.digest(),
@@ -197,7 +197,7 @@ impl Bundle {
         &self.policies
     }
 
-    pub(crate) fn index(&self) -> &Index {
+    pub(crate) fn index(&self) -> &PolicyIndex {
         &self.index
     }
 
