@@ -1,59 +1,89 @@
-//! The only file that knows Cedar's inner crate: the public one evaluates whole policies only, and rebuilds the
-//! expression of each of them every time.
+//! The only file that names Cedar's inner crate.
 //!
-//! The inner crate promises no stable interface, so it is pinned to the very version of the public one, and the
-//! comparison with Cedar's `Authorizer` is what would notice a change of meaning.
+//! The public crate evaluates whole policies only, rebuilds the expression of each of them every time, and offers no value
+//! or entity that could be shared between requests. The inner crate promises no stable interface, so it is pinned to the
+//! very version of the public one. What would notice a change of meaning are the comparisons with Cedar's `Authorizer`:
+//! the properties of `index`, Cedar's published corpus, and the oracle in the running gateway.
 
 use std::sync::Arc;
 
-use cedar_policy::{Entities, Policy, Request};
-use cedar_policy_core::ast;
-use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy::{RestrictedExpression, Schema};
+pub(super) use cedar_policy_core::ast::{
+    BinaryOp, Context, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, ExtensionFunction,
+    Literal, PartialValue, Pattern, Policy, Request, Set, SlotEnv, UnaryOp, Value, ValueKind, Var,
+};
+pub(super) use cedar_policy_core::entities::Entities;
+use cedar_policy_core::entities::{Dereference, NoEntitiesSchema, TCComputation};
+pub(super) use cedar_policy_core::evaluator::{Evaluator, binary_relation};
 use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::validator::ValidatorSchema;
+use cedar_policy_core::validator::types::Type;
 
-/// A policy's `when` and `unless`, ready to be evaluated, with the slots of the template that it is a link of.
-#[derive(Debug)]
-pub(super) struct Condition {
-    /// `None` is true.
-    expression: Option<Arc<ast::Expr>>,
-    slots: ast::SlotEnv,
+/// Text of Cedar's, cheap to clone: up to 23 bytes stand in place.
+pub(super) type Text = smol_str::SmolStr;
+/// A record's attributes.
+pub(super) type Attributes = std::collections::BTreeMap<Text, Value>;
+
+/// All that Cedar's policies can call.
+pub(super) fn extensions() -> &'static Extensions<'static> {
+    Extensions::all_available()
 }
 
-/// Whether a policy applies to a request whose scope it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applies {
-    Yes,
-    No,
-    /// Its condition could not be evaluated, or is neither true nor false.
-    Fails,
-}
-
-/// One request, against which conditions are evaluated.
-pub(super) struct Evaluation<'a>(Evaluator<'a>);
-
-impl Condition {
-    pub(super) fn of(policy: &Policy) -> Self {
-        let policy: &ast::Policy = policy.as_ref();
-        Self { expression: policy.non_scope_constraints_arc().cloned(), slots: policy.env().clone() }
+/// The entity, if the store has it. `Err` where the store leaves open whether there is one.
+pub(super) fn entity<'a>(store: &'a Entities, uid: &EntityUID) -> Result<Option<&'a Entity>, Open> {
+    match store.entity(uid) {
+        Dereference::Data(entity) => Ok(Some(entity)),
+        Dereference::NoSuchEntity => Ok(None),
+        Dereference::Residual(_) => Err(Open),
     }
 }
 
-impl<'a> Evaluation<'a> {
-    pub(super) fn of(request: &Request, entities: &'a Entities) -> Self {
-        let request: &ast::Request = request.as_ref();
-        Self(Evaluator::new(request.clone(), entities.as_ref(), Extensions::all_available()))
-    }
+/// Something is left open for partial evaluation, which only Cedar itself understands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open;
 
-    pub(super) fn applies(&self, condition: &Condition) -> Applies {
-        let Some(expression) = &condition.expression else { return Applies::Yes };
-        let Ok(value) = self.0.interpret(expression, &condition.slots) else { return Applies::Fails };
-        match value.value_kind() {
-            ast::ValueKind::Lit(ast::Literal::Bool(true)) => Applies::Yes,
-            ast::ValueKind::Lit(ast::Literal::Bool(false)) => Applies::No,
-            ast::ValueKind::Lit(_)
-            | ast::ValueKind::Set(_)
-            | ast::ValueKind::Record(_)
-            | ast::ValueKind::ExtensionValue(_) => Applies::Fails,
-        }
+/// The entity that a part of a request names; `None` where it is left open.
+pub(super) fn uid(part: &EntityUIDEntry) -> Option<&Arc<EntityUID>> {
+    match part {
+        EntityUIDEntry::Known { euid, .. } => Some(euid),
+        EntityUIDEntry::Unknown { .. } => None,
     }
+}
+
+/// An entity as a value.
+pub(super) fn reference(uid: &Arc<EntityUID>) -> Value {
+    Value::new(Literal::EntityUID(Arc::clone(uid)), None)
+}
+
+/// A store of these entities, each with all its ancestors. `None` where two of one name differ.
+pub(super) fn store<'a>(entities: impl Iterator<Item = &'a Entity>) -> Option<Entities> {
+    let closed = TCComputation::AssumeAlreadyComputed;
+    Entities::from_entities(entities.cloned(), None::<&NoEntitiesSchema>, closed, extensions()).ok()
+}
+
+/// What an expression without variables is; `None` where it fails.
+pub(super) fn value(expression: RestrictedExpression) -> Option<Value> {
+    let named = [("value".to_owned(), expression)];
+    let context = cedar_policy::Context::from_pairs(named).ok()?;
+    let Context::Value(attributes) = AsRef::<Context>::as_ref(&context) else { return None };
+    attributes.get("value").cloned()
+}
+
+/// The parameters that requests for an action may bring, by its schema: the name, whether it is a number (`None`: neither a
+/// number nor text), and whether it is required.
+pub(super) fn parameters(schema: &Schema, action: &EntityUID) -> Vec<(Text, Option<bool>, bool)> {
+    let schema: &ValidatorSchema = schema.as_ref();
+    let Some(Type::Record { attrs, .. }) = schema.context_type(action) else { return Vec::new() };
+    let Some(declared) = attrs.get_attr("parameters") else { return Vec::new() };
+    let Type::Record { attrs, .. } = &*declared.attr_type else { return Vec::new() };
+    let parameters = attrs.iter().map(|(name, declared)| {
+        let number = match &*declared.attr_type {
+            Type::Long => Some(true),
+            Type::String => Some(false),
+            Type::Never | Type::Bool(_) | Type::Entity(_) | Type::Set { .. } => None,
+            Type::Record { .. } | Type::ExtensionType { .. } => None,
+        };
+        (name.clone(), number, declared.is_required)
+    });
+    parameters.collect()
 }

@@ -1,18 +1,18 @@
 //! The policy decision point.
 
 mod cedar_core;
+mod condition;
 mod index;
-#[cfg(test)]
-mod index_tests;
-mod memo;
 mod oracle;
+mod prepared;
 mod request;
+mod scene;
 mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use index::PolicyIndex;
-pub(crate) use memo::Memo;
+pub(crate) use prepared::Prepared;
 pub use scope::SCOPE;
 
 use std::collections::BTreeSet;
@@ -25,7 +25,9 @@ use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
-use memo::Known;
+use index::Said;
+use prepared::{Known, KnownAction, KnownPrincipal};
+use scene::{Part, Scene};
 
 /// What policy is asked.
 #[derive(Clone, Debug)]
@@ -115,28 +117,29 @@ impl Bundle {
         if let Some(denial) = scope::denial(request) {
             return Decision::Deny(denial);
         }
-        if self.is_out_of_reach(request) {
+        let unfit = || Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
+        let Some(action) = self.prepared().action(request.action) else { return unfit() };
+        // Then no policy can permit it, and it is a plain denial, for example of an anonymous caller who should sign in.
+        if !action.reaches(request.identity) {
             return Decision::Deny(Denial { forbidding: Vec::new() });
         }
-        if let Some(known) = self.memo().known(request) {
-            return self.told(request, known);
+        if !action.fits(request) {
+            return unfit();
         }
-        let Ok(prepared) = self.prepare(request) else {
-            return Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
+        let Ok(principal) = self.known(request.identity) else { return unfit() };
+        let said = match self.prepared().module(request.module) {
+            Some(module) => self.say(request, action, &principal, module),
+            None => self.say(request, action, &principal, &self.undeclared(request.module)),
         };
-        let verdict = self.evaluate(&prepared.request, &prepared.entities);
         // Cedar skips a policy that fails: a forbid that fails would no longer forbid. So any failure decides.
-        if !verdict.erring.is_empty() {
-            return Decision::Undecidable { erring: texts(&verdict.erring) };
+        if !said.erring.is_empty() {
+            let erring = self.prepared().deciding(&said.erring);
+            return Decision::Undecidable {
+                erring: erring.iter().map(|policy| policy.id.to_string()).collect(),
+            };
         }
-        let deciding = verdict.determining.iter().map(|id| self.deciding(id)).collect();
-        let known = Known { permits: verdict.permits, deciding };
-        self.memo().keep(request, &known);
-        self.told(request, known)
-    }
-
-    fn told(&self, request: &AuthzRequest<'_>, Known { permits, deciding }: Known) -> Decision {
-        if permits {
+        let deciding = self.prepared().deciding(&said.determining);
+        if said.permits {
             let identity = request.identity.clone();
             Decision::Permit(Permit { identity, deciding, bundle: self.id().clone() })
         } else {
@@ -144,12 +147,31 @@ impl Bundle {
         }
     }
 
+    fn say(
+        &self,
+        request: &AuthzRequest<'_>,
+        action: &KnownAction,
+        principal: &KnownPrincipal,
+        module: &Known,
+    ) -> Said {
+        let context = || Arc::new(self.attributes(request, action, principal));
+        // Three entities, each with all its ancestors: policies follow attributes no further (the validator's level), so
+        // nothing else can be looked at.
+        let all = [&principal.known, &action.known, module];
+        let scene = Scene::alone(all.map(Known::subject), &context);
+        self.index().say(all.map(|known| &known.keys), &scene)
+    }
+
+    fn undeclared(&self, module: &str) -> Known {
+        Known::new(self.index(), Part::Resource, &uid(&self.vocabulary().types.module, module), None)
+    }
+
     /// Whether a request fits the schema.
     ///
     /// # Errors
     /// What does not fit, for people.
     pub fn check_request(&self, request: &AuthzRequest<'_>) -> Result<(), String> {
-        self.prepare(request).map(drop)
+        self.in_cedar(request).map(drop)
     }
 
     /// The roles that a principal has by this bundle: its own and those of its groups, unknown ones left out.
@@ -188,14 +210,6 @@ impl Bundle {
         unknown
     }
 
-    /// Whether the schema gives this kind of principal no such action: then no policy can permit it, and it is
-    /// a plain denial, for example of an anonymous caller who should sign in.
-    fn is_out_of_reach(&self, request: &AuthzRequest<'_>) -> bool {
-        let vocabulary = self.vocabulary();
-        let action = vocabulary.actions.get(request.action);
-        action.is_some_and(|action| !action.principals.contains(vocabulary.type_of(request.identity)))
-    }
-
     /// All policies against one request in Cedar's terms.
     pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
         self.index().evaluate(request, entities)
@@ -203,16 +217,11 @@ impl Bundle {
 
     /// Whether one policy, of this bundle or not, matches a request.
     pub(crate) fn matches(&self, policy: &Policy, request: &AuthzRequest<'_>) -> bool {
-        let (Ok(prepared), Ok(alone)) = (self.prepare(request), PolicySet::from_policies([policy.clone()]))
+        let (Ok(asked), Ok(alone)) = (self.in_cedar(request), PolicySet::from_policies([policy.clone()]))
         else {
             return false;
         };
-        !oracle::evaluate(&alone, &prepared.request, &prepared.entities).determining.is_empty()
-    }
-
-    fn deciding(&self, id: &Arc<str>) -> Deciding {
-        let reason = self.policy(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
-        Deciding { id: Arc::clone(id), reason }
+        !oracle::evaluate(&alone, &asked.request, &asked.entities).determining.is_empty()
     }
 }
 

@@ -1,23 +1,27 @@
 //! From the gateway's terms to Cedar's: principal, action, resource, typed context, and the slice of entities.
+//!
+//! This is the long way, by Cedar's public interface, which holds everything against the schema. Decisions go the short
+//! one (`prepared`), which has to come to the same.
 
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
 
-use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
+use cedar_policy::{Context, Entities, Entity, EntityTypeName, EntityUid, Request, RestrictedExpression};
 
 use super::AuthzRequest;
-use crate::bundle::{Bundle, uid};
+use crate::bundle::{Action, Bundle, Vocabulary, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::time::UnixMillis;
 
 /// A request with the entities that policies may look at.
-pub(super) struct Prepared {
+pub(super) struct InCedar {
     pub(super) request: Request,
     pub(super) entities: Entities,
 }
 
 impl Bundle {
     /// Translates a request and holds it against the schema.
-    pub(super) fn prepare(&self, asked: &AuthzRequest<'_>) -> Result<Prepared, String> {
+    pub(super) fn in_cedar(&self, asked: &AuthzRequest<'_>) -> Result<InCedar, String> {
         let vocabulary = self.vocabulary();
         let action = vocabulary
             .actions
@@ -37,12 +41,12 @@ impl Bundle {
         // level), so nothing else can be looked at.
         let slice = [principal, resource, action.entity.clone()];
         let entities = Entities::from_entities(slice, None).map_err(|error| error.to_string())?;
-        Ok(Prepared { request, entities })
+        Ok(InCedar { request, entities })
     }
 
     /// The principal with its roles, its groups and the roles of its groups, by the bundle's own hierarchy: a
     /// group that loses a role in a new bundle loses it at the next request (threat 15).
-    fn principal(&self, identity: &Identity) -> Result<Entity, String> {
+    pub(super) fn principal(&self, identity: &Identity) -> Result<Entity, String> {
         let types = &self.vocabulary().types;
         let Identity::Known(principal) = identity else {
             return Ok(Entity::with_uid(uid(&types.anonymous, "anonymous")));
@@ -106,9 +110,8 @@ impl Bundle {
         let parameters = RestrictedExpression::new_record(parameters).map_err(|error| error.to_string())?;
         let pairs = [
             ("method", text(asked.method)),
-            // A listener for both families sees IPv4 in IPv6 clothes: one spelling, so that ranges hold for it.
-            ("client", RestrictedExpression::new_ip(asked.client.to_canonical().to_string())),
-            ("time", datetime(asked.now)),
+            ("client", address(asked.client)),
+            ("time", moment(asked.now)),
             ("assurance", RestrictedExpression::new_long(assurance)),
             ("tls", RestrictedExpression::new_bool(asked.tls)),
             ("class", text(asked.class)),
@@ -118,6 +121,47 @@ impl Bundle {
         let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
         Context::from_pairs(pairs).map_err(|error| error.to_string())
     }
+}
+
+/// Whether Cedar finds that a request with these parameters (a name, and whether it is a number) fits the schema.
+pub(super) fn fixed_part_fits(
+    vocabulary: &Vocabulary,
+    action: &Action,
+    principal: &EntityTypeName,
+    parameters: &[(String, bool)],
+) -> bool {
+    let text = || RestrictedExpression::new_string(String::new());
+    let parameters = parameters.iter().map(|(name, number)| {
+        let value = if *number { RestrictedExpression::new_long(0) } else { text() };
+        (name.clone(), value)
+    });
+    let Ok(parameters) = RestrictedExpression::new_record(parameters) else { return false };
+    let pairs = [
+        ("method", text()),
+        ("client", address(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        ("time", moment(UnixMillis(0))),
+        ("assurance", RestrictedExpression::new_long(0)),
+        ("tls", RestrictedExpression::new_bool(true)),
+        ("class", text()),
+        ("parameters", parameters),
+        ("scopes", RestrictedExpression::new_set([text()])),
+    ];
+    let Ok(context) = Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value))) else {
+        return false;
+    };
+    let (principal, module) = (uid(principal, "anonymous"), uid(&vocabulary.types.module, ""));
+    Request::new(principal, action.uid.clone(), module, context, Some(&vocabulary.schema)).is_ok()
+}
+
+/// The address as policies see it. A listener for both families sees IPv4 in IPv6 clothes: one spelling, so that ranges
+/// hold for it.
+pub(super) fn address(client: IpAddr) -> RestrictedExpression {
+    RestrictedExpression::new_ip(client.to_canonical().to_string())
+}
+
+/// The second in which something is asked: what is begun counts from its beginning, and all requests of a second share it.
+pub(super) fn moment(now: UnixMillis) -> RestrictedExpression {
+    datetime(UnixMillis(now.0 - now.0 % 1_000))
 }
 
 fn attribute(principal: &Principal, name: &str) -> Option<RestrictedExpression> {

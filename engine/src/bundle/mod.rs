@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use cedar_policy::{Effect, PolicySet};
 
-use crate::authz::{Memo, PolicyIndex};
+use crate::authz::{PolicyIndex, Prepared};
 use crate::route::{RouteTable, read_file};
 use policies::Policies;
 use sources::{Part, SCHEMA};
 
 pub(crate) use hierarchy::{Hierarchy, uid};
 pub(crate) use place::Place;
-pub(crate) use vocabulary::Vocabulary;
+pub(crate) use vocabulary::{Action, Vocabulary};
 
 /// The texts of a bundle by relative path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,13 +74,12 @@ pub struct Bundle {
     id: BundleId,
     routes: RouteTable,
     policies: PolicySet,
-    index: PolicyIndex,
     facts: BTreeMap<String, PolicyFacts>,
     hierarchy: Hierarchy,
     vocabulary: Vocabulary,
     /// Parameters that are numbers in the schema, by action.
     numbers: BTreeMap<String, BTreeSet<String>>,
-    memo: Memo,
+    prepared: Prepared,
 }
 
 impl Bundle {
@@ -132,14 +131,14 @@ impl Bundle {
         let numbers = check::numbers(&declared, faults);
         let routes = check::table(&declared, faults);
         let Policies { set, facts } = policies;
-        let index = PolicyIndex::new(&set);
-        let memo = Memo::of(&set);
+        let reason =
+            |id: &str| facts.get(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
+        let prepared = Prepared::of(&set, &vocabulary, &hierarchy, &numbers, reason);
         let bundle = Self {
             id: sources.digest(),
             routes,
             policies: set,
-            index,
-            memo,
+            prepared,
             facts,
             hierarchy,
             vocabulary,
@@ -198,11 +197,11 @@ impl Bundle {
     }
 
     pub(crate) fn index(&self) -> &PolicyIndex {
-        &self.index
+        self.prepared.index()
     }
 
-    pub(crate) fn memo(&self) -> &Memo {
-        &self.memo
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     pub(crate) fn hierarchy(&self) -> &Hierarchy {

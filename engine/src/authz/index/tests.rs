@@ -6,8 +6,8 @@ use std::str::FromStr;
 use cedar_policy::{Context, Entities, EntityUid, PolicyId, PolicySet, Request, SlotId, Template};
 use proptest::prelude::*;
 
-use super::index::PolicyIndex;
-use super::oracle;
+use super::PolicyIndex;
+use crate::authz::oracle;
 
 /// Entities that are in one another over three levels, some without attributes that conditions read, and names that
 /// nobody declares. `Twin` has the ids of `User`: only the type tells them apart.

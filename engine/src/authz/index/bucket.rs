@@ -1,0 +1,241 @@
+//! Policies of one scope, told apart by what their conditions demand.
+//!
+//! Policies without a scope would be candidates of every request. Where many share one scope, each stands under the keys of
+//! one of its demands (see `atoms`), and is a candidate of requests that have one of them. Any demand will do; the one
+//! whose keys the fewest policies of the bucket share is taken.
+
+use rustc_hash::FxHashMap;
+
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, PartialValue, Set, Value, ValueKind};
+use super::super::condition::Node;
+use super::super::scene::Scene;
+use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path, Root};
+use super::{Found, Position};
+
+/// Policies up to which looking up the paths costs more than evaluating all: a path is looked up in 20 to 50 ns, and a
+/// condition evaluated in as many (`decide.unscoped5_p50_ns`).
+const PLAIN_MAX: usize = 4;
+
+/// Policies of one scope.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    /// Candidates always.
+    plain: Vec<Position>,
+    groups: Vec<Group>,
+    /// All that stand in groups.
+    grouped: Vec<Position>,
+}
+
+/// Policies by what they demand of the value at one path.
+#[derive(Debug)]
+struct Group {
+    path: Path,
+    absent: Vec<Position>,
+    present: Vec<Position>,
+    not: [Vec<Position>; KINDS],
+    equal: FxHashMap<Literal, Vec<Position>>,
+    contains: FxHashMap<Literal, Vec<Position>>,
+    within: FxHashMap<EntityUID, Vec<Position>>,
+    is: FxHashMap<EntityType, Vec<Position>>,
+}
+
+impl Bucket {
+    /// A bucket of these policies, each with its condition.
+    pub(super) fn of(policies: &[(Position, Option<&Node>)]) -> Self {
+        let mut bucket = Self::default();
+        if policies.len() <= PLAIN_MAX {
+            bucket.plain = policies.iter().map(|(position, _)| *position).collect();
+            return bucket;
+        }
+        let demands: Vec<(Position, Vec<Demand>)> = policies
+            .iter()
+            .map(|(position, condition)| (*position, condition.map(atoms::demands).unwrap_or_default()))
+            .collect();
+        let mut shared: FxHashMap<&Key, usize> = FxHashMap::default();
+        for key in demands.iter().flat_map(|(_, demands)| demands.iter().flatten()) {
+            *shared.entry(key).or_default() += 1;
+        }
+        let weight = |demand: &&Demand| -> usize {
+            demand.iter().map(|key| shared.get(key).copied().unwrap_or_default()).sum()
+        };
+        let mut groups: FxHashMap<Path, Group> = FxHashMap::default();
+        for (position, demands) in &demands {
+            let Some(demand) = demands.iter().min_by_key(weight) else {
+                bucket.plain.push(*position);
+                continue;
+            };
+            bucket.grouped.push(*position);
+            for Key { path, ask } in demand {
+                groups
+                    .entry(path.clone())
+                    .or_insert_with(|| Group::at(path.clone()))
+                    .add(ask.clone(), *position);
+            }
+        }
+        bucket.groups = groups.into_values().collect();
+        // In the order of paths, so that the same policies make the same bucket.
+        bucket.groups.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        bucket
+    }
+
+    /// Adds the candidates of a request. Some may come more than once.
+    pub(super) fn candidates(&self, scene: &Scene<'_>, found: &mut Found) {
+        found.extend_from_slice(&self.plain);
+        let before = found.len();
+        for group in &self.groups {
+            if group.candidates(scene, found).is_err() {
+                // Nothing can be said of what is left open: each is evaluated.
+                found.truncate(before);
+                found.extend_from_slice(&self.grouped);
+                return;
+            }
+        }
+    }
+}
+
+impl Group {
+    fn at(path: Path) -> Self {
+        Self {
+            path,
+            absent: Vec::new(),
+            present: Vec::new(),
+            not: Default::default(),
+            equal: FxHashMap::default(),
+            contains: FxHashMap::default(),
+            within: FxHashMap::default(),
+            is: FxHashMap::default(),
+        }
+    }
+
+    fn add(&mut self, ask: Ask, position: Position) {
+        let heap = match ask {
+            Ask::Absent => &mut self.absent,
+            Ask::Present => &mut self.present,
+            Ask::Not(kind) => match self.not.get_mut(kind as usize) {
+                Some(heap) => heap,
+                // A kind without a place: then whatever is there.
+                None => &mut self.present,
+            },
+            Ask::Equal(literal) => self.equal.entry(literal).or_default(),
+            Ask::Contains(literal) => self.contains.entry(literal).or_default(),
+            Ask::Within(uid) => self.within.entry((*uid).clone()).or_default(),
+            Ask::Is(kind) => self.is.entry(kind).or_default(),
+        };
+        // `[1, 1].contains(x)` names it twice.
+        if heap.last() != Some(&position) {
+            heap.push(position);
+        }
+    }
+
+    fn candidates(&self, scene: &Scene<'_>, found: &mut Found) -> Result<(), Open> {
+        let held;
+        let value = match (self.path.root, self.path.names.is_empty()) {
+            (Root::Subject(part), true) => {
+                let subject = scene.subject(part);
+                self.entity(
+                    subject.uid,
+                    subject.entity.into_iter().flat_map(|entity| entity.ancestors()),
+                    found,
+                );
+                let equal = (!self.equal.is_empty()).then(|| Literal::EntityUID(subject.uid.clone()));
+                extend(found, equal.and_then(|literal| self.equal.get(&literal)));
+                return Ok(());
+            }
+            (Root::Context, true) => {
+                held = Value::record_arc(scene.context().clone(), None);
+                Some(&held)
+            }
+            (_, false) => value(&self.path, scene)?,
+        };
+        let Some(value) = value else {
+            found.extend_from_slice(&self.absent);
+            return Ok(());
+        };
+        found.extend_from_slice(&self.present);
+        for kind in [Kind::Truth, Kind::Set, Kind::Entity, Kind::Text, Kind::Number, Kind::Holder] {
+            let here = self.not.get(kind as usize).filter(|heap| !heap.is_empty());
+            if here.is_some() && !atoms::is(value, kind) {
+                extend(found, here);
+            }
+        }
+        match value.value_kind() {
+            ValueKind::Lit(literal) => {
+                extend(found, self.equal.get(literal));
+                if let Literal::EntityUID(uid) = literal {
+                    let entity = if self.within.is_empty() { None } else { scene.entity(uid)? };
+                    self.entity(uid, entity.into_iter().flat_map(|entity| entity.ancestors()), found);
+                }
+            }
+            ValueKind::Set(set) => self.members(set, found),
+            ValueKind::Record(_) | ValueKind::ExtensionValue(_) => {}
+        }
+        Ok(())
+    }
+
+    fn entity<'a>(&self, uid: &EntityUID, ancestors: impl Iterator<Item = &'a EntityUID>, found: &mut Found) {
+        if !self.is.is_empty() {
+            extend(found, self.is.get(uid.entity_type()));
+        }
+        if !self.within.is_empty() {
+            extend(found, self.within.get(uid));
+            for above in ancestors {
+                extend(found, self.within.get(above));
+            }
+        }
+    }
+
+    /// Whichever is smaller is walked, so that a huge set in a request costs no more than the policies are.
+    fn members(&self, set: &Set, found: &mut Found) {
+        if self.contains.len() < set.len() {
+            for (literal, heap) in &self.contains {
+                if set.contains(&Value::new(literal.clone(), None)) {
+                    found.extend_from_slice(heap);
+                }
+            }
+            return;
+        }
+        for member in set.iter() {
+            if let ValueKind::Lit(literal) = member.value_kind() {
+                extend(found, self.contains.get(literal));
+            }
+        }
+    }
+}
+
+fn extend(found: &mut Found, heap: Option<&Vec<Position>>) {
+    if let Some(heap) = heap {
+        found.extend_from_slice(heap);
+    }
+}
+
+/// What stands at a path; `None` where evaluating it fails.
+fn value<'s>(path: &Path, scene: &'s Scene<'_>) -> Result<Option<&'s Value>, Open> {
+    let mut names = path.names.iter();
+    let Some(first) = names.next() else { return Ok(None) };
+    let mut value = match path.root {
+        Root::Context => scene.context().get(first),
+        Root::Subject(part) => match scene.subject(part).entity {
+            Some(entity) => known(entity.get(first))?,
+            None => None,
+        },
+    };
+    for name in names {
+        value = match value.map(Value::value_kind) {
+            Some(ValueKind::Record(attributes)) => attributes.get(name),
+            Some(ValueKind::Lit(Literal::EntityUID(uid))) => match scene.entity(uid)? {
+                Some(entity) => known(entity.get(name))?,
+                None => None,
+            },
+            Some(ValueKind::Lit(_) | ValueKind::Set(_) | ValueKind::ExtensionValue(_)) | None => None,
+        };
+    }
+    Ok(value)
+}
+
+fn known(value: Option<&PartialValue>) -> Result<Option<&Value>, Open> {
+    match value {
+        Some(PartialValue::Value(value)) => Ok(Some(value)),
+        Some(PartialValue::Residual(_)) => Err(Open),
+        None => Ok(None),
+    }
+}

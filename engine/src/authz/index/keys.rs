@@ -1,0 +1,75 @@
+//! The keys of one part of the scope.
+
+use rustc_hash::FxHashMap;
+
+use super::super::cedar_core::{EntityType, EntityUID};
+use super::super::scene::Subject;
+
+/// The number of a key.
+pub(super) type Key = u32;
+
+/// Keys of one part of the scope, as far as some policy has them. The key of no constraint is 0.
+///
+/// Hashed without a secret: these tables grow with the policies alone, never with what requests hold.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    count: Key,
+    is: FxHashMap<EntityType, Key>,
+    equal: FxHashMap<EntityUID, Key>,
+    within: FxHashMap<EntityUID, Key>,
+    is_in: FxHashMap<EntityUID, Vec<(EntityType, Key)>>,
+}
+
+/// The keys that are true of an entity, ascending.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Held(pub(super) Box<[Key]>);
+
+impl Keys {
+    pub(super) const ANY: Key = 0;
+
+    fn next(count: &mut Key) -> Key {
+        *count += 1;
+        *count
+    }
+
+    pub(super) fn is(&mut self, kind: &EntityType) -> Key {
+        *self.is.entry(kind.clone()).or_insert_with(|| Self::next(&mut self.count))
+    }
+
+    pub(super) fn equal(&mut self, entity: &EntityUID) -> Key {
+        *self.equal.entry(entity.clone()).or_insert_with(|| Self::next(&mut self.count))
+    }
+
+    pub(super) fn within(&mut self, entity: &EntityUID) -> Key {
+        *self.within.entry(entity.clone()).or_insert_with(|| Self::next(&mut self.count))
+    }
+
+    pub(super) fn is_in(&mut self, kind: &EntityType, entity: &EntityUID) -> Key {
+        let kinds = self.is_in.entry(entity.clone()).or_default();
+        if let Some((_, key)) = kinds.iter().find(|(known, _)| known == kind) {
+            return *key;
+        }
+        let key = Self::next(&mut self.count);
+        kinds.push((kind.clone(), key));
+        key
+    }
+
+    /// The keys that are true of an entity.
+    pub(super) fn of(&self, Subject { uid, entity }: Subject<'_>) -> Held {
+        let kind = uid.entity_type();
+        let mut keys = vec![Self::ANY];
+        keys.extend(self.is.get(kind));
+        keys.extend(self.equal.get(&**uid));
+        if !self.within.is_empty() || !self.is_in.is_empty() {
+            // An entity is in itself, also where nobody has declared it.
+            let ancestors = entity.into_iter().flat_map(|entity| entity.ancestors());
+            for above in std::iter::once(&**uid).chain(ancestors) {
+                keys.extend(self.within.get(above));
+                let kinds = self.is_in.get(above).into_iter().flatten();
+                keys.extend(kinds.filter(|(known, _)| known == kind).map(|(_, key)| key));
+            }
+        }
+        keys.sort_unstable();
+        Held(keys.into_boxed_slice())
+    }
+}

@@ -1,0 +1,238 @@
+//! Which policies can apply to a request, found without looking at the others.
+//!
+//! Cedar's own `Authorizer` evaluates every policy, so that a decision's cost grows with their number. This index finds
+//! the *candidates* of a request by their scopes and evaluates those alone, with the same answer. Why it is the same:
+//!
+//! 1. A policy applies when `principal scope && action scope && resource scope && conditions` is true. Cedar evaluates
+//!    from the left and stops at the first `false`. A scope compares entities by `==`, `in` and `is`, none of which can
+//!    fail, whatever the entities are. So a policy whose scope is false yields `false` and no error: to leave it out
+//!    changes neither the decision nor the reasons nor the errors.
+//! 2. A candidate is found by three keys, one for each part of its scope, and a request has a key exactly where that
+//!    part is true for it: `==` by the entity itself, `in` by the entity or one of its ancestors, `is` by its type,
+//!    `is … in` by both, no constraint always. `==` and `in` are kept apart, or a policy for one group would apply to
+//!    each of its members. So the scope of a candidate is true and is not evaluated again.
+//! 3. Ancestors are those of the entities that the request is evaluated with: no two snapshots mix. An entity that is
+//!    not among them has none, as in Cedar's evaluation of `in`.
+//! 4. Actions and their groups are entities like others, and a list of them is true where one of its members is.
+//! 5. The link of a template is indexed by its scope with the slots filled, and evaluated with its slots.
+//! 6. Where many policies share one scope, those are left out whose condition is sure to be `false` without failing:
+//!    `atoms` says when it is. For the others it changes nothing, for the reason in 1.
+//! 7. All candidates are evaluated, of either effect: a permit may err although a forbid applies, and that counts.
+//! 8. Positions follow the order of the ids, so that the answer comes sorted.
+//!
+//! The one thing that may differ is how deep a condition may nest before Cedar gives up: the scope around it costs a few
+//! levels there. Nothing here rests on types, so policies need not be valid by any schema.
+
+mod atoms;
+mod bucket;
+#[cfg(test)]
+mod demand_tests;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cedar_policy::{
+    ActionConstraint, Effect, Entities, Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint,
+};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::condition::{Applies, Condition};
+use super::scene::{Part, Scene};
+use super::{REQUEST_FAULT, Verdict};
+use bucket::Bucket;
+pub(super) use keys::Held;
+use keys::{Key, Keys};
+
+/// The place of a policy in the order of ids.
+pub(super) type Position = u32;
+
+/// Positions of candidates. Few requests have more than these in place.
+type Found = SmallVec<[Position; 64]>;
+
+/// A set of policies that answers as Cedar's `Authorizer` does, at a cost that does not grow with the number of policies.
+///
+/// Takes every set that Cedar accepts, validated or not. The rule of the gateway, that an error refuses, comes on top: see
+/// [`Verdict::erring`].
+#[derive(Debug)]
+pub struct PolicyIndex {
+    policies: Vec<Indexed>,
+    principals: Keys,
+    actions: Keys,
+    resources: Keys,
+    /// What stands under a principal's and a resource's key.
+    cells: FxHashMap<(Key, Key), Cell>,
+}
+
+#[derive(Debug)]
+struct Indexed {
+    id: Arc<str>,
+    permits: bool,
+    condition: Condition,
+}
+
+/// Keys of actions, sorted, each with its policies.
+type Cell = Box<[(Key, Bucket)]>;
+
+/// Keys of a principal, an action and a resource.
+pub(super) type HeldKeys<'a> = [&'a Held; 3];
+
+/// What the policies say, by position, ascending.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) permits: bool,
+    pub(super) determining: SmallVec<[Position; 16]>,
+    pub(super) erring: SmallVec<[Position; 4]>,
+}
+
+impl PolicyIndex {
+    /// The index of these policies, links of templates included.
+    #[must_use]
+    pub fn new(policies: &PolicySet) -> Self {
+        let mut sorted: Vec<&Policy> = policies.policies().collect();
+        sorted.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+        let mut index = Self {
+            policies: Vec::with_capacity(sorted.len()),
+            principals: Keys::default(),
+            actions: Keys::default(),
+            resources: Keys::default(),
+            cells: FxHashMap::default(),
+        };
+        let mut places: HashMap<(Key, Key), Vec<(Key, Position)>> = HashMap::new();
+        for (position, policy) in (0..).zip(sorted) {
+            let (cell, actions) = index.scope(policy);
+            let places = places.entry(cell).or_default();
+            places.extend(actions.into_iter().map(|action| (action, position)));
+            index.policies.push(Indexed {
+                id: Arc::from(AsRef::<str>::as_ref(policy.id())),
+                permits: policy.effect() == Effect::Permit,
+                condition: Condition::of(policy.as_ref()),
+            });
+        }
+        index.cells = places.into_iter().map(|(cell, places)| (cell, index.buckets(places))).collect();
+        index
+    }
+
+    /// The keys of a policy's scope: those of principal and resource, and those of its actions.
+    fn scope(&mut self, policy: &Policy) -> ((Key, Key), Vec<Key>) {
+        let principal = match policy.principal_constraint() {
+            PrincipalConstraint::Any => Keys::ANY,
+            PrincipalConstraint::Is(kind) => self.principals.is(kind.as_ref()),
+            PrincipalConstraint::Eq(entity) => self.principals.equal(entity.as_ref()),
+            PrincipalConstraint::In(entity) => self.principals.within(entity.as_ref()),
+            PrincipalConstraint::IsIn(kind, entity) => self.principals.is_in(kind.as_ref(), entity.as_ref()),
+        };
+        let resource = match policy.resource_constraint() {
+            ResourceConstraint::Any => Keys::ANY,
+            ResourceConstraint::Is(kind) => self.resources.is(kind.as_ref()),
+            ResourceConstraint::Eq(entity) => self.resources.equal(entity.as_ref()),
+            ResourceConstraint::In(entity) => self.resources.within(entity.as_ref()),
+            ResourceConstraint::IsIn(kind, entity) => self.resources.is_in(kind.as_ref(), entity.as_ref()),
+        };
+        let actions = match policy.action_constraint() {
+            ActionConstraint::Any => vec![Keys::ANY],
+            ActionConstraint::Eq(action) => vec![self.actions.equal(action.as_ref())],
+            ActionConstraint::In(actions) => {
+                actions.iter().map(|action| self.actions.within(action.as_ref())).collect()
+            }
+        };
+        ((principal, resource), actions)
+    }
+
+    fn buckets(&self, mut places: Vec<(Key, Position)>) -> Cell {
+        places.sort_unstable();
+        places.dedup();
+        let policy = |(_, position): &(Key, Position)| {
+            let condition = self.indexed(*position).and_then(|policy| policy.condition.compiled());
+            (*position, condition)
+        };
+        let of_one_action = places.chunk_by(|(one, _), (other, _)| one == other);
+        let bucket = |places: &[(Key, Position)]| {
+            let policies: Vec<_> = places.iter().map(policy).collect();
+            Some((places.first()?.0, Bucket::of(&policies)))
+        };
+        of_one_action.filter_map(bucket).collect()
+    }
+
+    fn indexed(&self, position: Position) -> Option<&Indexed> {
+        self.policies.get(usize::try_from(position).ok()?)
+    }
+
+    /// The ids of all policies, by position.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.iter().map(|policy| &policy.id)
+    }
+
+    /// The keys that one part of a scene has in the scopes of these policies.
+    pub(super) fn keys(&self, part: Part, subject: super::scene::Subject<'_>) -> Held {
+        match part {
+            Part::Principal => self.principals.of(subject),
+            Part::Action => self.actions.of(subject),
+            Part::Resource => self.resources.of(subject),
+        }
+    }
+
+    /// Positions of all policies that can apply to the request, ascending, each once.
+    fn candidates(&self, [principals, actions, resources]: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
+        let mut found = Found::new();
+        for principal in &principals.0 {
+            for resource in &resources.0 {
+                let Some(cell) = self.cells.get(&(*principal, *resource)) else { continue };
+                for action in &actions.0 {
+                    if let Ok(at) = cell.binary_search_by_key(action, |(key, _)| *key)
+                        && let Some((_, bucket)) = cell.get(at)
+                    {
+                        bucket.candidates(scene, &mut found);
+                    }
+                }
+            }
+        }
+        // A policy that lists several actions is found once for each that the request's action is in.
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// What the policies say of a scene whose parts have these keys.
+    pub(super) fn say(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Said {
+        let (mut permitting, mut forbidding) = (SmallVec::new(), SmallVec::new());
+        let mut erring = SmallVec::new();
+        for position in self.candidates(keys, scene) {
+            let Some(policy) = self.indexed(position) else { continue };
+            match policy.condition.applies(scene) {
+                Applies::No => {}
+                Applies::Yes if policy.permits => permitting.push(position),
+                Applies::Yes => forbidding.push(position),
+                Applies::Fails => erring.push(position),
+            }
+        }
+        let permits = forbidding.is_empty() && !permitting.is_empty();
+        Said { permits, determining: if permits { permitting } else { forbidding }, erring }
+    }
+
+    /// What the policies say of a request.
+    #[must_use]
+    pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
+        let make = Arc::default;
+        let Ok(scene) = Scene::of(request.as_ref(), entities.as_ref(), &make) else {
+            // Nothing can be said where a part of the request is left open.
+            return Verdict {
+                permits: false,
+                determining: Vec::new(),
+                erring: vec![Arc::from(REQUEST_FAULT)],
+            };
+        };
+        let keys =
+            [Part::Principal, Part::Action, Part::Resource].map(|part| self.keys(part, *scene.subject(part)));
+        let [principal, action, resource] = &keys;
+        let said = self.say([principal, action, resource], &scene);
+        let ids = |positions: &[Position]| {
+            let policies = positions.iter().filter_map(|position| self.indexed(*position));
+            policies.map(|policy| Arc::clone(&policy.id)).collect()
+        };
+        Verdict { permits: said.permits, determining: ids(&said.determining), erring: ids(&said.erring) }
+    }
+}

@@ -1,0 +1,290 @@
+//! What decisions need of a bundle and of those who ask often, made once: entities with all that is above them, their keys
+//! in the index, and values of the context that many requests share.
+//!
+//! All of it belongs to one bundle and goes with it: a role that loses something in a new bundle loses it at the next
+//! request (threat 15).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cedar_policy::{Entity, EntityUid, PolicySet};
+use uuid::Uuid;
+
+use super::cedar_core::{self, Attributes, EntityUID, Text, Value};
+use super::index::{Held, PolicyIndex};
+use super::scene::{Part, Subject};
+use super::{AuthzRequest, request};
+use crate::bundle::{Bundle, Hierarchy, Vocabulary, uid};
+use crate::identity::{Identity, Principal, PrincipalKind};
+use crate::kept::Kept;
+use crate::refusal::Deciding;
+use crate::time::UnixMillis;
+
+/// An entity with its keys in the index.
+#[derive(Debug)]
+pub(super) struct Known {
+    uid: Arc<EntityUID>,
+    /// `None` where nobody has declared it.
+    entity: Option<Entity>,
+    pub(super) keys: Held,
+}
+
+/// A principal, with what the context tells of it.
+#[derive(Debug)]
+pub(super) struct KnownPrincipal {
+    pub(super) known: Known,
+    assurance: Value,
+    scopes: Value,
+}
+
+/// An action, with what requests for it have to bring.
+#[derive(Debug)]
+pub(super) struct KnownAction {
+    pub(super) known: Known,
+    /// Whether the schema gives it to principals of this kind at all.
+    reach: [bool; KINDS],
+    /// Whether the part of the context that the gateway supplies fits the schema.
+    fits: [bool; KINDS],
+    parameters: BTreeMap<Text, Parameter>,
+    /// Parameters without which no request fits.
+    required: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Parameter {
+    number: bool,
+    required: bool,
+}
+
+/// Kinds of principals: nobody, people, services, operators.
+const KINDS: usize = 4;
+
+fn kind_of(identity: &Identity) -> usize {
+    match identity {
+        Identity::Anonymous => 0,
+        Identity::Known(principal) => match principal.kind {
+            PrincipalKind::User => 1,
+            PrincipalKind::Service => 2,
+            PrincipalKind::Operator => 3,
+        },
+    }
+}
+
+/// What is made once for a bundle.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    index: PolicyIndex,
+    /// What is recorded of each policy, by its position in the index.
+    deciding: Vec<Deciding>,
+    actions: HashMap<String, KnownAction>,
+    modules: HashMap<String, Known>,
+    anonymous: Arc<KnownPrincipal>,
+    /// Those who asked, beside what they are known by: a changed principal is another one.
+    principals: Kept<Uuid, (Arc<Principal>, Arc<KnownPrincipal>)>,
+    addresses: Kept<IpAddr, Value>,
+    second: Mutex<Option<(u64, Value)>>,
+    /// A record without attributes: most requests have no parameters.
+    empty: Value,
+}
+
+impl Prepared {
+    /// Prepares the policies, the actions and the modules of a bundle. `reason` tells why a policy decides as it does.
+    pub(crate) fn of(
+        policies: &PolicySet,
+        vocabulary: &Vocabulary,
+        hierarchy: &Hierarchy,
+        numbers: &BTreeMap<String, std::collections::BTreeSet<String>>,
+        reason: impl Fn(&str) -> Arc<str>,
+    ) -> Self {
+        let index = PolicyIndex::new(policies);
+        let deciding = index.ids().map(|id| Deciding { id: Arc::clone(id), reason: reason(id) }).collect();
+        let actions = vocabulary.actions.iter().map(|(name, action)| {
+            let known = Known::new(&index, Part::Action, &action.uid, Some(action.entity.clone()));
+            let declared = cedar_core::parameters(&vocabulary.schema, action.uid.as_ref());
+            let numbers = numbers.get(name);
+            let parameters = declared.iter().filter_map(|(name, number, required)| {
+                // Cedar wants one type for one attribute: where routes and schema differ, no value fits.
+                let as_routes = numbers.is_some_and(|numbers| numbers.contains(name.as_str()));
+                let number = number.filter(|number| *number == as_routes)?;
+                Some((name.clone(), Parameter { number, required: *required }))
+            });
+            let required = declared.iter().filter(|(_, _, required)| *required).count();
+            let parameters: BTreeMap<Text, Parameter> = parameters.collect();
+            let types = &vocabulary.types;
+            let kinds = [&types.anonymous, &types.user, &types.service, &types.operator];
+            let reach = kinds.map(|kind| action.principals.contains(kind));
+            let mandatory: Vec<(String, bool)> = parameters
+                .iter()
+                .filter(|(_, parameter)| parameter.required)
+                .map(|(name, parameter)| (name.to_string(), parameter.number))
+                .collect();
+            let fits = kinds.map(|kind| {
+                mandatory.len() == required && request::fixed_part_fits(vocabulary, action, kind, &mandatory)
+            });
+            (name.clone(), KnownAction { known, reach, fits, parameters, required })
+        });
+        let actions = actions.collect();
+        let modules = hierarchy.all().filter(|entity| *entity.uid().type_name() == vocabulary.types.module);
+        let modules = modules.map(|entity| {
+            let uid = entity.uid();
+            (uid.id().unescaped().to_owned(), Known::new(&index, Part::Resource, &uid, Some(entity)))
+        });
+        let modules = modules.collect();
+        let nobody = uid(&vocabulary.types.anonymous, "anonymous");
+        let anonymous = KnownPrincipal {
+            known: Known::new(&index, Part::Principal, &nobody, Some(Entity::with_uid(nobody.clone()))),
+            assurance: Value::new(0, None),
+            scopes: Value::empty_set(None),
+        };
+        Self {
+            index,
+            deciding,
+            actions,
+            modules,
+            anonymous: Arc::new(anonymous),
+            principals: Kept::default(),
+            addresses: Kept::default(),
+            second: Mutex::default(),
+            empty: Value::empty_record(None),
+        }
+    }
+
+    pub(crate) fn index(&self) -> &PolicyIndex {
+        &self.index
+    }
+
+    pub(super) fn action(&self, name: &str) -> Option<&KnownAction> {
+        self.actions.get(name)
+    }
+
+    pub(super) fn module(&self, name: &str) -> Option<&Known> {
+        self.modules.get(name)
+    }
+
+    /// What is recorded of these policies.
+    pub(super) fn deciding(&self, positions: &[super::index::Position]) -> Vec<Deciding> {
+        let deciding = |position: &u32| self.deciding.get(usize::try_from(*position).ok()?).cloned();
+        positions.iter().filter_map(deciding).collect()
+    }
+
+    /// The address as policies see it.
+    fn address(&self, client: IpAddr) -> Option<Value> {
+        if let Some(value) = self.addresses.get(&client, |value| Some(value.clone())) {
+            return Some(value);
+        }
+        let value = cedar_core::value(request::address(client))?;
+        self.addresses.put(client, value.clone());
+        Some(value)
+    }
+
+    /// The second in which the request is asked.
+    fn moment(&self, now: UnixMillis) -> Option<Value> {
+        let second = now.0 / 1_000;
+        let mut kept = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, value)) = &*kept
+            && *of == second
+        {
+            return Some(value.clone());
+        }
+        let value = cedar_core::value(request::moment(now))?;
+        *kept = Some((second, value.clone()));
+        Some(value)
+    }
+}
+
+impl Known {
+    pub(super) fn new(index: &PolicyIndex, part: Part, uid: &EntityUid, entity: Option<Entity>) -> Self {
+        let uid = Arc::new(AsRef::<EntityUID>::as_ref(uid).clone());
+        let keys = index.keys(part, Subject { uid: &uid, entity: entity.as_ref().map(AsRef::as_ref) });
+        Self { uid, entity, keys }
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { uid: &self.uid, entity: self.entity.as_ref().map(AsRef::as_ref) }
+    }
+}
+
+impl KnownAction {
+    pub(super) fn reaches(&self, identity: &Identity) -> bool {
+        self.reach.get(kind_of(identity)) == Some(&true)
+    }
+
+    /// Whether a request for it fits the schema, as Cedar would say.
+    pub(super) fn fits(&self, asked: &AuthzRequest<'_>) -> bool {
+        let mut required = 0;
+        for (number, (name, value)) in asked.parameters.iter().enumerate() {
+            let Some(parameter) = self.parameters.get(&**name) else { return false };
+            let twice = asked.parameters.iter().take(number).any(|(before, _)| before == name);
+            if twice || parameter.number && value.parse::<i64>().is_err() {
+                return false;
+            }
+            required += usize::from(parameter.required);
+        }
+        required == self.required && self.fits.get(kind_of(asked.identity)) == Some(&true)
+    }
+
+    fn parameter(&self, name: &str, value: &str) -> Option<Value> {
+        match self.parameters.get(name)?.number {
+            true => Some(Value::new(value.parse::<i64>().ok()?, None)),
+            false => Some(Value::new(value, None)),
+        }
+    }
+}
+
+impl Bundle {
+    /// The principal as policies see it.
+    ///
+    /// # Errors
+    /// What does not fit, for people.
+    pub(super) fn known(&self, identity: &Identity) -> Result<Arc<KnownPrincipal>, String> {
+        let prepared = self.prepared();
+        let Identity::Known(principal) = identity else { return Ok(Arc::clone(&prepared.anonymous)) };
+        let same = |(kept, known): &(Arc<Principal>, Arc<KnownPrincipal>)| {
+            (Arc::ptr_eq(kept, principal) || kept == principal).then(|| Arc::clone(known))
+        };
+        if let Some(known) = prepared.principals.get(&principal.id, same) {
+            return Ok(known);
+        }
+        let entity = self.principal(identity)?;
+        let scopes = principal.scopes.iter().map(|scope| Value::new(scope.as_str(), None));
+        let known = Arc::new(KnownPrincipal {
+            known: Known::new(prepared.index(), Part::Principal, &entity.uid(), Some(entity)),
+            assurance: Value::new(i64::from(principal.assurance), None),
+            scopes: Value::set(scopes, None),
+        });
+        prepared.principals.put(principal.id, (Arc::clone(principal), Arc::clone(&known)));
+        Ok(known)
+    }
+
+    /// The context of a request that fits. What cannot be told is left out, so that a policy that looks at it fails.
+    pub(super) fn attributes(
+        &self,
+        asked: &AuthzRequest<'_>,
+        action: &KnownAction,
+        principal: &KnownPrincipal,
+    ) -> Attributes {
+        let prepared = self.prepared();
+        let text = |text: &str| Some(Value::new(text, None));
+        let parameters = if asked.parameters.is_empty() {
+            prepared.empty.clone()
+        } else {
+            let value =
+                |(name, value): &(Arc<str>, String)| Some((Text::new(name), action.parameter(name, value)?));
+            let record: Attributes = asked.parameters.iter().filter_map(value).collect();
+            Value::record_arc(Arc::new(record), None)
+        };
+        // In the order of names.
+        let all = [
+            ("assurance", Some(principal.assurance.clone())),
+            ("class", text(asked.class)),
+            ("client", prepared.address(asked.client)),
+            ("method", text(asked.method)),
+            ("parameters", Some(parameters)),
+            ("scopes", Some(principal.scopes.clone())),
+            ("time", prepared.moment(asked.now)),
+            ("tls", Some(Value::new(asked.tls, None))),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((Text::new_static(name), value?))).collect()
+    }
+}

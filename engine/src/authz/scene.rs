@@ -1,0 +1,114 @@
+//! What a request looks like to conditions and to the index: who, what and where, each with its entity, and the context.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::cedar_core::{
+    self, Attributes, Context, Entities, Entity, EntityUID, EntityUIDEntry, Evaluator, Expr, Open, Request,
+    SlotEnv, Value,
+};
+
+/// An entity that a request names, with what is known of it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) uid: &'a Arc<EntityUID>,
+    /// `None` where nobody has declared it: then it has no attributes, and is in itself alone.
+    pub(super) entity: Option<&'a Entity>,
+}
+
+/// A part of the request that names an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Part {
+    Principal,
+    Action,
+    Resource,
+}
+
+/// One request as policies see it. Nothing of it changes, so whatever is read of it may be kept while it lasts.
+pub(super) struct Scene<'a> {
+    principal: Subject<'a>,
+    action: Subject<'a>,
+    resource: Subject<'a>,
+    context: OnceCell<Arc<Attributes>>,
+    /// Makes the context. Most requests are decided without: scopes do not look at it.
+    make: &'a dyn Fn() -> Arc<Attributes>,
+    /// All other entities. `None`: there are no others.
+    others: Option<&'a Entities>,
+}
+
+impl<'a> Scene<'a> {
+    /// A request whose policies can look at these three entities and no further.
+    pub(super) fn alone(
+        [principal, action, resource]: [Subject<'a>; 3],
+        make: &'a dyn Fn() -> Arc<Attributes>,
+    ) -> Self {
+        Self { principal, action, resource, context: OnceCell::new(), make, others: None }
+    }
+
+    /// A request in Cedar's own form.
+    ///
+    /// # Errors
+    /// A part of the request is left open.
+    pub(super) fn of(
+        request: &'a Request,
+        entities: &'a Entities,
+        make: &'a dyn Fn() -> Arc<Attributes>,
+    ) -> Result<Self, Open> {
+        let subject = |part: &'a EntityUIDEntry| {
+            let uid = cedar_core::uid(part).ok_or(Open)?;
+            Ok(Subject { uid, entity: cedar_core::entity(entities, uid)? })
+        };
+        let context = match request.context() {
+            Some(Context::Value(attributes)) => OnceCell::from(Arc::clone(attributes)),
+            Some(Context::RestrictedResidual(_)) | None => return Err(Open),
+        };
+        Ok(Self {
+            principal: subject(request.principal())?,
+            action: subject(request.action())?,
+            resource: subject(request.resource())?,
+            context,
+            make,
+            others: Some(entities),
+        })
+    }
+
+    pub(super) fn subject(&self, part: Part) -> &Subject<'a> {
+        match part {
+            Part::Principal => &self.principal,
+            Part::Action => &self.action,
+            Part::Resource => &self.resource,
+        }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Attributes> {
+        self.context.get_or_init(self.make)
+    }
+
+    /// The entity that an attribute names.
+    pub(super) fn entity(&self, uid: &EntityUID) -> Result<Option<&'a Entity>, Open> {
+        if let Some(others) = self.others {
+            return cedar_core::entity(others, uid);
+        }
+        let subjects = [&self.principal, &self.action, &self.resource];
+        Ok(subjects.into_iter().find(|subject| **subject.uid == *uid).and_then(|subject| subject.entity))
+    }
+
+    /// What Cedar's own evaluator makes of an expression; `None` where it fails.
+    pub(super) fn ask_cedar(&self, expression: &Expr, slots: &SlotEnv) -> Option<Value> {
+        let entry =
+            |subject: &Subject<'_>| EntityUIDEntry::Known { euid: Arc::clone(subject.uid), loc: None };
+        let [principal, action, resource] = [&self.principal, &self.action, &self.resource];
+        let context = Context::Value(Arc::clone(self.context()));
+        let request = Request::new_unchecked(entry(principal), entry(action), entry(resource), Some(context));
+        let evaluate = |entities: &Entities| {
+            Evaluator::new(request, entities, cedar_core::extensions()).interpret(expression, slots).ok()
+        };
+        match self.others {
+            Some(entities) => evaluate(entities),
+            None => {
+                let known = [principal, action, resource].into_iter().filter_map(|subject| subject.entity);
+                evaluate(&cedar_core::store(known)?)
+            }
+        }
+    }
+}
