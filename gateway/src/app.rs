@@ -42,6 +42,7 @@ use crate::named::Named;
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
 use crate::pipeline::Pipeline;
+use crate::pipeline::oracle::Oracle;
 use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::Recorder;
 use crate::proxy::upstreams::{SetupError, Upstreams};
@@ -288,7 +289,7 @@ impl House {
         });
         let gateway = Gateway::new(Parts {
             config: config.clone(),
-            pipeline: pipeline(config, cell, authn),
+            pipeline: pipeline(config, cell, authn, &recorder),
             rules: rules(config, &sites),
             recorder,
             pages,
@@ -393,9 +394,15 @@ fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {
     if misses.is_empty() { Ok(bundle) } else { Err(RunError::Misfit(Faults(misses))) }
 }
 
-fn pipeline(config: &Config, snapshot: Arc<SnapshotCell>, authn: Arc<Authn>) -> Pipeline {
+fn pipeline(
+    config: &Config,
+    snapshot: Arc<SnapshotCell>,
+    authn: Arc<Authn>,
+    recorder: &Recorder,
+) -> Pipeline {
     let counters = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
-    Pipeline { snapshot, authn, counters, limits: config.limits.clone() }
+    let oracle = Oracle::new(config.oracle, recorder.audit.clone(), recorder.metrics.clone());
+    Pipeline { snapshot, authn, counters, limits: config.limits.clone(), oracle }
 }
 
 fn keyring(config: &Config) -> Keyring {

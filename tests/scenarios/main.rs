@@ -21,6 +21,8 @@ mod identity;
 #[cfg(feature = "security_tests")]
 mod operations;
 #[cfg(feature = "security_tests")]
+mod oracle;
+#[cfg(feature = "security_tests")]
 mod pipeline;
 mod policies;
 #[cfg(feature = "security_tests")]

@@ -12,6 +12,7 @@ mod scope;
 mod tests;
 
 pub use index::PolicyIndex;
+pub use oracle::{Disagreement, ORACLE};
 pub(crate) use prepared::Prepared;
 pub use scope::SCOPE;
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{AuthzRequest, Decision, REQUEST_FAULT, Verdict, oracle, texts};
+use super::{AuthzRequest, Decision};
 use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_principal};
 use crate::bundle::tests::fixture::{load, sources, with};
 use crate::identity::{Identity, Principal, PrincipalKind};
+use crate::refusal::Denial;
 use crate::time::UnixMillis;
 
 /// A principal of this kind with `role:` and `group:` memberships.
@@ -208,26 +209,6 @@ fn a_request_that_does_not_fit_is_undecidable() {
     check(&[("id", "a"), ("id", "b")], "::1", 0, "undecidable cedargate.request");
 }
 
-/// What `decide` has to come to: the request in Cedar's own form, held against the schema, and asked of `Authorizer`.
-fn the_long_way(bundle: &Bundle, asked: &AuthzRequest<'_>) -> String {
-    if !bundle
-        .vocabulary()
-        .actions
-        .get(asked.action)
-        .is_none_or(|action| action.principals.contains(bundle.vocabulary().type_of(asked.identity)))
-    {
-        return "deny".to_owned();
-    }
-    let Ok(request) = bundle.in_cedar(asked) else { return format!("undecidable {REQUEST_FAULT}") };
-    let verdict = oracle::evaluate(bundle.cedar(), &request.request, &request.entities);
-    let (word, ids) = match verdict {
-        Verdict { erring, .. } if !erring.is_empty() => ("undecidable", erring),
-        Verdict { permits: true, determining, .. } => ("permit", determining),
-        Verdict { permits: false, determining, .. } => ("deny", determining),
-    };
-    format!("{word} {}", texts(&ids).join(", ")).trim_end().to_owned()
-}
-
 /// Bundles whose guardrails look at all that the context holds; one is of no use where a decision is made without it.
 fn bundles() -> [Bundle; 3] {
     let guard = |condition: &str| {
@@ -292,9 +273,9 @@ fn decisions_are_those_of_the_long_way_whoever_asked_before() {
             )
         };
         for bundle in &bundles {
-            let decided = spell(&bundle.decide(&asked));
-            assert_eq!(decided, the_long_way(bundle, &asked), "{asked:?}");
-            seen.insert(decided);
+            let decision = bundle.decide(&asked);
+            assert_eq!(bundle.hold_against_cedar(&asked, &decision), Ok(()), "{asked:?}");
+            seen.insert(spell(&decision));
         }
     }
     for expected in [
@@ -306,4 +287,27 @@ fn decisions_are_those_of_the_long_way_whoever_asked_before() {
     ] {
         assert!(seen.contains(expected), "{expected} is not among {seen:?}");
     }
+}
+
+#[test]
+fn whatever_differs_from_cedar_is_told() {
+    let bundle = load(&sources());
+    let reader = user(&["role:reader"]);
+    let asked = request(&reader, "docs.read", "docs");
+    let differs = |decision: &Decision| bundle.hold_against_cedar(&asked, decision).unwrap_err().to_string();
+    assert_eq!(
+        differs(&Decision::Deny(Denial { forbidding: Vec::new() })),
+        "the gateway decided: deny; Cedar decides: permit by docs.readers"
+    );
+    assert_eq!(
+        differs(&Decision::Undecidable { erring: vec!["one".to_owned(), "two".to_owned()] }),
+        "the gateway decided: undecidable by one, two; Cedar decides: permit by docs.readers"
+    );
+    // The same word for another reason is no agreement.
+    let editor = user(&["role:reader", "role:editor"]);
+    let other = bundle.decide(&request(&editor, "docs.read", "docs"));
+    assert_eq!(
+        differs(&other),
+        "the gateway decided: permit by docs.editors, docs.readers; Cedar decides: permit by docs.readers"
+    );
 }

@@ -1,25 +1,19 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
+mod make;
+
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use engine::audit::{AuditEvent, End, Outcome};
-use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
-
-/// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
-const DURATION_BOUNDS_S: [f64; 12] =
-    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-
-/// Upper bounds of a stage's histogram, in seconds: most stages take microseconds.
-const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.1, 1.0];
+use make::{Maker, Telemetry};
 
 /// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
 const POLICIES_MAX: usize = 500;
@@ -56,6 +50,7 @@ pub struct Metrics {
     empty_connections: IntCounter,
     connections: IntGauge,
     refused_connections: IntCounterVec,
+    oracle: IntCounterVec,
     failed_handshakes: IntCounter,
     protocol_errors: IntCounter,
     panics: IntCounter,
@@ -68,9 +63,7 @@ pub struct Metrics {
     upstream_connections: IntCounterVec,
     policy_decisions: IntCounterVec,
     series: Arc<Series>,
-    telemetry_sent: IntCounterVec,
-    telemetry_dropped: IntCounterVec,
-    telemetry_failures: IntCounterVec,
+    telemetry: Telemetry,
 }
 
 /// The series that requests count in, each found once by its labels: to find one costs more than to count.
@@ -156,22 +149,9 @@ impl Metrics {
                 "Decisions by the policies that they rest on.",
                 &["outcome", "policy"],
             )?,
+            oracle: make.counters("oracle_total", "Decisions that Cedar was asked as well.", &["result"])?,
             series: Arc::default(),
-            telemetry_sent: make.counters(
-                "telemetry_sent_total",
-                "Telemetry that the collector has taken.",
-                &["signal"],
-            )?,
-            telemetry_dropped: make.counters(
-                "telemetry_dropped_total",
-                "Telemetry that was lost; the audit file has all records.",
-                &["signal"],
-            )?,
-            telemetry_failures: make.counters(
-                "telemetry_export_failures_total",
-                "Exports that failed.",
-                &["signal"],
-            )?,
+            telemetry: make.telemetry()?,
             registry: make.0,
         })
     }
@@ -293,6 +273,11 @@ impl Metrics {
         self.refused_connections.with_label_values(&[cap]).inc();
     }
 
+    /// Cedar itself was asked for a decision as well.
+    pub fn oracle_asked(&self, agrees: bool) {
+        self.oracle.with_label_values(&[if agrees { "agrees" } else { "differs" }]).inc();
+    }
+
     /// A TLS handshake failed.
     pub fn handshake_failed(&self) {
         self.failed_handshakes.inc();
@@ -343,9 +328,9 @@ impl Metrics {
     #[must_use]
     pub fn telemetry(&self, signal: &str) -> TelemetryCounters {
         TelemetryCounters {
-            sent: self.telemetry_sent.with_label_values(&[signal]),
-            dropped: self.telemetry_dropped.with_label_values(&[signal]),
-            failures: self.telemetry_failures.with_label_values(&[signal]),
+            sent: self.telemetry.sent.with_label_values(&[signal]),
+            dropped: self.telemetry.dropped.with_label_values(&[signal]),
+            failures: self.telemetry.failures.with_label_values(&[signal]),
         }
     }
 
@@ -364,46 +349,6 @@ impl Metrics {
         TextEncoder::new().encode(&self.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
-}
-
-/// Makes metrics of the gateway's name, each registered as it is made: none can be counted and not told.
-struct Maker(Registry);
-
-impl Maker {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.registered(IntCounter::with_opts(opts(name, help))?)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.registered(IntCounterVec::new(opts(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.registered(IntGauge::with_opts(opts(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
-        self.registered(IntGaugeVec::new(opts(name, help), &[label])?)
-    }
-
-    fn histogram(&self) -> Result<Histogram, prometheus::Error> {
-        let opts = opts("request_duration_seconds", "From the request line to the end.");
-        self.registered(Histogram::with_opts(HistogramOpts::from(opts).buckets(DURATION_BOUNDS_S.to_vec()))?)
-    }
-
-    fn stages(&self) -> Result<HistogramVec, prometheus::Error> {
-        let opts = HistogramOpts::from(opts("stage_duration_seconds", "Time spent in a stage."));
-        self.registered(HistogramVec::new(opts.buckets(STAGE_BOUNDS_S.to_vec()), &["stage"])?)
-    }
-
-    fn registered<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("cedargate")
 }
 
 /// How many outcomes there are.

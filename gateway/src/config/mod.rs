@@ -10,6 +10,7 @@ mod hosts;
 pub mod keys;
 mod limits;
 mod listeners;
+mod oracle;
 pub mod origin;
 mod otel;
 mod questions;
@@ -42,8 +43,8 @@ use fault::{Fault, Faults, Place};
 use origin::Origin;
 use reader::{Reader, Section};
 use settings::{
-    Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, SessionEnds, Tls, TlsVersion,
-    Upstream, WebSockets,
+    Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, Oracle, SessionEnds, Tls,
+    TlsVersion, Upstream, WebSockets,
 };
 use telemetry::Telemetry;
 pub(crate) use value::duration;
@@ -87,6 +88,8 @@ pub struct Config {
     pub upload_bytes_max: u64,
     /// What an open WebSocket may do.
     pub websockets: WebSockets,
+    /// How many decisions are asked of Cedar as well.
+    pub oracle: Oracle,
     /// The upstreams by the name that route files use.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// The audit log.
@@ -200,6 +203,7 @@ impl Reader<'_> {
         let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);
         let websockets = self.websockets(&mut root);
+        let oracle = self.oracle(&mut root);
         let upstreams = self.upstreams(&mut root, &[listen, admin_listen]);
         let audit = self.audit(&mut root);
         let log = self.log(&mut root, deployment, &data_dir);
@@ -226,6 +230,7 @@ impl Reader<'_> {
             connections,
             upload_bytes_max,
             websockets,
+            oracle,
             upstreams,
             audit,
             log,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +207,18 @@ pub struct Timeouts {
     pub write: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
+}
+
+/// How many decisions are asked of Cedar's own `Authorizer` as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oracle {
+    /// None.
+    #[default]
+    Off,
+    /// The first of every so many.
+    Sample(NonZeroU64),
+    /// All.
+    Always,
 }
 
 /// The audit log.

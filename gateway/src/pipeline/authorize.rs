@@ -10,6 +10,7 @@ use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 
 use crate::pipeline::admit::whole_seconds;
+use crate::pipeline::oracle::Oracle;
 use crate::pipeline::record::Trail;
 use crate::snapshot::Snapshot;
 
@@ -23,6 +24,7 @@ const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };
 /// `Unauthenticated` when nobody is known and a known caller might be permitted, `Forbidden` when policy says
 /// no, `Undecidable` when a policy could not be evaluated.
 pub fn authorize(
+    oracle: &Oracle,
     snapshot: &Snapshot,
     now: UnixMillis,
     matched: &RouteMatch,
@@ -36,13 +38,14 @@ pub fn authorize(
             trail.note(format!("memberships that the bundle does not know: {}", unknown.join(", ")));
         }
     }
-    let decision = decide(snapshot, now, matched, identity, facts);
+    let decision = decide(oracle, snapshot, now, matched, identity, facts);
     trail.decided(&decision);
     permitted(decision, identity, matched)
 }
 
 /// What the bundle says.
 pub fn decide(
+    oracle: &Oracle,
     snapshot: &Snapshot,
     now: UnixMillis,
     matched: &RouteMatch,
@@ -50,17 +53,28 @@ pub fn decide(
     facts: &RequestFacts<'_>,
 ) -> Decision {
     let route = &matched.route;
-    snapshot.bundle.decide(&AuthzRequest {
+    let parameters = matched.asked(facts.query);
+    let asked = AuthzRequest {
         identity,
         action: &route.action,
         module: &route.module,
-        parameters: &matched.asked(facts.query),
+        parameters: &parameters,
         class: &route.class,
         method: facts.method.as_str(),
         client: facts.client,
         tls: facts.tls,
         now,
-    })
+    };
+    // What the oracle is for never happens, so a test makes it happen.
+    #[cfg(feature = "fault_injection")]
+    if facts.headers.get("x-cedargate-fault").is_some_and(|fault| fault == "oracle") {
+        return oracle.held(
+            &snapshot.bundle,
+            &asked,
+            Decision::Deny(engine::refusal::Denial { forbidding: Vec::new() }),
+        );
+    }
+    oracle.decide(&snapshot.bundle, &asked)
 }
 
 /// The permit, where there is one.

@@ -6,6 +6,7 @@ pub mod authorize;
 pub mod forward;
 pub mod headers;
 pub mod identify;
+pub mod oracle;
 pub mod receive;
 pub mod record;
 pub mod respond;
@@ -26,6 +27,7 @@ use storage::counters::Counters;
 use crate::authn::Authn;
 use crate::config::settings::Limits;
 use crate::snapshot::SnapshotCell;
+use oracle::Oracle;
 use record::Trail;
 pub use spend::Passage;
 
@@ -97,6 +99,8 @@ pub struct Pipeline {
     pub counters: Arc<Counters>,
     /// The limits.
     pub limits: Limits,
+    /// What decides.
+    pub oracle: Oracle,
 }
 
 impl Pipeline {
@@ -119,7 +123,8 @@ impl Pipeline {
         trail.enter(Stage::Identify);
         let identified = identify::identify(&self.authn, now, &matched, facts, trail).await?;
         trail.enter(Stage::Authorize);
-        let permit = authorize::authorize(&snapshot, now, &matched, &identified.identity, facts, trail);
+        let permit =
+            authorize::authorize(&self.oracle, &snapshot, now, &matched, &identified.identity, facts, trail);
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
         spend::spend(&self.counters, &self.limits, now, permit, matched, identified.session, snapshot).await

@@ -417,6 +417,11 @@ pub fn bundle_refused(audit: &AuditLog, now: UnixMillis, serving: &BundleId, not
     security(audit, now, serving, Some("bundle_refused"), notes);
 }
 
+/// Records that Cedar's own evaluation came to another answer than ours.
+pub fn oracle_differs(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, notes: &[String]) {
+    security(audit, now, bundle, Some("oracle_differs"), notes);
+}
+
 /// An event that belongs to no request.
 fn security(
     audit: &AuditLog,

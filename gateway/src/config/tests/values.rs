@@ -87,6 +87,13 @@ fn words_are_one_of_the_known_ones() {
         check("", &[("BOTSERVER_ENABLE_AUDIT", wrong)], &["BOTSERVER_ENABLE_AUDIT: ", "`true` or `false`"]);
         check("", &[("BOTSERVER_REQUIRE_MFA", wrong)], &["BOTSERVER_REQUIRE_MFA: ", "`true` or `false`"]);
     }
+    for wrong in ["on", "sample", "sample:0", "sample:-1", "sample:18446744073709551616", "Always"] {
+        let named = &["gate.toml:3: ", "`engine.oracle`", "`off`, `always` or `sample:N`"];
+        check(&format!("[engine]\noracle = \"{wrong}\"\n"), &[], named);
+    }
+    for right in ["off", "always", "sample:1", "sample:1000"] {
+        check(&format!("[engine]\noracle = \"{right}\"\n"), &[], &[]);
+    }
     check("policies_watch = \"true\"\n", &[], &["gate.toml:2: ", "not true or false"]);
     check("[log]\nlevel = \"verbose\"\n", &[], &["gate.toml:3: ", "log.level"]);
     check(

@@ -1,0 +1,91 @@
+//! How metrics are made.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Upper bounds of the duration histogram, in seconds: from a refusal in memory to a slow upload.
+const DURATION_BOUNDS_S: [f64; 12] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Upper bounds of a stage's histogram, in seconds: most stages take microseconds.
+const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.1, 1.0];
+
+/// What became of telemetry, by signal.
+#[derive(Clone, Debug)]
+pub(super) struct Telemetry {
+    pub(super) sent: IntCounterVec,
+    pub(super) dropped: IntCounterVec,
+    pub(super) failures: IntCounterVec,
+}
+
+/// Makes metrics of the gateway's name, each registered as it is made: none can be counted and not told.
+pub(super) struct Maker(pub(super) Registry);
+
+impl Maker {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.registered(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    pub(super) fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.registered(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.registered(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.registered(IntGaugeVec::new(opts(name, help), &[label])?)
+    }
+
+    pub(super) fn histogram(&self) -> Result<Histogram, prometheus::Error> {
+        let opts = opts("request_duration_seconds", "From the request line to the end.");
+        self.registered(Histogram::with_opts(HistogramOpts::from(opts).buckets(DURATION_BOUNDS_S.to_vec()))?)
+    }
+
+    pub(super) fn stages(&self) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::from(opts("stage_duration_seconds", "Time spent in a stage."));
+        self.registered(HistogramVec::new(opts.buckets(STAGE_BOUNDS_S.to_vec()), &["stage"])?)
+    }
+
+    pub(super) fn telemetry(&self) -> Result<Telemetry, prometheus::Error> {
+        Ok(Telemetry {
+            sent: self.counters(
+                "telemetry_sent_total",
+                "Telemetry that the collector has taken.",
+                &["signal"],
+            )?,
+            dropped: self.counters(
+                "telemetry_dropped_total",
+                "Telemetry that was lost; the audit file has all records.",
+                &["signal"],
+            )?,
+            failures: self.counters(
+                "telemetry_export_failures_total",
+                "Exports that failed.",
+                &["signal"],
+            )?,
+        })
+    }
+
+    fn registered<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("cedargate")
+}
