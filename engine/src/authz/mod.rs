@@ -11,6 +11,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use condition::NESTING_MAX;
 pub use index::PolicyIndex;
 pub use oracle::{Disagreement, ORACLE};
 pub(crate) use prepared::Prepared;
@@ -110,6 +111,9 @@ pub struct Verdict {
 /// Recorded as erring when the request itself does not fit the schema: a fault of the caller, not of a policy.
 pub const REQUEST_FAULT: &str = "cedargate.request";
 
+/// Recorded as erring when the policies need more steps for a request than a decision may take.
+pub const BUDGET: &str = "cedargate.budget";
+
 impl Bundle {
     /// Decides one request. Asking again with the same arguments gives the same answer, so re-authorisation of
     /// a long-lived connection is another call.
@@ -132,6 +136,10 @@ impl Bundle {
             Some(module) => self.say(request, action, &principal, module),
             None => self.say(request, action, &principal, &self.undeclared(request.module)),
         };
+        // A policy that was not reached may have forbidden.
+        if said.spent {
+            return Decision::Undecidable { erring: vec![BUDGET.to_owned()] };
+        }
         // Cedar skips a policy that fails: a forbid that fails would no longer forbid. So any failure decides.
         if !said.erring.is_empty() {
             let erring = self.prepared().deciding(&said.erring);

@@ -13,6 +13,9 @@ use crate::bundle::{Action, Bundle, Vocabulary, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::time::UnixMillis;
 
+/// Roles and groups that a principal may have, with all that are above them: each is a key that decisions look up.
+const MEMBERSHIPS_MAX: usize = 1_000;
+
 /// A request with the entities that policies may look at.
 pub(super) struct InCedar {
     pub(super) request: Request,
@@ -59,7 +62,14 @@ impl Bundle {
                 attributes.insert(name.to_owned(), value);
             }
         }
-        Entity::new(own, attributes, self.memberships(principal)).map_err(|error| error.to_string())
+        let memberships = self.memberships(principal);
+        if memberships.len() > MEMBERSHIPS_MAX {
+            return Err(format!(
+                "{own} has {} roles and groups, at most {MEMBERSHIPS_MAX}",
+                memberships.len()
+            ));
+        }
+        Entity::new(own, attributes, memberships).map_err(|error| error.to_string())
     }
 
     fn principal_id(&self, principal: &Principal) -> String {

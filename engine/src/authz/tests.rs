@@ -311,3 +311,59 @@ fn whatever_differs_from_cedar_is_told() {
         "the gateway decided: permit by docs.editors, docs.readers; Cedar decides: permit by docs.readers"
     );
 }
+
+/// A condition that looks at more than a decision may look at is given up, whatever it would have come to.
+#[test]
+fn a_decision_that_takes_too_long_permits_nothing() {
+    let list = |members: usize| (0..members).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    let guard = |condition: &str| {
+        load(&with("guardrails/account.cedar", "{ principal.suspended }", &format!("{{ {condition} }}")))
+    };
+    let person = user(&["role:reader"]);
+    let long = [(Arc::from("id"), "a".repeat(8_000))];
+    let check = |condition: &str, expected: &str| {
+        let asked = AuthzRequest { parameters: &long, ..request(&person, "docs.read", "docs") };
+        assert_eq!(
+            spell(&guard(condition).decide(&asked)),
+            expected,
+            "{}",
+            condition.get(..80).unwrap_or(condition)
+        );
+    };
+    let has = "context.parameters has id && context.parameters.id";
+    check(&format!("{has} like \"*b\""), "permit docs.readers");
+    check(&format!("{has} like \"{}b\"", "*a".repeat(150)), "undecidable cedargate.budget");
+    let compared = format!("[{0}].containsAll([{0}])", list(1_000));
+    check(&format!("!({compared})"), "permit docs.readers");
+    let chain = vec![format!("!({compared})"); 2].join(" || ");
+    check(&chain, "permit docs.readers");
+    // The library answers as Cedar does, however long it takes; the oracle is not asked for what is refused already.
+    let bundle = guard(&format!("{has} like \"{}b\"", "*a".repeat(150)));
+    let asked = AuthzRequest { parameters: &long, ..request(&person, "docs.read", "docs") };
+    assert_eq!(bundle.hold_against_cedar(&asked, &bundle.decide(&asked)), Ok(()));
+    let given = bundle.in_cedar(&asked).unwrap();
+    let verdict = bundle.evaluate(&given.request, &given.entities);
+    assert_eq!(verdict, super::oracle::evaluate(bundle.cedar(), &given.request, &given.entities));
+    assert!(verdict.permits);
+}
+
+#[test]
+fn a_principal_with_too_many_roles_is_undecidable() {
+    let roles: Vec<String> = (0..1_001).map(|number| format!("r{number}")).collect();
+    let declared = roles.iter().map(|name| {
+        format!(
+            "{{ \"uid\": {{ \"type\": \"Role\", \"id\": \"{name}\" }}, \"attrs\": {{}}, \"parents\": [] }}"
+        )
+    });
+    let mut files = sources();
+    let many = format!("[{}]", declared.collect::<Vec<_>>().join(","));
+    files.files.insert("entities/many.json".to_owned(), many);
+    let bundle = load(&files);
+    let held = |count: usize| {
+        let mut person = principal(PrincipalKind::User, &["role:reader"]);
+        person.roles.extend(roles.iter().take(count).cloned());
+        known(person)
+    };
+    check(&bundle, &held(999), "docs.read", "docs", "permit docs.readers");
+    check(&bundle, &held(1_000), "docs.read", "docs", "undecidable cedargate.request");
+}

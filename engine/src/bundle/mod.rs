@@ -1,5 +1,6 @@
 //! A bundle: everything that decides, parsed and checked as one, swapped as one.
 
+mod bounds;
 mod check;
 pub(crate) mod example;
 mod hierarchy;
@@ -127,6 +128,7 @@ impl Bundle {
         let vocabulary = Vocabulary::read(schema, faults)?;
         let hierarchy = Hierarchy::read(sources.part(Part::Entities), &vocabulary.schema, faults);
         policies.check(&vocabulary.schema, &hierarchy, faults);
+        bounds::check(&policies.facts, &hierarchy, faults);
         check::actions(&vocabulary, &hierarchy, &mut declared, faults);
         let numbers = check::numbers(&declared, faults);
         let routes = check::table(&declared, faults);
@@ -134,6 +136,7 @@ impl Bundle {
         let reason =
             |id: &str| facts.get(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
         let prepared = Prepared::of(&set, &vocabulary, &hierarchy, &numbers, reason);
+        bounds::nesting(&facts, prepared.index(), faults);
         let bundle = Self {
             id: sources.digest(),
             routes,

@@ -9,11 +9,11 @@ use super::{Arithmetic, Function, Node, Operator};
 
 /// Levels of an expression that are compiled. What nests deeper is Cedar's, so that it fails there when it fails in Cedar,
 /// whose limit is what is left of the stack.
-const DEPTH_MAX: usize = 100;
+pub(crate) const NESTING_MAX: usize = 100;
 
 /// The node of an expression; `None` where Cedar has to evaluate it.
 pub(super) fn compile(expression: &Expr, slots: &SlotEnv) -> Option<Node> {
-    Compiling { slots }.node(expression, DEPTH_MAX)
+    Compiling { slots }.node(expression, NESTING_MAX)
 }
 
 struct Compiling<'a> {

@@ -7,7 +7,7 @@ use super::super::cedar_core::{
     Attributes, BinaryOp, Entity, EntityUID, Literal, Open, PartialValue, Set, Text, Value, ValueKind,
     binary_relation, extensions, reference,
 };
-use super::super::scene::Scene;
+use super::super::scene::{Scene, Spent};
 use super::{Arithmetic, Node, Operator};
 
 /// Why there is no value.
@@ -17,11 +17,19 @@ pub(in super::super) enum Fault {
     Fails,
     /// Something is left open, and Cedar itself has to say.
     Open,
+    /// The steps of the decision are spent.
+    Spent,
 }
 
 impl From<Open> for Fault {
     fn from(_: Open) -> Self {
         Self::Open
+    }
+}
+
+impl From<Spent> for Fault {
+    fn from(_: Spent) -> Self {
+        Self::Spent
     }
 }
 
@@ -54,6 +62,7 @@ impl Seen<'_> {
 impl Node {
     /// Whether it is true; what is neither true nor false fails.
     pub(super) fn truth(&self, scene: &Scene<'_>) -> Result<bool, Fault> {
+        scene.spend(1)?;
         match self {
             Self::AllOf(nodes) => all_of(nodes, scene),
             Self::AnyOf(nodes) => any_of(nodes, scene),
@@ -62,7 +71,13 @@ impl Node {
             Self::IsEmpty(node) => Ok(set(&*node.value(scene)?)?.is_empty()),
             Self::Has(node, name) => has(node, name, scene),
             Self::HasAll(node, names) => has_all(node, names, scene),
-            Self::Like(node, pattern) => Ok(pattern.wildcard_match(text(&*node.value(scene)?)?)),
+            Self::Like(node, pattern) => {
+                let value = node.value(scene)?;
+                let text = text(&value)?;
+                // At worst it compares every character with every part of the pattern.
+                scene.spend(text.len().saturating_mul(pattern.get_elems().len()) / 8)?;
+                Ok(pattern.wildcard_match(text))
+            }
             Self::Is(node, kind) => {
                 if let Self::Subject(part) = &**node {
                     return Ok(scene.subject(*part).uid.entity_type() == kind);
@@ -81,6 +96,7 @@ impl Node {
 
     /// Its value.
     pub(in super::super) fn value<'s>(&'s self, scene: &'s Scene<'_>) -> Result<Seen<'s>, Fault> {
+        scene.spend(1)?;
         match self {
             Self::Constant(value) => Ok(Seen::Held(value)),
             Self::Subject(part) => Ok(Seen::Made(reference(scene.subject(*part).uid))),
@@ -243,15 +259,19 @@ fn two(operator: Operator, [left, right]: &[Node; 2], scene: &Scene<'_>) -> Resu
     }
     if let (Operator::In, Node::Subject(part)) = (operator, left) {
         let subject = scene.subject(*part);
-        return within(subject.uid, subject.entity, &*right.value(scene)?);
+        let right = right.value(scene)?;
+        scene.spend(size(&right))?;
+        return within(subject.uid, subject.entity, &right);
     }
     // Both are evaluated before either is looked at.
     let (left, right) = (left.value(scene)?, right.value(scene)?);
+    scene.spend(size(&left).min(size(&right)))?;
     match operator {
         Operator::Equal => Ok(*left == *right),
         Operator::Less => less(&left, &right, BinaryOp::Less),
         Operator::LessOrEqual => less(&left, &right, BinaryOp::LessEq),
         Operator::In => {
+            scene.spend(size(&right))?;
             let uid = uid(&left)?;
             within(uid, scene.entity(uid)?, &right)
         }
@@ -263,6 +283,15 @@ fn two(operator: Operator, [left, right]: &[Node; 2], scene: &Scene<'_>) -> Resu
             let name = text(&right)?;
             Ok(entity.is_some_and(|entity| entity.get_tag(name).is_some()))
         }
+    }
+}
+
+/// Values that comparing it may look at.
+fn size(value: &Value) -> usize {
+    match value.value_kind() {
+        ValueKind::Set(set) => set.len(),
+        ValueKind::Record(attributes) => attributes.len(),
+        ValueKind::Lit(_) | ValueKind::ExtensionValue(_) => 0,
     }
 }
 

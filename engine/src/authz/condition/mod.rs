@@ -16,6 +16,7 @@ use super::cedar_core::{
 };
 use super::cedar_core::{Literal, Set};
 use super::scene::{Part, Scene};
+pub(crate) use compile::NESTING_MAX;
 use evaluate::Fault;
 
 /// A policy's condition, ready to be evaluated, with the slots of the template that it is a link of.
@@ -35,6 +36,8 @@ pub(super) enum Applies {
     No,
     /// Its condition could not be evaluated, or is neither true nor false.
     Fails,
+    /// There was no time left to find out.
+    Spent,
 }
 
 /// An expression.
@@ -113,12 +116,18 @@ impl Condition {
         self.compiled.as_ref()
     }
 
+    /// Whether Cedar has to evaluate it, because it nests too deeply.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.expression.is_some() && self.compiled.is_none()
+    }
+
     pub(super) fn applies(&self, scene: &Scene<'_>) -> Applies {
         let Some(expression) = &self.expression else { return Applies::Yes };
         match self.compiled.as_ref().map(|node| node.truth(scene)) {
             Some(Ok(true)) => Applies::Yes,
             Some(Ok(false)) => Applies::No,
             Some(Err(Fault::Fails)) => Applies::Fails,
+            Some(Err(Fault::Spent)) => Applies::Spent,
             Some(Err(Fault::Open)) | None => match scene.ask_cedar(expression, &self.slots) {
                 Some(value) => match value.value_kind() {
                     ValueKind::Lit(Literal::Bool(true)) => Applies::Yes,

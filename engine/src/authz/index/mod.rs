@@ -86,6 +86,8 @@ pub(super) struct Said {
     pub(super) permits: bool,
     pub(super) determining: SmallVec<[Position; 16]>,
     pub(super) erring: SmallVec<[Position; 4]>,
+    /// There were more policies, and no steps left for them.
+    pub(super) spent: bool,
 }
 
 impl PolicyIndex {
@@ -166,6 +168,11 @@ impl PolicyIndex {
         self.policies.iter().map(|policy| &policy.id)
     }
 
+    /// Ids of the policies whose conditions nest so deeply that Cedar has to evaluate them.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies.iter().filter(|policy| policy.condition.is_foreign()).map(|policy| &policy.id)
+    }
+
     /// The keys that one part of a scene has in the scopes of these policies.
     pub(super) fn keys(&self, part: Part, subject: super::scene::Subject<'_>) -> Held {
         match part {
@@ -199,18 +206,23 @@ impl PolicyIndex {
     /// What the policies say of a scene whose parts have these keys.
     pub(super) fn say(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Said {
         let (mut permitting, mut forbidding) = (SmallVec::new(), SmallVec::new());
-        let mut erring = SmallVec::new();
+        let (mut erring, mut spent) = (SmallVec::new(), false);
         for position in self.candidates(keys, scene) {
             let Some(policy) = self.indexed(position) else { continue };
+            if spent || scene.spend(1).is_err() {
+                spent = true;
+                break;
+            }
             match policy.condition.applies(scene) {
                 Applies::No => {}
                 Applies::Yes if policy.permits => permitting.push(position),
                 Applies::Yes => forbidding.push(position),
                 Applies::Fails => erring.push(position),
+                Applies::Spent => spent = true,
             }
         }
         let permits = forbidding.is_empty() && !permitting.is_empty();
-        Said { permits, determining: if permits { permitting } else { forbidding }, erring }
+        Said { permits, determining: if permits { permitting } else { forbidding }, erring, spent }
     }
 
     /// What the policies say of a request.
