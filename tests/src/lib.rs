@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod audit;
+pub mod cedar;
 pub mod chromium;
 pub mod client;
 #[cfg(feature = "security_tests")]
