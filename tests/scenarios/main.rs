@@ -6,6 +6,7 @@
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
+mod cedar;
 #[cfg(feature = "security_tests")]
 mod connections;
 #[cfg(feature = "security_tests")]
