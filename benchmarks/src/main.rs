@@ -25,6 +25,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// The gateway's allocator, counting what each thread asks of it.
+#[global_allocator]
+static ALLOCATOR: alloc_counter::AllocCounter<mimalloc::MiMalloc> =
+    alloc_counter::AllocCounter(mimalloc::MiMalloc);
+
 /// What a benchmark fails with: nobody handles it, somebody reads it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -32,8 +37,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[derive(clap::Parser)]
 #[command(bin_name = "cargo run --release -p benchmarks --")]
 enum Benchmark {
-    /// What one decision costs, by role
-    Decide,
+    /// What one decision costs, by the number of policies, and what it costs to load them
+    Decide(decide::Options),
     /// What a request costs, against a proxy that checks nothing and against other proxies
     Proxy(proxy::Options),
     /// Whether every request leaves one record, whatever becomes of it
@@ -46,7 +51,7 @@ enum Benchmark {
 
 fn main() -> ExitCode {
     let outcome = match Benchmark::parse() {
-        Benchmark::Decide => return decide::decide(),
+        Benchmark::Decide(options) => decide::run(&options),
         Benchmark::Proxy(options) => proxy::run(&options),
         Benchmark::Records(options) => records::run(&options),
         Benchmark::Slow(options) => slow::run(&options),

@@ -1,0 +1,77 @@
+//! What it costs to load a bundle: seconds and memory, in a process of its own.
+
+use std::process::Command;
+
+use engine::authz::Decision;
+use gateway::clock;
+use serde::{Deserialize, Serialize};
+
+use super::mix::Dimensions;
+use super::world::World;
+use super::{rows, telling};
+use crate::Failure;
+use crate::figures::Figure;
+
+/// What loading took.
+#[derive(Debug, Deserialize, Serialize)]
+struct Took {
+    /// Seconds to parse, check and index.
+    seconds: f64,
+    /// The most memory that the process ever held, texts included.
+    peak_bytes: u64,
+    /// What it holds more than before it loaded.
+    held_bytes: u64,
+}
+
+/// The rows of loading as many policies.
+///
+/// # Errors
+/// The process fails.
+pub(super) fn rows(policies: usize) -> Result<[Figure; 3], Failure> {
+    telling(&format!("loading {policies} policies"));
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["decide", "--load-one", &policies.to_string()]).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let took: Took = serde_json::from_slice(&output.stdout)?;
+    Ok([
+        Figure::once(format!("decide.load_seconds.{policies}"), took.seconds, "s"),
+        Figure::once(format!("decide.load_peak_bytes.{policies}"), took.peak_bytes as f64, "bytes"),
+        Figure::once(
+            format!("decide.bytes_per_policy.{policies}"),
+            took.held_bytes as f64 / policies as f64,
+            "bytes/policy",
+        ),
+    ])
+}
+
+/// Loads one bundle and tells what it took.
+///
+/// # Errors
+/// It does not load, or decides nothing.
+pub(super) fn one(policies: usize) -> Result<(), Failure> {
+    let world = World::generate(&Dimensions::of(policies, 0))?;
+    let before = memory("VmRSS:")?;
+    let begun = clock::instant();
+    let bundle = rows::loaded(&world)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let held_bytes = memory("VmRSS:")?.saturating_sub(before);
+    let took = Took { seconds, peak_bytes: memory("VmHWM:")?, held_bytes };
+    // It decides, so it was loaded whole and is still there.
+    let ask = world.asks.first().ok_or("nobody asks")?;
+    let matched = ask.matched(&bundle)?;
+    if matches!(bundle.decide(&ask.request(&matched, &[], 0)), Decision::Undecidable { .. }) {
+        return Err("what was loaded cannot decide".into());
+    }
+    println!("{}", serde_json::to_string(&took)?);
+    Ok(())
+}
+
+/// What the kernel says of this process's memory, in bytes.
+fn memory(key: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    let kibibytes: u64 = line.split_whitespace().next().unwrap_or_default().parse()?;
+    Ok(kibibytes * 1024)
+}

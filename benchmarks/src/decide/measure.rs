@@ -1,0 +1,108 @@
+//! Single calls, timed and counted.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use gateway::clock;
+
+use crate::figures::Figure;
+
+/// Rounds over all requests at most: a median of these moves little.
+const ROUNDS_MAX: usize = 51;
+/// Rounds at least.
+const ROUNDS_MIN: usize = 3;
+/// Requests at least, where one takes so long that not all can be asked.
+const REQUESTS_MIN: usize = 8;
+/// A call that takes longer is asked for few requests only.
+const SLOW: Duration = Duration::from_millis(10);
+
+/// What calls cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Nanoseconds of the median request.
+    pub p50_ns: f64,
+    /// Nanoseconds that 99 of 100 requests stay within.
+    pub p99_ns: f64,
+    /// Allocations and reallocations of a request, on average.
+    pub allocations: f64,
+    /// How many requests were asked.
+    pub requests: usize,
+}
+
+/// Asks for each of `count` requests in turn, round after round, as traffic mixes them, for about `budget`. Each call is
+/// timed alone, its result dropped within; a request's cost is the median of its rounds, and percentiles are over requests.
+pub(super) fn cost<T>(count: usize, budget: Duration, mut call: impl FnMut(usize) -> T) -> Cost {
+    // The first pass warms, and says how long one takes.
+    let begun = clock::instant();
+    let mut asked = 0_u32;
+    for request in 0..count {
+        drop(black_box(call(request)));
+        asked += 1;
+        if begun.elapsed() > budget / 4 && request + 1 >= REQUESTS_MIN {
+            break;
+        }
+    }
+    let one = begun.elapsed() / asked.max(1);
+    let affordable = usize::try_from(budget.as_nanos() / one.as_nanos().max(1)).unwrap_or(usize::MAX);
+    let least = if one > SLOW { REQUESTS_MIN } else { 100 };
+    let requests = (affordable / ROUNDS_MIN).max(least).min(count);
+    let rounds = (affordable / requests.max(1)).clamp(ROUNDS_MIN, ROUNDS_MAX);
+    let mut taken: Vec<Vec<u64>> = vec![Vec::with_capacity(rounds); requests];
+    for _ in 0..rounds {
+        for (request, times) in taken.iter_mut().enumerate() {
+            let begun = clock::instant();
+            drop(black_box(call(request)));
+            let took = begun.elapsed();
+            times.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+    let mut medians: Vec<u64> = taken
+        .into_iter()
+        .map(|mut times| {
+            times.sort_unstable();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        })
+        .collect();
+    medians.sort_unstable();
+    Cost {
+        p50_ns: percentile(&medians, 50),
+        p99_ns: percentile(&medians, 99),
+        allocations: allocations(requests, &mut call),
+        requests,
+    }
+}
+
+fn allocations<T>(requests: usize, call: &mut impl FnMut(usize) -> T) -> f64 {
+    let asked = requests.min(200);
+    let ((new, grown, _), ()) = alloc_counter::count_alloc(|| {
+        for request in 0..asked {
+            drop(black_box(call(request)));
+        }
+    });
+    (new + grown) as f64 / asked.max(1) as f64
+}
+
+fn percentile(sorted: &[u64], percent: usize) -> f64 {
+    let place = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(place).copied().unwrap_or_default() as f64
+}
+
+/// What the clock itself adds to each timed call.
+pub(super) fn clock_cost() -> Figure {
+    let cost = cost(512, Duration::from_millis(50), |_| ());
+    Figure::once("decide.clock_ns", cost.p50_ns, "ns")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_the_requests_median_and_what_it_allocates() {
+        let cost = cost(200, Duration::from_millis(20), |request| vec![0_u8; request + 1]);
+        assert_eq!(cost.requests, 200);
+        assert!(cost.p50_ns <= cost.p99_ns, "{cost:?}");
+        assert!((cost.allocations - 1.0).abs() < 0.01, "{cost:?}");
+        assert_eq!((percentile(&[], 99), percentile(&[7], 99)), (0.0, 7.0));
+    }
+}

@@ -1,0 +1,69 @@
+//! What a decision costs, from HTTP fields to the answer, by the number of policies.
+//!
+//! `README.md` beside this crate says what each row is. The generators are here with their seeds: `mix` and `conditions`
+//! make the policies, `world` the people, routes and requests around them, `papers` the workloads of Cedar's paper.
+
+mod cedar;
+mod conditions;
+mod load;
+mod measure;
+mod mix;
+mod random;
+mod rows;
+mod shipped;
+mod world;
+
+use std::io::IsTerminal as _;
+
+use crate::{Failure, figures, results};
+use mix::Dimensions;
+
+/// Numbers of policies.
+const SIZES: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
+/// Shares of policies without a scope, in percent.
+const UNSCOPED: [usize; 3] = [0, 5, 20];
+/// Numbers of policies whose loading is measured.
+const LOADED: [usize; 2] = [10_000, 100_000];
+
+/// What the command line may say.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Leave out what has more policies than this
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    policies_max: usize,
+    /// Keep the figures in benchmarks/results, by date
+    #[arg(long)]
+    keep: bool,
+    /// Load a bundle of as many policies, tell what it took and end
+    #[arg(long, value_name = "N", hide = true)]
+    load_one: Option<usize>,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something does not load, or the index and Cedar's `Authorizer` disagree.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(policies) = options.load_one {
+        return load::one(policies);
+    }
+    let mut figures = vec![measure::clock_cost()];
+    figures.extend(shipped::rows()?);
+    for policies in SIZES.into_iter().filter(|policies| *policies <= options.policies_max) {
+        for unscoped in UNSCOPED {
+            figures.extend(rows::of(&Dimensions::of(policies, unscoped))?);
+        }
+    }
+    for policies in LOADED.into_iter().filter(|policies| *policies <= options.policies_max) {
+        figures.extend(load::rows(policies)?);
+    }
+    figures::print(&figures)?;
+    if options.keep { results::keep(&[], &figures) } else { Ok(()) }
+}
+
+/// Tells whoever watches what is being done.
+fn telling(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{what} …");
+    }
+}

@@ -1,0 +1,126 @@
+//! The rows of one generated bundle.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use cedar_policy::Authorizer;
+use engine::authz::{Decision, PolicyIndex};
+use engine::bundle::Bundle;
+
+use super::cedar::{self, Asked};
+use super::measure::{Cost, cost};
+use super::mix::Dimensions;
+use super::telling;
+use super::world::{Ask, World};
+use crate::Failure;
+use crate::figures::Figure;
+
+/// How long one row is measured for.
+const BUDGET: Duration = Duration::from_secs(3);
+/// Time that holding against the `Authorizer` may take, by how slow it is with so many policies.
+const AGREED: usize = 400_000;
+
+/// The rows of a bundle of these sizes.
+///
+/// # Errors
+/// It does not load, or the index and Cedar's `Authorizer` disagree.
+pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
+    let Dimensions { policies: count, unscoped_percent, .. } = *sizes;
+    telling(&format!("{count} policies, {unscoped_percent} % of them unscoped"));
+    let world = World::generate(sizes)?;
+    let bundle = loaded(&world)?;
+    let whole = decisions(&bundle, &world)?;
+    let asked = in_cedar(&bundle, &world)?;
+    let sample = (AGREED / count).clamp(4, asked.len());
+    // What the gateway says is what Cedar says of the same policies.
+    let said: Vec<bool> =
+        world.asks.iter().map(|ask| decided(&bundle, ask, 0)).collect::<Result<_, Failure>>()?;
+    drop(bundle);
+    let policies = cedar::policies(&world)?;
+    let index = PolicyIndex::new(&policies);
+    cedar::agree(&index, &policies, &asked, sample)?;
+    for (number, (one, permitted)) in asked.iter().zip(&said).enumerate() {
+        if index.evaluate(&one.request, &one.entities).permits != *permitted {
+            return Err(format!("request {number}: the bundle and its policies disagree").into());
+        }
+    }
+    let evaluated = over(&asked, |one| index.evaluate(&one.request, &one.entities));
+    let authorizer = Authorizer::new();
+    let authorized = over(&asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
+    let permits = said.iter().filter(|permitted| **permitted).count() as f64 / said.len().max(1) as f64;
+    let row = |what: &str, value, unit| Figure::once(name(sizes, what), value, unit);
+    Ok(vec![
+        row("p50_ns", whole.p50_ns, "ns"),
+        row("p99_ns", whole.p99_ns, "ns"),
+        row("index_p50_ns", evaluated.p50_ns, "ns"),
+        row("index_p99_ns", evaluated.p99_ns, "ns"),
+        row("authorizer_p50_ns", authorized.p50_ns, "ns"),
+        row("authorizer_requests", authorized.requests as f64, "requests"),
+        row("allocations", whole.allocations, "allocations/request"),
+        row("index_allocations", evaluated.allocations, "allocations/request"),
+        row("permits", permits, "permits/request"),
+    ])
+}
+
+/// `decide.p50_ns.1000`, `decide.unscoped5_p50_ns.1000`.
+fn name(sizes: &Dimensions, what: &str) -> String {
+    match sizes.unscoped_percent {
+        0 => format!("decide.{what}.{}", sizes.policies),
+        percent => format!("decide.unscoped{percent}_{what}.{}", sizes.policies),
+    }
+}
+
+/// The bundle of a world.
+///
+/// # Errors
+/// Its first faults.
+pub(super) fn loaded(world: &World) -> Result<Bundle, Failure> {
+    Bundle::load(&world.sources).map_err(|faults| {
+        let told: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
+        told.join("\n").into()
+    })
+}
+
+/// From route match to decision. No two calls come from one address, so that no decision is told from memory.
+fn decisions(bundle: &Bundle, world: &World) -> Result<Cost, Failure> {
+    let from = Cell::new(0_u16);
+    for ask in &world.asks {
+        decided(bundle, ask, 0)?;
+    }
+    Ok(cost(world.asks.len(), BUDGET, |number| {
+        from.set(from.get().wrapping_add(1));
+        world.asks.get(number).map(|ask| decided(bundle, ask, from.get()))
+    }))
+}
+
+/// Whether a request is permitted, from its HTTP fields.
+///
+/// # Errors
+/// No route has it, or it cannot be decided: faults of the generator.
+pub(super) fn decided(bundle: &Bundle, ask: &Ask, from: u16) -> Result<bool, Failure> {
+    let matched = ask.matched(bundle)?;
+    let parameters = ask.parameters(&matched);
+    match bundle.decide(&ask.request(&matched, &parameters, from)) {
+        Decision::Permit(_) => Ok(true),
+        Decision::Deny(_) => Ok(false),
+        Decision::Undecidable { erring } => Err(format!("undecidable: {}", erring.join(", ")).into()),
+    }
+}
+
+/// The requests of a world in Cedar's terms.
+///
+/// # Errors
+/// A fault of the generator.
+pub(super) fn in_cedar(bundle: &Bundle, world: &World) -> Result<Vec<Asked>, Failure> {
+    let translated = world.asks.iter().map(|ask| {
+        let matched = ask.matched(bundle)?;
+        let parameters = ask.parameters(&matched);
+        cedar::asked(&ask.request(&matched, &parameters, 0), world)
+    });
+    translated.collect()
+}
+
+/// What asking for each of these costs.
+pub(super) fn over<T>(asked: &[Asked], call: impl Fn(&Asked) -> T) -> Cost {
+    cost(asked.len(), BUDGET, |number| asked.get(number).map(&call))
+}
