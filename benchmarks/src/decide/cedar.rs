@@ -20,8 +20,8 @@ use crate::Failure;
 pub(super) struct Asked {
     /// The request.
     pub request: Request,
-    /// Principal, resource and action, each with all its ancestors.
-    pub entities: Entities,
+    /// The entities; in a generated world principal, resource and action, each with all its ancestors.
+    pub entities: Arc<Entities>,
 }
 
 /// The policies of a world under their ids.
@@ -75,7 +75,7 @@ pub(super) fn asked(asked: &AuthzRequest<'_>, world: &World) -> Result<Asked, Fa
         Entity::new_no_attrs(action.clone(), HashSet::from([uid("Action", group)?])),
     ];
     let request = Request::new(own, action, module_uid, context(asked, person.assurance)?, None)?;
-    Ok(Asked { request, entities: Entities::from_entities(entities, None)? })
+    Ok(Asked { request, entities: Arc::new(Entities::from_entities(entities, None)?) })
 }
 
 fn context(asked: &AuthzRequest<'_>, assurance: u8) -> Result<Context, Failure> {

@@ -8,6 +8,7 @@ mod conditions;
 mod load;
 mod measure;
 mod mix;
+mod papers;
 mod random;
 mod rows;
 mod shipped;
@@ -49,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
     let mut figures = vec![measure::clock_cost()];
     figures.extend(shipped::rows()?);
+    figures.extend(papers::rows()?);
     for policies in SIZES.into_iter().filter(|policies| *policies <= options.policies_max) {
         for unscoped in UNSCOPED {
             figures.extend(rows::of(&Dimensions::of(policies, unscoped))?);
