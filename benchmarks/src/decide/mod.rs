@@ -5,6 +5,7 @@
 
 mod cedar;
 mod conditions;
+mod instructions;
 mod load;
 mod measure;
 mod mix;
@@ -16,6 +17,7 @@ mod world;
 
 use std::io::IsTerminal as _;
 
+use crate::figures::Figure;
 use crate::{Failure, figures, results};
 use mix::Dimensions;
 
@@ -35,6 +37,12 @@ pub(crate) struct Options {
     /// Keep the figures in benchmarks/results, by date
     #[arg(long)]
     keep: bool,
+    /// Count the instructions of a decision instead, up to 10,000 policies; needs valgrind
+    #[arg(long)]
+    instructions: bool,
+    /// Decide with as many policies when told to by the standard input, under callgrind
+    #[arg(long, value_name = "N", hide = true)]
+    count_one: Option<usize>,
     /// Load a bundle of as many policies, tell what it took and end
     #[arg(long, value_name = "N", hide = true)]
     load_one: Option<usize>,
@@ -48,6 +56,23 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if let Some(policies) = options.load_one {
         return load::one(policies);
     }
+    if let Some(policies) = options.count_one {
+        return instructions::one(policies);
+    }
+    let figures = if options.instructions { counted(options)? } else { measured(options)? };
+    figures::print(&figures)?;
+    if options.keep { results::keep(&[], &figures) } else { Ok(()) }
+}
+
+fn counted(options: &Options) -> Result<Vec<Figure>, Failure> {
+    if !instructions::possible() {
+        return Err("valgrind is not here (Debian: valgrind)".into());
+    }
+    let sizes = instructions::SIZES.into_iter().filter(|policies| *policies <= options.policies_max);
+    sizes.map(instructions::row).collect()
+}
+
+fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
     let mut figures = vec![measure::clock_cost()];
     figures.extend(shipped::rows()?);
     figures.extend(papers::rows()?);
@@ -59,8 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     for policies in LOADED.into_iter().filter(|policies| *policies <= options.policies_max) {
         figures.extend(load::rows(policies)?);
     }
-    figures::print(&figures)?;
-    if options.keep { results::keep(&[], &figures) } else { Ok(()) }
+    Ok(figures)
 }
 
 /// Tells whoever watches what is being done.
