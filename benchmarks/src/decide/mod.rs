@@ -10,6 +10,7 @@ mod load;
 mod measure;
 mod mix;
 mod papers;
+mod peers;
 mod random;
 mod rows;
 mod shipped;
@@ -37,6 +38,8 @@ pub(crate) struct Options {
     /// Keep the figures in benchmarks/results, by date
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    peers: peers::Options,
     /// Count the instructions of a decision instead, up to 10,000 policies; needs valgrind
     #[arg(long)]
     instructions: bool,
@@ -84,6 +87,7 @@ fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
     for policies in LOADED.into_iter().filter(|policies| *policies <= options.policies_max) {
         figures.extend(load::rows(policies)?);
     }
+    figures.extend(peers::rows(&options.peers, options.policies_max)?);
     Ok(figures)
 }
 
