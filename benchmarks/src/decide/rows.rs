@@ -17,7 +17,7 @@ use crate::figures::Figure;
 
 /// How long one row is measured for.
 const BUDGET: Duration = Duration::from_millis(1_500);
-/// Time that holding against the `Authorizer` may take, by how slow it is with so many policies.
+/// Policies that the `Authorizer` evaluates while the index is held against it: the more there are, the fewer requests.
 const AGREED: usize = 400_000;
 
 /// The rows of a bundle of these sizes.
@@ -123,4 +123,24 @@ pub(super) fn in_cedar(bundle: &Bundle, world: &World) -> Result<Vec<Asked>, Fai
 /// What asking for each of these costs.
 pub(super) fn over<T>(asked: &[Asked], call: impl Fn(&Asked) -> T) -> Cost {
     cost(asked.len(), BUDGET, |number| asked.get(number).map(&call))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_bundles_are_taken_and_say_yes_and_no_as_cedar_does() {
+        for unscoped in [0, 20] {
+            let world = World::generate(&Dimensions::of(100, unscoped)).unwrap();
+            let bundle = loaded(&world).unwrap();
+            assert_eq!(bundle.policies().count(), 100);
+            let said: Vec<bool> = world.asks.iter().map(|ask| decided(&bundle, ask, 0).unwrap()).collect();
+            assert!(said.contains(&true) && said.contains(&false));
+            let (asked, policies) = (in_cedar(&bundle, &world).unwrap(), cedar::policies(&world).unwrap());
+            for (one, permitted) in asked.iter().zip(said) {
+                assert_eq!(cedar::authorized(&policies, one).permits, permitted);
+            }
+        }
+    }
 }
