@@ -6,6 +6,7 @@
 mod cedar;
 mod conditions;
 mod instructions;
+mod library;
 mod load;
 mod measure;
 mod mix;
@@ -83,6 +84,7 @@ fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
         for unscoped in UNSCOPED {
             figures.extend(rows::of(&Dimensions::of(policies, unscoped))?);
         }
+        figures.extend(library::rows(policies)?);
     }
     for policies in LOADED.into_iter().filter(|policies| *policies <= options.policies_max) {
         figures.extend(load::rows(policies)?);

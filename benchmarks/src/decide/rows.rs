@@ -31,7 +31,7 @@ pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
     let bundle = loaded(&world)?;
     let whole = decisions(&bundle, &world)?;
     let asked = in_cedar(&bundle, &world)?;
-    let sample = (AGREED / count).clamp(4, asked.len());
+    let sample = sample(count, asked.len());
     // What the gateway says is what Cedar says of the same policies.
     let said: Vec<bool> =
         world.asks.iter().map(|ask| decided(&bundle, ask, 0)).collect::<Result<_, Failure>>()?;
@@ -60,6 +60,12 @@ pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
         row("index_allocations", evaluated.allocations, "allocations/request"),
         row("permits", permits, "permits/request"),
     ])
+}
+
+/// For how many requests the index is held against the `Authorizer`.
+#[must_use]
+pub(super) fn sample(policies: usize, requests: usize) -> usize {
+    (AGREED / policies.max(1)).clamp(4, requests.max(4))
 }
 
 /// `decide.p50_ns.1000`, `decide.unscoped5_p50_ns.1000`.

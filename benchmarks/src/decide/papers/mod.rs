@@ -8,7 +8,7 @@
 mod code;
 mod documents;
 mod drive;
-mod store;
+pub(super) mod store;
 mod tasks;
 
 use cedar_policy::{Authorizer, PolicySet};

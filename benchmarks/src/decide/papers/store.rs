@@ -11,14 +11,14 @@ use crate::Failure;
 
 /// Entities while a world is drawn, and the requests for them.
 #[derive(Default)]
-pub(super) struct Store {
+pub(in super::super) struct Store {
     entities: Vec<Entity>,
     requests: Vec<Request>,
 }
 
 impl Store {
     /// Adds an entity.
-    pub(super) fn add(
+    pub(in super::super) fn add(
         &mut self,
         own: EntityUid,
         attributes: &[(&str, RestrictedExpression)],
@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// Adds a request.
-    pub(super) fn ask(
+    pub(in super::super) fn ask(
         &mut self,
         principal: EntityUid,
         action: &str,
@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// The requests, all with the same entities.
-    pub(super) fn asked(self) -> Result<Vec<Asked>, Failure> {
+    pub(in super::super) fn asked(self) -> Result<Vec<Asked>, Failure> {
         let entities = Arc::new(Entities::from_entities(self.entities, None)?);
         let with = |request| Asked { request, entities: Arc::clone(&entities) };
         Ok(self.requests.into_iter().map(with).collect())
@@ -52,17 +52,17 @@ impl Store {
 }
 
 /// The numbered entity of a kind: `User::"7"`.
-pub(super) fn numbered(kind: &str, number: usize) -> Result<EntityUid, Failure> {
+pub(in super::super) fn numbered(kind: &str, number: usize) -> Result<EntityUid, Failure> {
     uid(kind, &number.to_string())
 }
 
 /// One of so many of a kind.
-pub(super) fn any(random: &mut Random, kind: &str, of: usize) -> Result<EntityUid, Failure> {
+pub(in super::super) fn any(random: &mut Random, kind: &str, of: usize) -> Result<EntityUid, Failure> {
     numbered(kind, random.below(of))
 }
 
 /// So many of a kind, some of them perhaps the same.
-pub(super) fn several(
+pub(in super::super) fn several(
     random: &mut Random,
     kind: &str,
     of: usize,
@@ -72,6 +72,6 @@ pub(super) fn several(
 }
 
 /// An attribute that is an entity.
-pub(super) fn entity(it: EntityUid) -> RestrictedExpression {
+pub(in super::super) fn entity(it: EntityUid) -> RestrictedExpression {
     RestrictedExpression::new_entity_uid(it)
 }
