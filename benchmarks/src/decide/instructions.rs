@@ -94,12 +94,12 @@ impl Drop for Counting {
 pub(super) fn one(policies: usize) -> Result<(), Failure> {
     let world = World::generate(&Dimensions::of(policies, 0))?;
     let bundle = rows::loaded(&world)?;
-    counted_decisions(&bundle, &world, 0)?;
+    counted_decisions(&bundle, &world)?;
     let [ready, done] = TOLD;
     let mut line = String::new();
     println!("{ready}");
     std::io::stdin().read_line(&mut line)?;
-    counted_decisions(&bundle, &world, 1)?;
+    counted_decisions(&bundle, &world)?;
     println!("{done}");
     std::io::stdin().read_line(&mut line)?;
     Ok(())
@@ -107,8 +107,8 @@ pub(super) fn one(policies: usize) -> Result<(), Failure> {
 
 /// Not inlined, or callgrind would not find it.
 #[inline(never)]
-fn counted_decisions(bundle: &Bundle, world: &World, from: u16) -> Result<(), Failure> {
-    for ask in &world.asks {
+fn counted_decisions(bundle: &Bundle, world: &World) -> Result<(), Failure> {
+    for (ask, from) in world.asks.iter().zip(0..) {
         black_box(rows::decided(bundle, ask, from)?);
     }
     Ok(())

