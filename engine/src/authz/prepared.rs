@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use cedar_policy::{Entity, EntityUid, PolicySet};
 use uuid::Uuid;
@@ -83,7 +83,7 @@ pub(crate) struct Prepared {
     /// Those who asked, beside what they are known by: a changed principal is another one.
     principals: Kept<Uuid, (Arc<Principal>, Arc<KnownPrincipal>)>,
     addresses: Kept<IpAddr, Value>,
-    second: Mutex<Option<(u64, Value)>>,
+    seconds: Kept<u64, Value>,
     /// A record without attributes: most requests have no parameters.
     empty: Value,
 }
@@ -145,7 +145,7 @@ impl Prepared {
             anonymous: Arc::new(anonymous),
             principals: Kept::default(),
             addresses: Kept::default(),
-            second: Mutex::default(),
+            seconds: Kept::default(),
             empty: Value::empty_record(None),
         }
     }
@@ -181,14 +181,11 @@ impl Prepared {
     /// The second in which the request is asked.
     fn moment(&self, now: UnixMillis) -> Option<Value> {
         let second = now.0 / 1_000;
-        let mut kept = self.second.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, value)) = &*kept
-            && *of == second
-        {
-            return Some(value.clone());
+        if let Some(value) = self.seconds.get(&second, |value| Some(value.clone())) {
+            return Some(value);
         }
         let value = cedar_core::value(request::moment(now))?;
-        *kept = Some((second, value.clone()));
+        self.seconds.put(second, value.clone());
         Some(value)
     }
 }

@@ -1,8 +1,8 @@
 //! Policies of one scope, told apart by what their conditions demand.
 //!
 //! Policies without a scope would be candidates of every request. Where many share one scope, each stands under the keys of
-//! one of its demands (see `atoms`), and is a candidate of requests that have one of them. Any demand will do; the one
-//! whose keys the fewest policies of the bucket share is taken.
+//! one of its demands (see `atoms`), and is a candidate of requests that have one of them. Any demand will do; the one is
+//! taken whose keys the fewest policies of the bucket share, but for the keys of failing.
 
 use rustc_hash::FxHashMap;
 
@@ -55,8 +55,10 @@ impl Bucket {
         for key in demands.iter().flat_map(|(_, demands)| demands.iter().flatten()) {
             *shared.entry(key).or_default() += 1;
         }
+        // What an atom fails by is shared by all that look at the path, and hardly ever met.
+        let met = |key: &&Key| !matches!(key.ask, Ask::Absent | Ask::Not(_));
         let weight = |demand: &&Demand| -> usize {
-            demand.iter().map(|key| shared.get(key).copied().unwrap_or_default()).sum()
+            demand.iter().filter(met).map(|key| shared.get(key).copied().unwrap_or_default()).sum()
         };
         let mut groups: FxHashMap<Path, Group> = FxHashMap::default();
         for (position, demands) in &demands {
