@@ -1,6 +1,7 @@
 //! The keys of one part of the scope.
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::super::cedar_core::{EntityType, EntityUID};
 use super::super::scene::Subject;
@@ -22,7 +23,7 @@ pub(super) struct Keys {
 
 /// The keys that are true of an entity, ascending.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Held(pub(super) Box<[Key]>);
+pub(in super::super) struct Held(pub(super) SmallVec<[Key; 16]>);
 
 impl Keys {
     pub(super) const ANY: Key = 0;
@@ -57,19 +58,19 @@ impl Keys {
     /// The keys that are true of an entity.
     pub(super) fn of(&self, Subject { uid, entity }: Subject<'_>) -> Held {
         let kind = uid.entity_type();
-        let mut keys = vec![Self::ANY];
-        keys.extend(self.is.get(kind));
-        keys.extend(self.equal.get(&**uid));
+        let mut keys = SmallVec::from_slice(&[Self::ANY]);
+        keys.extend(self.is.get(kind).copied());
+        keys.extend(self.equal.get(&**uid).copied());
         if !self.within.is_empty() || !self.is_in.is_empty() {
             // An entity is in itself, also where nobody has declared it.
             let ancestors = entity.into_iter().flat_map(|entity| entity.ancestors());
             for above in std::iter::once(&**uid).chain(ancestors) {
-                keys.extend(self.within.get(above));
+                keys.extend(self.within.get(above).copied());
                 let kinds = self.is_in.get(above).into_iter().flatten();
-                keys.extend(kinds.filter(|(known, _)| known == kind).map(|(_, key)| key));
+                keys.extend(kinds.filter(|(known, _)| known == kind).map(|(_, key)| *key));
             }
         }
         keys.sort_unstable();
-        Held(keys.into_boxed_slice())
+        Held(keys)
     }
 }

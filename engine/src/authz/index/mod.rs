@@ -31,7 +31,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cedar_policy::{
@@ -63,8 +63,8 @@ pub struct PolicyIndex {
     principals: Keys,
     actions: Keys,
     resources: Keys,
-    /// What stands under a principal's and a resource's key.
-    cells: FxHashMap<(Key, Key), Cell>,
+    /// What stands under a resource's key.
+    rows: FxHashMap<Key, Row>,
 }
 
 #[derive(Debug)]
@@ -72,6 +72,14 @@ struct Indexed {
     id: Arc<str>,
     permits: bool,
     condition: Condition,
+}
+
+/// What stands under one resource's key: the keys of principals, sorted, each with its cell. Requests have many keys of
+/// principals and few of resources, so that looking up the former in one short row beats a table of all pairs.
+#[derive(Debug, Default)]
+struct Row {
+    principals: Vec<Key>,
+    cells: Vec<Cell>,
 }
 
 /// Keys of actions, sorted, each with its policies.
@@ -101,9 +109,9 @@ impl PolicyIndex {
             principals: Keys::default(),
             actions: Keys::default(),
             resources: Keys::default(),
-            cells: FxHashMap::default(),
+            rows: FxHashMap::default(),
         };
-        let mut places: HashMap<(Key, Key), Vec<(Key, Position)>> = HashMap::new();
+        let mut places: BTreeMap<(Key, Key), Vec<(Key, Position)>> = BTreeMap::new();
         for (position, policy) in (0..).zip(sorted) {
             let (cell, actions) = index.scope(policy);
             let places = places.entry(cell).or_default();
@@ -114,11 +122,16 @@ impl PolicyIndex {
                 condition: Condition::of(policy.as_ref()),
             });
         }
-        index.cells = places.into_iter().map(|(cell, places)| (cell, index.buckets(places))).collect();
+        for ((resource, principal), places) in places {
+            let cell = index.buckets(places);
+            let row = index.rows.entry(resource).or_default();
+            row.principals.push(principal);
+            row.cells.push(cell);
+        }
         index
     }
 
-    /// The keys of a policy's scope: those of principal and resource, and those of its actions.
+    /// The keys of a policy's scope: those of resource and principal, and those of its actions.
     fn scope(&mut self, policy: &Policy) -> ((Key, Key), Vec<Key>) {
         let principal = match policy.principal_constraint() {
             PrincipalConstraint::Any => Keys::ANY,
@@ -141,7 +154,7 @@ impl PolicyIndex {
                 actions.iter().map(|action| self.actions.within(action.as_ref())).collect()
             }
         };
-        ((principal, resource), actions)
+        ((resource, principal), actions)
     }
 
     fn buckets(&self, mut places: Vec<(Key, Position)>) -> Cell {
@@ -185,9 +198,11 @@ impl PolicyIndex {
     /// Positions of all policies that can apply to the request, ascending, each once.
     fn candidates(&self, [principals, actions, resources]: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
         let mut found = Found::new();
-        for principal in &principals.0 {
-            for resource in &resources.0 {
-                let Some(cell) = self.cells.get(&(*principal, *resource)) else { continue };
+        for resource in &resources.0 {
+            let Some(row) = self.rows.get(resource) else { continue };
+            for principal in &principals.0 {
+                let Ok(at) = row.principals.binary_search(principal) else { continue };
+                let Some(cell) = row.cells.get(at) else { continue };
                 for action in &actions.0 {
                     if let Ok(at) = cell.binary_search_by_key(action, |(key, _)| *key)
                         && let Some((_, bucket)) = cell.get(at)
