@@ -109,7 +109,7 @@ impl Terms<'_, '_> {
         let (path, other) = match self.source.below(4) {
             0 => (self.path(kind), self.term(kind, depth)),
             _ => {
-                let kind_of_other = if self.wrong_once_in(6) { self.source.one_of(&KINDS) } else { kind };
+                let kind_of_other = if self.wrong_once_in(4) { self.confused() } else { kind };
                 (self.path(kind), self.literal(kind_of_other))
             }
         };
@@ -127,7 +127,7 @@ impl Terms<'_, '_> {
         let (path, by) = (self.path(kind), self.source.one_of(&[" || ", " || ", " || ", " && "]));
         let members: Vec<String> = (0..2 + self.source.below(3))
             .map(|_| {
-                let other = if self.wrong_once_in(8) { self.source.one_of(&KINDS) } else { kind };
+                let other = if self.wrong_once_in(6) { self.confused() } else { kind };
                 match self.source.below(5) {
                     0 if kind == Kind::User => format!("{path} in {}", self.literal(Kind::Team)),
                     1 => format!("{} == {path}", self.literal(other)),

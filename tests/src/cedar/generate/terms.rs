@@ -67,9 +67,14 @@ impl Terms<'_, '_> {
         !self.is_sound && self.source.once_in(times)
     }
 
+    /// A kind in the place of another: mostly one of those whose values read alike, as `1`, `"1"` and `true`, `"true"`.
+    pub(super) fn confused(&mut self) -> Kind {
+        if self.source.once_in(3) { self.source.one_of(&KINDS) } else { self.source.one_of(&KINDS[..4]) }
+    }
+
     /// A term of a kind, or rarely of another.
     pub(super) fn term(&mut self, kind: Kind, depth: usize) -> String {
-        let kind = if self.wrong_once_in(14) { self.source.one_of(&KINDS) } else { kind };
+        let kind = if self.wrong_once_in(14) { self.confused() } else { kind };
         match self.source.below(8) {
             0..=3 => self.path(kind),
             4 | 5 => self.literal(kind),

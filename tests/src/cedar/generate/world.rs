@@ -8,7 +8,7 @@ use super::words::Words;
 
 /// The texts that attributes have; conditions compare with the same.
 const TEXTS: [&str; 8] = ["a", "b", "1", "true", "", "ä*\"", "User::\"a\"", "10.1.2.3"];
-const LONGS: [i64; 6] = [1, 2, 0, -1, i64::MAX, i64::MIN];
+const LONGS: [i64; 7] = [1, 1, 2, 0, -1, i64::MAX, i64::MIN];
 const TAGS: [&str; 3] = ["t", "u v", ""];
 
 /// The attributes that everything has, each with its kind and whether it may be absent.
@@ -111,7 +111,12 @@ impl World<'_, '_, '_> {
     }
 
     fn value(&mut self, kind: Kind) -> Value {
-        let kind = if self.wrong_once_in(14) { self.source.one_of(&KINDS) } else { kind };
+        let kind = match self.wrong_once_in(12) {
+            // Half of them with a value that reads like one of the right kind.
+            true if self.source.below(2) == 0 => self.source.one_of(&KINDS[..4]),
+            true => self.source.one_of(&KINDS),
+            false => kind,
+        };
         match kind {
             Kind::Text => Value::new_string(self.source.one_of(&TEXTS).to_owned()),
             Kind::Long => Value::new_long(self.source.one_of(&LONGS)),
