@@ -47,7 +47,7 @@ pub(super) fn rows(policies: usize) -> Result<Vec<Figure>, Failure> {
     let authorizer = Authorizer::new();
     let authorized = rows::over(&asked, |one| authorizer.is_authorized(&one.request, &set, &one.entities));
     let row =
-        |what: &str, value, unit| Figure::once(format!("decide.library_{what}.{policies}"), value, unit);
+        |what: &str, value, unit| Figure::once(format!("decide.embedded_{what}.{policies}"), value, unit);
     Ok(vec![
         row("index_p50_ns", evaluated.p50_ns, "ns"),
         row("index_p99_ns", evaluated.p99_ns, "ns"),
