@@ -4,7 +4,7 @@
 //! All of it belongs to one bundle and goes with it: a role that loses something in a new bundle loses it at the next
 //! request (threat 15).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -71,6 +71,9 @@ fn kind_of(identity: &Identity) -> usize {
     }
 }
 
+/// Somebody who asked, beside who that is to policies.
+type Met = (Arc<Principal>, Arc<KnownPrincipal>);
+
 /// What is made once for a bundle.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -80,8 +83,9 @@ pub(crate) struct Prepared {
     actions: HashMap<String, KnownAction>,
     modules: HashMap<String, Known>,
     anonymous: Arc<KnownPrincipal>,
-    /// Those who asked, beside what they are known by: a changed principal is another one.
-    principals: Kept<Uuid, (Arc<Principal>, Arc<KnownPrincipal>)>,
+    /// Those who asked, beside what they are known by: a changed principal is another one. By their credentials as well,
+    /// or two sessions of one person would take each other's place at every request.
+    principals: Kept<(Uuid, Option<Uuid>), Met>,
     addresses: Kept<IpAddr, Value>,
     seconds: Kept<u64, Value>,
     /// A record without attributes: most requests have no parameters.
@@ -94,7 +98,7 @@ impl Prepared {
         policies: &PolicySet,
         vocabulary: &Vocabulary,
         hierarchy: &Hierarchy,
-        numbers: &BTreeMap<String, std::collections::BTreeSet<String>>,
+        numbers: &BTreeMap<String, BTreeSet<String>>,
         reason: impl Fn(&str) -> Arc<str>,
     ) -> Self {
         let index = PolicyIndex::new(policies);
@@ -237,10 +241,11 @@ impl Bundle {
     pub(super) fn known(&self, identity: &Identity) -> Result<Arc<KnownPrincipal>, String> {
         let prepared = self.prepared();
         let Identity::Known(principal) = identity else { return Ok(Arc::clone(&prepared.anonymous)) };
-        let same = |(kept, known): &(Arc<Principal>, Arc<KnownPrincipal>)| {
+        let same = |(kept, known): &Met| {
             (Arc::ptr_eq(kept, principal) || kept == principal).then(|| Arc::clone(known))
         };
-        if let Some(known) = prepared.principals.get(&principal.id, same) {
+        let key = (principal.id, principal.credential_id);
+        if let Some(known) = prepared.principals.get(&key, same) {
             return Ok(known);
         }
         let entity = self.principal(identity)?;
@@ -250,7 +255,7 @@ impl Bundle {
             assurance: Value::new(i64::from(principal.assurance), None),
             scopes: Value::set(scopes, None),
         });
-        prepared.principals.put(principal.id, (Arc::clone(principal), Arc::clone(&known)));
+        prepared.principals.put(key, (Arc::clone(principal), Arc::clone(&known)));
         Ok(known)
     }
 

@@ -39,8 +39,8 @@ pub(super) struct Scene<'a> {
 }
 
 /// Steps that all conditions of one decision may take together. A step is an operator, a value that it looks at, or eight
-/// characters that `like` compares: 10 to 40 ns (`decide` in the benchmarks), so that no request holds a worker longer than
-/// some 5 ms, whatever the policies are and whatever it brings.
+/// characters that `like` compares: tens of nanoseconds, so that no request holds a worker longer than some milliseconds,
+/// whatever the policies are and whatever it brings.
 pub(super) const STEPS_MAX: u64 = 200_000;
 
 /// The steps of a scene are spent.
