@@ -109,8 +109,8 @@ impl Terms<'_, '_> {
         let (path, other) = match self.source.below(4) {
             0 => (self.path(kind), self.term(kind, depth)),
             _ => {
-                let kind_of_other = if self.wrong_once_in(4) { self.confused() } else { kind };
-                (self.path(kind), self.literal(kind_of_other))
+                let path = self.path(kind);
+                (path, if self.wrong_once_in(4) { self.look_alike() } else { self.literal(kind) })
             }
         };
         let sign = if self.source.once_in(5) { "!=" } else { "==" };
@@ -119,6 +119,29 @@ impl Terms<'_, '_> {
         } else {
             format!("{path} {sign} {other}")
         }
+    }
+
+    /// A literal that reads like one of another kind.
+    fn look_alike(&mut self) -> String {
+        match self.source.below(4) {
+            0 => {
+                let kind = self.source.one_of(&KINDS);
+                self.literal(kind)
+            }
+            1 => self.source.one_of(&["1", "true", r#"User::"a""#]).to_owned(),
+            _ => self.source.one_of(&[r#""1""#, r#""true""#, r#""User::\"a\"""#]).to_owned(),
+        }
+    }
+
+    /// An equality alone, which is what an index can tell without evaluating anything.
+    pub(super) fn lone_equality(&mut self) -> String {
+        let outer = std::mem::take(&mut self.guards);
+        let equality = self.equality(0);
+        let guards = std::mem::replace(&mut self.guards, outer);
+        if self.is_sound && !guards.is_empty() {
+            return format!("({} && {equality})", guards.join(" && "));
+        }
+        equality
     }
 
     /// Several literals for one path, by `||` or, where they cannot all hold, by `&&`.

@@ -142,8 +142,9 @@ impl Terms<'_, '_> {
 
     /// Any number of `when` and `unless`, also with the guards in a clause of their own.
     fn clauses(&mut self) -> String {
-        match self.source.below(10) {
+        match self.source.below(12) {
             0 => String::new(),
+            10 | 11 => format!(" when {{ {} }}", self.lone_equality()),
             1 | 2 => {
                 let (guards, atom) = self.atom_and_guards(1);
                 let guards = guards.iter().map(|guard| format!(" when {{ {guard} }}")).collect::<String>();

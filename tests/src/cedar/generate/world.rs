@@ -7,7 +7,7 @@ use super::terms::{ADDRESSES, DECIMALS, KINDS, Kind, MOMENTS, SPANS};
 use super::words::Words;
 
 /// The texts that attributes have; conditions compare with the same.
-const TEXTS: [&str; 8] = ["a", "b", "1", "true", "", "ä*\"", "User::\"a\"", "10.1.2.3"];
+const TEXTS: [&str; 9] = ["1", "true", "a", "1", "b", "", "ä*\"", "User::\"a\"", "10.1.2.3"];
 const LONGS: [i64; 7] = [1, 1, 2, 0, -1, i64::MAX, i64::MIN];
 const TAGS: [&str; 3] = ["t", "u v", ""];
 
