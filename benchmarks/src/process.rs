@@ -100,11 +100,7 @@ impl Process {
     /// # Errors
     /// The kernel does not tell.
     pub(crate) fn resident_bytes(&self) -> Result<u64, Failure> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes: u64 =
-            line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().parse()?;
-        Ok(kibibytes * 1024)
+        memory(self.child.id(), "VmRSS:")
     }
 
     /// Asks it to end and waits until it has.
@@ -151,4 +147,15 @@ pub(crate) fn found(name: &str) -> Option<std::path::PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "the search path is the machine's, not the gateway's")]
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// What the kernel says of a process's memory under this name (proc(5)), in bytes.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn memory(process: u32, name: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kibibytes: u64 = line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().parse()?;
+    Ok(kibibytes * 1024)
 }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid,
-    PolicyId, PolicySet, Request, RestrictedExpression,
+    Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
+    RestrictedExpression,
 };
 use engine::authz::{AuthzRequest, PolicyIndex, Verdict};
 use engine::identity::Identity;
@@ -109,21 +109,7 @@ pub(super) fn uid(kind: &str, id: &str) -> Result<EntityUid, Failure> {
 
 /// What Cedar's `Authorizer` says, in the index's terms.
 pub(super) fn authorized(policies: &PolicySet, asked: &Asked) -> Verdict {
-    let response = Authorizer::new().is_authorized(&asked.request, policies, &asked.entities);
-    let sorted = |ids: &mut dyn Iterator<Item = &PolicyId>| {
-        let ids: BTreeSet<Arc<str>> = ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect();
-        ids.into_iter().collect()
-    };
-    let diagnostics = response.diagnostics();
-    let mut erring = diagnostics.errors().map(|error| {
-        let AuthorizationError::PolicyEvaluationError(error) = error;
-        error.policy_id()
-    });
-    Verdict {
-        permits: response.decision() == Decision::Allow,
-        determining: sorted(&mut diagnostics.reason()),
-        erring: sorted(&mut erring),
-    }
+    Verdict::from(&Authorizer::new().is_authorized(&asked.request, policies, &asked.entities))
 }
 
 /// Holds the index against the `Authorizer` for the first `sample` requests.

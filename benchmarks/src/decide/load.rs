@@ -11,6 +11,7 @@ use super::world::World;
 use super::{rows, telling};
 use crate::Failure;
 use crate::figures::Figure;
+use crate::process::memory;
 
 /// What loading took.
 #[derive(Debug, Deserialize, Serialize)]
@@ -52,12 +53,13 @@ pub(super) fn rows(policies: usize) -> Result<[Figure; 3], Failure> {
 /// It does not load, or decides nothing.
 pub(super) fn one(policies: usize) -> Result<(), Failure> {
     let world = World::generate(&Dimensions::of(policies, 0))?;
-    let before = memory("VmRSS:")?;
+    let own = std::process::id();
+    let before = memory(own, "VmRSS:")?;
     let begun = clock::instant();
     let bundle = rows::loaded(&world)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let held_bytes = memory("VmRSS:")?.saturating_sub(before);
-    let took = Took { seconds, peak_bytes: memory("VmHWM:")?, held_bytes };
+    let held_bytes = memory(own, "VmRSS:")?.saturating_sub(before);
+    let took = Took { seconds, peak_bytes: memory(own, "VmHWM:")?, held_bytes };
     // It decides, so it was loaded whole and is still there.
     let ask = world.asks.first().ok_or("nobody asks")?;
     let matched = ask.matched(&bundle)?;
@@ -66,12 +68,4 @@ pub(super) fn one(policies: usize) -> Result<(), Failure> {
     }
     println!("{}", serde_json::to_string(&took)?);
     Ok(())
-}
-
-/// What the kernel says of this process's memory, in bytes.
-fn memory(key: &str) -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-    let kibibytes: u64 = line.split_whitespace().next().unwrap_or_default().parse()?;
-    Ok(kibibytes * 1024)
 }

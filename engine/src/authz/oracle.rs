@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cedar_policy::{
     AuthorizationError, Authorizer, Decision as CedarDecision, Entities, PolicyId, PolicySet, Request,
+    Response,
 };
 
 use super::{AuthzRequest, BUDGET, Decision, REQUEST_FAULT, Verdict, scope, texts};
@@ -102,19 +103,27 @@ impl fmt::Display for Disagreement {
 
 /// What all policies say of a request.
 pub(crate) fn evaluate(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
-    let response = Authorizer::new().is_authorized(request, policies, entities);
-    let diagnostics = response.diagnostics();
-    let determining = sorted(diagnostics.reason());
-    let erring = diagnostics.errors().map(|error| {
-        let AuthorizationError::PolicyEvaluationError(error) = error;
-        error.policy_id()
-    });
-    Verdict { permits: response.decision() == CedarDecision::Allow, determining, erring: sorted(erring) }
+    Verdict::from(&Authorizer::new().is_authorized(request, policies, entities))
+}
+
+/// What the `Authorizer` has answered, in the index's form.
+impl From<&Response> for Verdict {
+    fn from(response: &Response) -> Self {
+        let diagnostics = response.diagnostics();
+        let erring = diagnostics.errors().map(|error| {
+            let AuthorizationError::PolicyEvaluationError(error) = error;
+            error.policy_id()
+        });
+        Self {
+            permits: response.decision() == CedarDecision::Allow,
+            determining: sorted(diagnostics.reason()),
+            erring: sorted(erring),
+        }
+    }
 }
 
 fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<Arc<str>> {
     let mut ids: Vec<Arc<str>> = ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect();
     ids.sort_unstable();
-    ids.dedup();
     ids
 }

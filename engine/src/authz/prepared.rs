@@ -15,7 +15,7 @@ use super::cedar_core::{self, Attributes, EntityUID, Text, Value};
 use super::index::{Held, PolicyIndex};
 use super::scene::{Part, Subject};
 use super::{AuthzRequest, request};
-use crate::bundle::{Bundle, Hierarchy, Vocabulary, uid};
+use crate::bundle::{Action, Bundle, Hierarchy, Vocabulary, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::kept::Kept;
 use crate::refusal::Deciding;
@@ -104,29 +104,7 @@ impl Prepared {
         let index = PolicyIndex::new(policies);
         let deciding = index.ids().map(|id| Deciding { id: Arc::clone(id), reason: reason(id) }).collect();
         let actions = vocabulary.actions.iter().map(|(name, action)| {
-            let known = Known::new(&index, Part::Action, &action.uid, Some(action.entity.clone()));
-            let declared = cedar_core::parameters(&vocabulary.schema, action.uid.as_ref());
-            let numbers = numbers.get(name);
-            let parameters = declared.iter().filter_map(|(name, number, required)| {
-                // Cedar wants one type for one attribute: where routes and schema differ, no value fits.
-                let as_routes = numbers.is_some_and(|numbers| numbers.contains(name.as_str()));
-                let number = number.filter(|number| *number == as_routes)?;
-                Some((name.clone(), Parameter { number, required: *required }))
-            });
-            let required = declared.iter().filter(|(_, _, required)| *required).count();
-            let parameters: BTreeMap<Text, Parameter> = parameters.collect();
-            let types = &vocabulary.types;
-            let kinds = [&types.anonymous, &types.user, &types.service, &types.operator];
-            let reach = kinds.map(|kind| action.principals.contains(kind));
-            let mandatory: Vec<(String, bool)> = parameters
-                .iter()
-                .filter(|(_, parameter)| parameter.required)
-                .map(|(name, parameter)| (name.to_string(), parameter.number))
-                .collect();
-            let fits = kinds.map(|kind| {
-                mandatory.len() == required && request::fixed_part_fits(vocabulary, action, kind, &mandatory)
-            });
-            (name.clone(), KnownAction { known, reach, fits, parameters, required })
+            (name.clone(), KnownAction::new(&index, vocabulary, action, numbers.get(name)))
         });
         let actions = actions.collect();
         let modules = hierarchy.all().filter(|entity| *entity.uid().type_name() == vocabulary.types.module);
@@ -207,6 +185,39 @@ impl Known {
 }
 
 impl KnownAction {
+    /// An action, of whose parameters the routes say which are numbers.
+    fn new(
+        index: &PolicyIndex,
+        vocabulary: &Vocabulary,
+        action: &Action,
+        numbers: Option<&BTreeSet<String>>,
+    ) -> Self {
+        let declared = cedar_core::parameters(&vocabulary.schema, action.uid.as_ref());
+        let required = declared.iter().filter(|(_, _, required)| *required).count();
+        let parameters = declared.into_iter().filter_map(|(name, number, required)| {
+            // Cedar wants one type for one attribute: where routes and schema differ, no value fits.
+            let as_routes = numbers.is_some_and(|numbers| numbers.contains(name.as_str()));
+            let number = number.filter(|number| *number == as_routes)?;
+            Some((name, Parameter { number, required }))
+        });
+        let parameters: BTreeMap<Text, Parameter> = parameters.collect();
+        let mandatory = parameters.iter().filter(|(_, parameter)| parameter.required);
+        let mandatory: Vec<(String, bool)> =
+            mandatory.map(|(name, parameter)| (name.to_string(), parameter.number)).collect();
+        let types = &vocabulary.types;
+        let kinds = [&types.anonymous, &types.user, &types.service, &types.operator];
+        let all_can_be_brought = mandatory.len() == required;
+        Self {
+            known: Known::new(index, Part::Action, &action.uid, Some(action.entity.clone())),
+            reach: kinds.map(|kind| action.principals.contains(kind)),
+            fits: kinds.map(|kind| {
+                all_can_be_brought && request::fixed_part_fits(vocabulary, action, kind, &mandatory)
+            }),
+            parameters,
+            required,
+        }
+    }
+
     pub(super) fn reaches(&self, identity: &Identity) -> bool {
         self.reach.get(kind_of(identity)) == Some(&true)
     }

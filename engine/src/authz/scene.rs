@@ -30,8 +30,8 @@ pub(super) struct Scene<'a> {
     action: Subject<'a>,
     resource: Subject<'a>,
     context: OnceCell<Arc<Attributes>>,
-    /// Makes the context. Most requests are decided without: scopes do not look at it.
-    make: &'a dyn Fn() -> Arc<Attributes>,
+    /// Makes the context, where it is not given. Most requests are decided without: scopes do not look at it.
+    make: Option<&'a dyn Fn() -> Arc<Attributes>>,
     /// All other entities. `None`: there are no others.
     others: Option<&'a Entities>,
     /// What evaluation may still cost.
@@ -54,18 +54,14 @@ impl<'a> Scene<'a> {
         make: &'a dyn Fn() -> Arc<Attributes>,
     ) -> Self {
         let steps = Cell::new(STEPS_MAX);
-        Self { principal, action, resource, context: OnceCell::new(), make, others: None, steps }
+        Self { principal, action, resource, context: OnceCell::new(), make: Some(make), others: None, steps }
     }
 
     /// A request in Cedar's own form.
     ///
     /// # Errors
     /// A part of the request is left open.
-    pub(super) fn of(
-        request: &'a Request,
-        entities: &'a Entities,
-        make: &'a dyn Fn() -> Arc<Attributes>,
-    ) -> Result<Self, Open> {
+    pub(super) fn of(request: &'a Request, entities: &'a Entities) -> Result<Self, Open> {
         let subject = |part: &'a EntityUIDEntry| {
             let uid = cedar_core::uid(part).ok_or(Open)?;
             Ok(Subject { uid, entity: cedar_core::entity(entities, uid)? })
@@ -79,7 +75,7 @@ impl<'a> Scene<'a> {
             action: subject(request.action())?,
             resource: subject(request.resource())?,
             context,
-            make,
+            make: None,
             others: Some(entities),
             // Cedar has no such bound, and whoever asks in its terms expects its answer.
             steps: Cell::new(u64::MAX),
@@ -103,7 +99,7 @@ impl<'a> Scene<'a> {
     }
 
     pub(super) fn context(&self) -> &Arc<Attributes> {
-        self.context.get_or_init(self.make)
+        self.context.get_or_init(|| self.make.map_or_else(Arc::default, |make| make()))
     }
 
     /// The entity that an attribute names.

@@ -1,12 +1,8 @@
 //! The index and Cedar's `Authorizer` asked the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use cedar_policy::{
-    AuthorizationError, Authorizer, Decision, Entities, EvaluationError, PolicyId, PolicySet, Request,
-    Response,
-};
+use cedar_policy::{AuthorizationError, Authorizer, Entities, EvaluationError, PolicySet, Request, Response};
 use engine::authz::{PolicyIndex, Verdict};
 
 use super::generate::{self, Case, Written};
@@ -175,24 +171,7 @@ pub struct Difference {
 /// What the `Authorizer` says, in the index's form.
 #[must_use]
 pub fn by_cedar(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
-    verdict(&Authorizer::new().is_authorized(request, policies, entities))
-}
-
-fn verdict(response: &Response) -> Verdict {
-    let diagnostics = response.diagnostics();
-    let erring = diagnostics.errors().map(|error| {
-        let AuthorizationError::PolicyEvaluationError(error) = error;
-        error.policy_id()
-    });
-    let erring = sorted(erring);
-    let permits = response.decision() == Decision::Allow;
-    Verdict { permits, determining: sorted(diagnostics.reason()), erring }
-}
-
-fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<Arc<str>> {
-    let mut ids: Vec<Arc<str>> = ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect();
-    ids.sort_unstable();
-    ids
+    Verdict::from(&Authorizer::new().is_authorized(request, policies, entities))
 }
 
 /// What the index says, or nothing where it panics: that is no answer of Cedar's either.
@@ -213,7 +192,7 @@ pub fn compare(case: &Case, seen: &mut Seen) -> Result<(), Box<Difference>> {
     let (index, authorizer) = (built(&case.policies), Authorizer::new());
     for (request, entities) in case.questions() {
         let response = authorizer.is_authorized(request, &case.policies, entities);
-        let right = verdict(&response);
+        let right = Verdict::from(&response);
         seen.answer(&response, &right);
         let found = index.as_ref().and_then(|index| by_index(index, request, entities));
         if found.as_ref() != Some(&right) {

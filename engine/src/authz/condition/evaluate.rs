@@ -355,7 +355,7 @@ fn within(uid: &EntityUID, entity: Option<&Entity>, right: &Value) -> Result<boo
     }
 }
 
-fn truth(value: &Value) -> Result<bool, Fault> {
+pub(super) fn truth(value: &Value) -> Result<bool, Fault> {
     if let ValueKind::Lit(Literal::Bool(truth)) = value.value_kind() { Ok(*truth) } else { Err(Fault::Fails) }
 }
 

@@ -11,10 +11,7 @@ mod evaluate;
 
 use std::sync::Arc;
 
-use super::cedar_core::{
-    EntityType, Expr, ExtensionFunction, Pattern, Policy, SlotEnv, Text, Value, ValueKind,
-};
-use super::cedar_core::{Literal, Set};
+use super::cedar_core::{EntityType, Expr, ExtensionFunction, Pattern, Policy, SlotEnv, Text, Value};
 use super::scene::{Part, Scene};
 pub(crate) use compile::NESTING_MAX;
 use evaluate::Fault;
@@ -123,22 +120,22 @@ impl Condition {
 
     pub(super) fn applies(&self, scene: &Scene<'_>) -> Applies {
         let Some(expression) = &self.expression else { return Applies::Yes };
-        match self.compiled.as_ref().map(|node| node.truth(scene)) {
-            Some(Ok(true)) => Applies::Yes,
-            Some(Ok(false)) => Applies::No,
-            Some(Err(Fault::Fails)) => Applies::Fails,
-            Some(Err(Fault::Spent)) => Applies::Spent,
-            Some(Err(Fault::Open)) | None => match scene.ask_cedar(expression, &self.slots) {
-                Some(value) => match value.value_kind() {
-                    ValueKind::Lit(Literal::Bool(true)) => Applies::Yes,
-                    ValueKind::Lit(Literal::Bool(false)) => Applies::No,
-                    ValueKind::Lit(_)
-                    | ValueKind::Set(Set { .. })
-                    | ValueKind::Record(_)
-                    | ValueKind::ExtensionValue(_) => Applies::Fails,
-                },
-                None => Applies::Fails,
+        let cedars = || {
+            let value = scene.ask_cedar(expression, &self.slots).ok_or(Fault::Fails)?;
+            evaluate::truth(&value)
+        };
+        let truth = match &self.compiled {
+            Some(node) => match node.truth(scene) {
+                Err(Fault::Open) => cedars(),
+                truth => truth,
             },
+            None => cedars(),
+        };
+        match truth {
+            Ok(true) => Applies::Yes,
+            Ok(false) => Applies::No,
+            Err(Fault::Fails | Fault::Open) => Applies::Fails,
+            Err(Fault::Spent) => Applies::Spent,
         }
     }
 }

@@ -243,8 +243,7 @@ impl PolicyIndex {
     /// What the policies say of a request.
     #[must_use]
     pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
-        let make = Arc::default;
-        let Ok(scene) = Scene::of(request.as_ref(), entities.as_ref(), &make) else {
+        let Ok(scene) = Scene::of(request.as_ref(), entities.as_ref()) else {
             // Nothing can be said where a part of the request is left open.
             return Verdict {
                 permits: false,
