@@ -5,16 +5,21 @@
 //! very version of the public one. What would notice a change of meaning are the comparisons with Cedar's `Authorizer`:
 //! the properties of `index`, Cedar's published corpus, and the oracle in the running gateway.
 
+use std::cmp::Ordering;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use cedar_policy::{RestrictedExpression, Schema};
 pub(super) use cedar_policy_core::ast::{
     BinaryOp, Context, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, ExtensionFunction,
     Literal, PartialValue, Pattern, Policy, Request, Set, SlotEnv, UnaryOp, Value, ValueKind, Var,
 };
+use cedar_policy_core::ast::{RepresentableExtensionValue, RestrictedExpr};
 pub(super) use cedar_policy_core::entities::Entities;
 use cedar_policy_core::entities::{Dereference, NoEntitiesSchema, TCComputation};
-pub(super) use cedar_policy_core::evaluator::{Evaluator, binary_relation};
+pub(super) use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::ValidatorSchema;
 use cedar_policy_core::validator::types::Type;
@@ -53,6 +58,32 @@ pub(super) fn uid(part: &EntityUIDEntry) -> Option<&Arc<EntityUID>> {
 /// An entity as a value.
 pub(super) fn reference(uid: &Arc<EntityUID>) -> Value {
     Value::new(Literal::EntityUID(Arc::clone(uid)), None)
+}
+
+/// The range of addresses that a value is, of one address or of many.
+pub(super) fn network(value: &Value) -> Option<IpNet> {
+    let ValueKind::ExtensionValue(value) = value.value_kind() else { return None };
+    let expression = Expr::from(RestrictedExpr::from((**value).clone()));
+    let ExprKind::ExtensionFunctionApp { fn_name, args } = expression.expr_kind() else { return None };
+    let [text] = &***args else { return None };
+    if fn_name.to_string() != "ip" {
+        return None;
+    }
+    let ExprKind::Lit(Literal::String(text)) = text.expr_kind() else { return None };
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// How two values of an extension compare, where they do: moments with moments, durations with durations.
+///
+/// Cedar asks whether the names of their types are the same, and makes both names to find out. A type of Rust has one name
+/// there, so the types themselves say it.
+pub(super) fn compared(
+    left: &RepresentableExtensionValue,
+    right: &RepresentableExtensionValue,
+) -> Option<Ordering> {
+    let (one, other) = (left.value(), right.value());
+    let alike = one.as_any().type_id() == other.as_any().type_id();
+    (alike && one.supports_operator_overloading()).then(|| left.cmp(right))
 }
 
 /// A store of these entities, each with all its ancestors. `None` where two of one name differ.

@@ -2,6 +2,8 @@
 
 mod cedar_core;
 mod condition;
+mod context;
+mod holder;
 mod index;
 mod oracle;
 mod prepared;
@@ -27,6 +29,7 @@ use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
 use crate::time::UnixMillis;
+use context::Facts;
 use index::Said;
 use prepared::{Known, KnownAction, KnownPrincipal};
 use scene::{Part, Scene};
@@ -163,11 +166,11 @@ impl Bundle {
         principal: &KnownPrincipal,
         module: &Known,
     ) -> Said {
-        let context = || Arc::new(self.attributes(request, action, principal));
+        let facts = Facts::of(request, action, principal, self.prepared());
         // Three entities, each with all its ancestors: policies follow attributes no further (the validator's level), so
         // nothing else can be looked at.
         let all = [&principal.known, &action.known, module];
-        let scene = Scene::alone(all.map(Known::subject), &context);
+        let scene = Scene::alone(all.map(Known::subject), &facts);
         self.index().say(all.map(|known| &known.keys), &scene)
     }
 

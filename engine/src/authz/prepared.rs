@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cedar_policy::{Entity, EntityUid, PolicySet};
 use uuid::Uuid;
 
-use super::cedar_core::{self, Attributes, EntityUID, Text, Value};
+use super::cedar_core::{self, EntityUID, Text, Value};
 use super::index::{Held, PolicyIndex};
 use super::scene::{Part, Subject};
 use super::{AuthzRequest, request};
@@ -34,8 +34,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct KnownPrincipal {
     pub(super) known: Known,
-    assurance: Value,
-    scopes: Value,
+    pub(super) assurance: Value,
+    pub(super) scopes: Value,
 }
 
 /// An action, with what requests for it have to bring.
@@ -88,8 +88,6 @@ pub(crate) struct Prepared {
     principals: Kept<(Uuid, Option<Uuid>), Met>,
     addresses: Kept<IpAddr, Value>,
     seconds: Kept<u64, Value>,
-    /// A record without attributes: most requests have no parameters.
-    empty: Value,
 }
 
 impl Prepared {
@@ -128,7 +126,6 @@ impl Prepared {
             principals: Kept::default(),
             addresses: Kept::default(),
             seconds: Kept::default(),
-            empty: Value::empty_record(None),
         }
     }
 
@@ -151,7 +148,7 @@ impl Prepared {
     }
 
     /// The address as policies see it.
-    fn address(&self, client: IpAddr) -> Option<Value> {
+    pub(super) fn address(&self, client: IpAddr) -> Option<Value> {
         if let Some(value) = self.addresses.get(&client, |value| Some(value.clone())) {
             return Some(value);
         }
@@ -161,7 +158,7 @@ impl Prepared {
     }
 
     /// The second in which the request is asked.
-    fn moment(&self, now: UnixMillis) -> Option<Value> {
+    pub(super) fn moment(&self, now: UnixMillis) -> Option<Value> {
         let second = now.0 / 1_000;
         if let Some(value) = self.seconds.get(&second, |value| Some(value.clone())) {
             return Some(value);
@@ -236,7 +233,7 @@ impl KnownAction {
         required == self.required && self.fits.get(kind_of(asked.identity)) == Some(&true)
     }
 
-    fn parameter(&self, name: &str, value: &str) -> Option<Value> {
+    pub(super) fn parameter(&self, name: &str, value: &str) -> Option<Value> {
         match self.parameters.get(name)?.number {
             true => Some(Value::new(value.parse::<i64>().ok()?, None)),
             false => Some(Value::new(value, None)),
@@ -268,36 +265,5 @@ impl Bundle {
         });
         prepared.principals.put(key, (Arc::clone(principal), Arc::clone(&known)));
         Ok(known)
-    }
-
-    /// The context of a request that fits. What cannot be told is left out, so that a policy that looks at it fails.
-    pub(super) fn attributes(
-        &self,
-        asked: &AuthzRequest<'_>,
-        action: &KnownAction,
-        principal: &KnownPrincipal,
-    ) -> Attributes {
-        let prepared = self.prepared();
-        let text = |text: &str| Some(Value::new(text, None));
-        let parameters = if asked.parameters.is_empty() {
-            prepared.empty.clone()
-        } else {
-            let value =
-                |(name, value): &(Arc<str>, String)| Some((Text::new(name), action.parameter(name, value)?));
-            let record: Attributes = asked.parameters.iter().filter_map(value).collect();
-            Value::record_arc(Arc::new(record), None)
-        };
-        // In the order of names.
-        let all = [
-            ("assurance", Some(principal.assurance.clone())),
-            ("class", text(asked.class)),
-            ("client", prepared.address(asked.client)),
-            ("method", text(asked.method)),
-            ("parameters", Some(parameters)),
-            ("scopes", Some(principal.scopes.clone())),
-            ("time", prepared.moment(asked.now)),
-            ("tls", Some(Value::new(asked.tls, None))),
-        ];
-        all.into_iter().filter_map(|(name, value)| Some((Text::new_static(name), value?))).collect()
     }
 }

@@ -1,12 +1,13 @@
 //! What a request looks like to conditions and to the index: who, what and where, each with its entity, and the context.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::cedar_core::{
     self, Attributes, Context, Entities, Entity, EntityUID, EntityUIDEntry, Evaluator, Expr, Open, Request,
     SlotEnv, Value,
 };
+use super::context::Facts;
 
 /// An entity that a request names, with what is known of it.
 #[derive(Clone, Copy)]
@@ -29,13 +30,19 @@ pub(super) struct Scene<'a> {
     principal: Subject<'a>,
     action: Subject<'a>,
     resource: Subject<'a>,
-    context: OnceCell<Arc<Attributes>>,
-    /// Makes the context, where it is not given. Most requests are decided without: scopes do not look at it.
-    make: Option<&'a dyn Fn() -> Arc<Attributes>>,
+    surroundings: Surroundings<'a>,
     /// All other entities. `None`: there are no others.
     others: Option<&'a Entities>,
     /// What evaluation may still cost.
     steps: Cell<u64>,
+}
+
+/// The context.
+pub(super) enum Surroundings<'a> {
+    /// As whoever asks gives it.
+    Given(Arc<Attributes>),
+    /// As the gateway supplies it.
+    Supplied(&'a Facts<'a>),
 }
 
 /// Steps that all conditions of one decision may take together. A step is an operator, a value that it looks at, or eight
@@ -49,12 +56,9 @@ pub(super) struct Spent;
 
 impl<'a> Scene<'a> {
     /// A request whose policies can look at these three entities and no further.
-    pub(super) fn alone(
-        [principal, action, resource]: [Subject<'a>; 3],
-        make: &'a dyn Fn() -> Arc<Attributes>,
-    ) -> Self {
-        let steps = Cell::new(STEPS_MAX);
-        Self { principal, action, resource, context: OnceCell::new(), make: Some(make), others: None, steps }
+    pub(super) fn alone([principal, action, resource]: [Subject<'a>; 3], facts: &'a Facts<'a>) -> Self {
+        let (surroundings, steps) = (Surroundings::Supplied(facts), Cell::new(STEPS_MAX));
+        Self { principal, action, resource, surroundings, others: None, steps }
     }
 
     /// A request in Cedar's own form.
@@ -66,16 +70,15 @@ impl<'a> Scene<'a> {
             let uid = cedar_core::uid(part).ok_or(Open)?;
             Ok(Subject { uid, entity: cedar_core::entity(entities, uid)? })
         };
-        let context = match request.context() {
-            Some(Context::Value(attributes)) => OnceCell::from(Arc::clone(attributes)),
+        let surroundings = match request.context() {
+            Some(Context::Value(attributes)) => Surroundings::Given(Arc::clone(attributes)),
             Some(Context::RestrictedResidual(_)) | None => return Err(Open),
         };
         Ok(Self {
             principal: subject(request.principal())?,
             action: subject(request.action())?,
             resource: subject(request.resource())?,
-            context,
-            make: None,
+            surroundings,
             others: Some(entities),
             // Cedar has no such bound, and whoever asks in its terms expects its answer.
             steps: Cell::new(u64::MAX),
@@ -98,8 +101,16 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    pub(super) fn surroundings(&self) -> &Surroundings<'a> {
+        &self.surroundings
+    }
+
+    /// The context as a record of its own.
     pub(super) fn context(&self) -> &Arc<Attributes> {
-        self.context.get_or_init(|| self.make.map_or_else(Arc::default, |make| make()))
+        match &self.surroundings {
+            Surroundings::Given(attributes) => attributes,
+            Surroundings::Supplied(facts) => facts.whole(),
+        }
     }
 
     /// The entity that an attribute names.

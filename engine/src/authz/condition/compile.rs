@@ -1,15 +1,21 @@
 //! From Cedar's expressions to nodes, with what is constant computed.
 
+use ipnet::IpNet;
+
 use super::super::cedar_core::{
     BinaryOp, EntityUID, Expr, ExprKind, Literal, PartialValue, SlotEnv, UnaryOp, Value, ValueKind, Var,
-    extensions, reference,
+    extensions, network, reference,
 };
+use super::super::context::{Name, Supplied};
 use super::super::scene::Part;
 use super::{Arithmetic, Function, Node, Operator};
 
 /// Levels of an expression that are compiled. What nests deeper is Cedar's, so that it fails there when it fails in Cedar,
 /// whose limit is what is left of the stack.
 pub(crate) const NESTING_MAX: usize = 100;
+
+/// The function that says whether an address is in a range.
+const IN_RANGE: &str = "isInRange";
 
 /// The node of an expression; `None` where Cedar has to evaluate it.
 pub(super) fn compile(expression: &Expr, slots: &SlotEnv) -> Option<Node> {
@@ -57,10 +63,10 @@ impl Compiling<'_> {
                 let function = extensions().func(fn_name).ok()?;
                 call(Function(function), self.nodes(args.iter(), depth)?)
             }
-            ExprKind::GetAttr { expr, attr } => Node::Attribute(boxed(expr)?, attr.clone()),
-            ExprKind::HasAttr { expr, attr } => Node::Has(boxed(expr)?, attr.clone()),
+            ExprKind::GetAttr { expr, attr } => Node::Attribute(boxed(expr)?, attr.clone().into()),
+            ExprKind::HasAttr { expr, attr } => Node::Has(boxed(expr)?, attr.clone().into()),
             ExprKind::ExtHasAttr { expr, attrs } => {
-                Node::HasAll(boxed(expr)?, attrs.iter().cloned().collect())
+                Node::HasAll(boxed(expr)?, attrs.iter().cloned().map(Name::from).collect())
             }
             ExprKind::Like { expr, pattern } => Node::Like(boxed(expr)?, pattern.clone()),
             ExprKind::Is { expr, entity_type } => Node::Is(boxed(expr)?, entity_type.clone()),
@@ -121,13 +127,27 @@ fn set(nodes: Vec<Node>) -> Node {
 
 /// A call with constant arguments gives the same for every request: `ip("10.0.0.0/8")` is parsed once.
 fn call(function: Function, nodes: Vec<Node>) -> Node {
-    let Some(values) = constants(&nodes) else { return Node::Call(function, nodes.into_boxed_slice()) };
+    let Some(values) = constants(&nodes) else {
+        let range = range_of_clients(function, &nodes);
+        let call = Node::Call(function, nodes.into_boxed_slice());
+        return match range {
+            Some(range) => Node::ClientIn(range, Box::new(call)),
+            None => call,
+        };
+    };
     match function.0.call(&values) {
         Ok(PartialValue::Value(value)) => Node::Constant(value.with_maybe_source_loc(None)),
         // Left to Cedar when it is asked for.
         Ok(PartialValue::Residual(_)) => Node::Call(function, nodes.into_boxed_slice()),
         Err(_) => Node::Fails,
     }
+}
+
+/// The range in `context.client.isInRange(ip("…"))`.
+fn range_of_clients(function: Function, nodes: &[Node]) -> Option<IpNet> {
+    let [Node::Attribute(holder, name), Node::Constant(range)] = nodes else { return None };
+    let client = matches!(**holder, Node::Context) && name.supplied() == Some(Supplied::Client);
+    (client && function.is(IN_RANGE)).then(|| network(range)).flatten()
 }
 
 impl Node {

@@ -1,13 +1,18 @@
 //! The rules of Cedar's operators, over borrowed values. What fails in Cedar fails here, whatever it would be called there.
 
+use std::cmp::Ordering;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::super::cedar_core::{
-    Attributes, BinaryOp, Entity, EntityUID, Literal, Open, PartialValue, Set, Text, Value, ValueKind,
-    binary_relation, extensions, reference,
+    Attributes, Entity, EntityUID, Literal, Open, PartialValue, Set, Text, Value, ValueKind, compared,
+    reference,
 };
-use super::super::scene::{Scene, Spent};
+use super::super::context::Name;
+use super::super::holder::Holder;
+use super::super::scene::{Scene, Spent, Surroundings};
 use super::{Arithmetic, Node, Operator};
 
 /// Why there is no value.
@@ -85,6 +90,10 @@ impl Node {
                 Ok(uid(&*node.value(scene)?)?.entity_type() == kind)
             }
             Self::Two(operator, nodes) => two(*operator, nodes, scene),
+            Self::ClientIn(range, call) => match scene.surroundings() {
+                Surroundings::Supplied(facts) => Ok(range.contains(&facts.client())),
+                Surroundings::Given(_) => call.truth(scene),
+            },
             Self::Constant(_) | Self::Subject(_) | Self::Context | Self::Fails => truth(&*self.value(scene)?),
             Self::Attribute(..) | Self::Tag(_) | Self::Call(..) => truth(&*self.value(scene)?),
             // Neither true nor false, once it has been seen not to fail.
@@ -130,7 +139,7 @@ impl Node {
             }
             Self::Call(function, nodes) => {
                 let values = nodes.iter().map(|node| Ok(node.value(scene)?.into_value()));
-                match function.0.call(&values.collect::<Result<Vec<_>, Fault>>()?) {
+                match function.0.call(&values.collect::<Result<SmallVec<[_; 2]>, Fault>>()?) {
                     Ok(PartialValue::Value(value)) => Ok(Seen::Made(value)),
                     Ok(PartialValue::Residual(_)) => Err(Fault::Open),
                     Err(_) => Err(Fault::Fails),
@@ -140,6 +149,7 @@ impl Node {
             Self::Has(..) | Self::HasAll(..) | Self::Like(..) | Self::Is(..) | Self::Two(..) => {
                 self.made_truth(scene)
             }
+            Self::ClientIn(..) => self.made_truth(scene),
         }
     }
 
@@ -170,87 +180,64 @@ fn branch<'s>([test, then, otherwise]: &'s [Node; 3], scene: &Scene<'_>) -> Resu
     Ok(if test.truth(scene)? { then } else { otherwise })
 }
 
-/// What holds attributes.
-enum Holder<'s> {
-    Record(&'s Attributes),
-    /// `None` where the entity is not there.
-    Entity(Option<&'s Entity>),
+/// The holder that an expression stands for, where it is one that a request itself has, without a copy.
+fn own<'s>(node: &Node, scene: &'s Scene<'_>) -> Option<Holder<'s>> {
+    if let Node::Subject(part) = node {
+        return Some(Holder::subject(*part, scene));
+    }
+    if matches!(node, Node::Context) {
+        return Some(Holder::context(scene));
+    }
+    let Node::Attribute(node, name) = node else { return None };
+    if matches!(**node, Node::Context) { Holder::context(scene).inner(name) } else { None }
 }
 
-impl<'s> Holder<'s> {
-    fn of(value: &'s Value, scene: &'s Scene<'_>) -> Result<Self, Fault> {
-        match value.value_kind() {
-            ValueKind::Record(attributes) => Ok(Self::Record(attributes)),
-            ValueKind::Lit(Literal::EntityUID(uid)) => Ok(Self::Entity(scene.entity(uid)?)),
-            ValueKind::Lit(_) | ValueKind::Set(_) | ValueKind::ExtensionValue(_) => Err(Fault::Fails),
-        }
-    }
-
-    /// Of what a request itself names, without a copy.
-    fn named(node: &Node, scene: &'s Scene<'_>) -> Option<Self> {
-        if let Node::Subject(part) = node {
-            return Some(Self::Entity(scene.subject(*part).entity));
-        }
-        matches!(node, Node::Context).then(|| Self::Record(scene.context()))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Record(attributes) => attributes.contains_key(name),
-            Self::Entity(entity) => entity.is_some_and(|entity| entity.get(name).is_some()),
-        }
-    }
-
-    /// The attribute of this name; `None` where there is none.
-    fn get(&self, name: &str) -> Result<Option<&'s Value>, Fault> {
-        match self {
-            Self::Record(attributes) => Ok(attributes.get(name)),
-            Self::Entity(entity) => match entity.and_then(|entity| entity.get(name)) {
-                Some(PartialValue::Value(value)) => Ok(Some(value)),
-                Some(PartialValue::Residual(_)) => Err(Fault::Open),
-                None => Ok(None),
-            },
-        }
-    }
-}
-
-fn attribute<'s>(node: &'s Node, name: &str, scene: &'s Scene<'_>) -> Result<Seen<'s>, Fault> {
-    if let Some(holder) = Holder::named(node, scene) {
+fn attribute<'s>(node: &'s Node, name: &Name, scene: &'s Scene<'_>) -> Result<Seen<'s>, Fault> {
+    if let Some(holder) = own(node, scene) {
         return holder.get(name)?.map(Seen::Held).ok_or(Fault::Fails);
     }
     match node.value(scene)? {
-        Seen::Held(value) => Holder::of(value, scene)?.get(name)?.map(Seen::Held).ok_or(Fault::Fails),
+        Seen::Held(value) => {
+            let holder = Holder::of(value, scene)?.ok_or(Fault::Fails)?;
+            holder.get(name)?.map(Seen::Held).ok_or(Fault::Fails)
+        }
         Seen::Made(value) => {
-            let found = Holder::of(&value, scene)?.get(name)?.cloned();
-            found.map(Seen::Made).ok_or(Fault::Fails)
+            let holder = Holder::of(&value, scene)?.ok_or(Fault::Fails)?;
+            holder.get(name)?.cloned().map(Seen::Made).ok_or(Fault::Fails)
         }
     }
 }
 
-fn has(node: &Node, name: &str, scene: &Scene<'_>) -> Result<bool, Fault> {
-    if let Some(holder) = Holder::named(node, scene) {
+fn has(node: &Node, name: &Name, scene: &Scene<'_>) -> Result<bool, Fault> {
+    if let Some(holder) = own(node, scene) {
         return Ok(holder.has(name));
     }
     let value = node.value(scene)?;
-    Ok(Holder::of(&value, scene)?.has(name))
+    Ok(Holder::of(&value, scene)?.ok_or(Fault::Fails)?.has(name))
 }
 
 /// `has a.b.c`. An attribute on the way that holds no attributes fails, one that is not there is a plain no.
-fn has_all(node: &Node, names: &[Text], scene: &Scene<'_>) -> Result<bool, Fault> {
-    let value = node.value(scene)?;
-    let mut current: &Value = &value;
-    for (number, name) in names.iter().enumerate() {
-        let holder = Holder::of(current, scene)?;
-        // The last one is only looked for: it may be left open and is there all the same.
-        if number + 1 == names.len() {
-            return Ok(holder.has(name));
+fn has_all(node: &Node, names: &[Name], scene: &Scene<'_>) -> Result<bool, Fault> {
+    let value;
+    let mut holder = match own(node, scene) {
+        Some(holder) => holder,
+        None => {
+            value = node.value(scene)?;
+            Holder::of(&value, scene)?.ok_or(Fault::Fails)?
         }
-        match holder.get(name)? {
-            Some(next) => current = next,
-            None => return Ok(false),
-        }
+    };
+    let Some((last, way)) = names.split_last() else { return Ok(true) };
+    for name in way {
+        holder = match holder.inner(name) {
+            Some(inner) => inner,
+            None => match holder.get(name)? {
+                Some(next) => Holder::of(next, scene)?.ok_or(Fault::Fails)?,
+                None => return Ok(false),
+            },
+        };
     }
-    Ok(true)
+    // The last one is only looked for: it may be left open and is there all the same.
+    Ok(holder.has(last))
 }
 
 fn two(operator: Operator, [left, right]: &[Node; 2], scene: &Scene<'_>) -> Result<bool, Fault> {
@@ -268,8 +255,8 @@ fn two(operator: Operator, [left, right]: &[Node; 2], scene: &Scene<'_>) -> Resu
     scene.spend(size(&left).min(size(&right)))?;
     match operator {
         Operator::Equal => Ok(*left == *right),
-        Operator::Less => less(&left, &right, BinaryOp::Less),
-        Operator::LessOrEqual => less(&left, &right, BinaryOp::LessEq),
+        Operator::Less => less(&left, &right, false),
+        Operator::LessOrEqual => less(&left, &right, true),
         Operator::In => {
             scene.spend(size(&right))?;
             let uid = uid(&left)?;
@@ -300,20 +287,17 @@ fn names(value: &Value, uid: &EntityUID) -> bool {
     matches!(value.value_kind(), ValueKind::Lit(Literal::EntityUID(named)) if **named == *uid)
 }
 
-/// Numbers here; moments and durations by Cedar, which knows what compares.
-fn less(left: &Value, right: &Value, operator: BinaryOp) -> Result<bool, Fault> {
-    if let (ValueKind::Lit(Literal::Long(left)), ValueKind::Lit(Literal::Long(right))) =
-        (left.value_kind(), right.value_kind())
-    {
-        return Ok(if operator == BinaryOp::Less { left < right } else { left <= right });
-    }
-    if let (ValueKind::ExtensionValue(_), ValueKind::ExtensionValue(_)) =
-        (left.value_kind(), right.value_kind())
-    {
-        let answer = binary_relation(operator, left, right, extensions()).map_err(|_| Fault::Fails)?;
-        return truth(&answer);
-    }
-    Err(Fault::Fails)
+/// Numbers, moments and durations compare with their like, and with nothing else.
+fn less(left: &Value, right: &Value, equal: bool) -> Result<bool, Fault> {
+    let ordering = match (left.value_kind(), right.value_kind()) {
+        (ValueKind::Lit(Literal::Long(left)), ValueKind::Lit(Literal::Long(right))) => Some(left.cmp(right)),
+        (ValueKind::ExtensionValue(left), ValueKind::ExtensionValue(right)) => compared(left, right),
+        (ValueKind::Lit(_) | ValueKind::Set(_) | ValueKind::Record(_) | ValueKind::ExtensionValue(_), _) => {
+            None
+        }
+    };
+    let ordering = ordering.ok_or(Fault::Fails)?;
+    Ok(ordering == Ordering::Less || equal && ordering == Ordering::Equal)
 }
 
 fn number(arithmetic: Arithmetic, left: &Value, right: &Value) -> Result<i64, Fault> {

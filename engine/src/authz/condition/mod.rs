@@ -11,7 +11,10 @@ mod evaluate;
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::cedar_core::{EntityType, Expr, ExtensionFunction, Pattern, Policy, SlotEnv, Text, Value};
+use super::context::Name;
 use super::scene::{Part, Scene};
 pub(crate) use compile::NESTING_MAX;
 use evaluate::Fault;
@@ -54,10 +57,10 @@ pub(super) enum Node {
     If(Box<[Node; 3]>),
     Negated(Box<Node>),
     IsEmpty(Box<Node>),
-    Attribute(Box<Node>, Text),
-    Has(Box<Node>, Text),
+    Attribute(Box<Node>, Name),
+    Has(Box<Node>, Name),
     /// `has a.b.c`: one after the other.
-    HasAll(Box<Node>, Box<[Text]>),
+    HasAll(Box<Node>, Box<[Name]>),
     Like(Box<Node>, Pattern),
     Is(Box<Node>, EntityType),
     Two(Operator, Box<[Node; 2]>),
@@ -67,6 +70,8 @@ pub(super) enum Node {
     Set(Box<[Node]>),
     Record(Box<[(Text, Node)]>),
     Call(Function, Box<[Node]>),
+    /// `context.client.isInRange(ip("…"))`: of what the gateway supplies, without a value; else the call.
+    ClientIn(IpNet, Box<Node>),
 }
 
 /// What is true of two values or not. Both are evaluated.
@@ -93,6 +98,12 @@ pub(super) enum Arithmetic {
 /// A function of an extension.
 #[derive(Clone, Copy)]
 pub(super) struct Function(&'static ExtensionFunction);
+
+impl Function {
+    fn is(self, name: &str) -> bool {
+        self.0.name().to_string() == name
+    }
+}
 
 impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -19,8 +19,9 @@
 
 use std::sync::Arc;
 
-use super::super::cedar_core::{EntityType, EntityUID, Literal, Text, Value, ValueKind};
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Value, ValueKind};
 use super::super::condition::{Node, Operator};
+use super::super::context::Name;
 use super::super::scene::Part;
 
 /// Where a path begins.
@@ -34,7 +35,7 @@ pub(super) enum Root {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Path {
     pub(super) root: Root,
-    pub(super) names: Vec<Text>,
+    pub(super) names: Vec<Name>,
 }
 
 /// What is asked of the value at a path.

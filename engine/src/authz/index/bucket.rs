@@ -6,8 +6,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, PartialValue, Set, Value, ValueKind};
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value, ValueKind};
 use super::super::condition::Node;
+use super::super::holder::Holder;
 use super::super::scene::Scene;
 use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path, Root};
 use super::{Found, Position};
@@ -212,32 +213,21 @@ fn extend(found: &mut Found, heap: Option<&Vec<Position>>) {
 
 /// What stands at a path; `None` where evaluating it fails.
 fn value<'s>(path: &Path, scene: &'s Scene<'_>) -> Result<Option<&'s Value>, Open> {
-    let mut names = path.names.iter();
-    let Some(first) = names.next() else { return Ok(None) };
-    let mut value = match path.root {
-        Root::Context => scene.context().get(first),
-        Root::Subject(part) => match scene.subject(part).entity {
-            Some(entity) => known(entity.get(first))?,
-            None => None,
-        },
+    let mut holder = match path.root {
+        Root::Context => Holder::context(scene),
+        Root::Subject(part) => Holder::subject(part, scene),
     };
-    for name in names {
-        value = match value.map(Value::value_kind) {
-            Some(ValueKind::Record(attributes)) => attributes.get(name),
-            Some(ValueKind::Lit(Literal::EntityUID(uid))) => match scene.entity(uid)? {
-                Some(entity) => known(entity.get(name))?,
+    let Some((last, way)) = path.names.split_last() else { return Ok(None) };
+    for name in way {
+        let next = match holder.inner(name) {
+            Some(inner) => Some(inner),
+            None => match holder.get(name)? {
+                Some(value) => Holder::of(value, scene)?,
                 None => None,
             },
-            Some(ValueKind::Lit(_) | ValueKind::Set(_) | ValueKind::ExtensionValue(_)) | None => None,
         };
+        let Some(next) = next else { return Ok(None) };
+        holder = next;
     }
-    Ok(value)
-}
-
-fn known(value: Option<&PartialValue>) -> Result<Option<&Value>, Open> {
-    match value {
-        Some(PartialValue::Value(value)) => Ok(Some(value)),
-        Some(PartialValue::Residual(_)) => Err(Open),
-        None => Ok(None),
-    }
+    holder.get(last)
 }
