@@ -16,9 +16,15 @@ pub(super) type Key = u32;
 pub(super) struct Keys {
     count: Key,
     is: FxHashMap<EntityType, Key>,
-    equal: FxHashMap<EntityUID, Key>,
-    within: FxHashMap<EntityUID, Key>,
-    is_in: FxHashMap<EntityUID, Vec<(EntityType, Key)>>,
+    entities: FxHashMap<EntityUID, Named>,
+}
+
+/// Keys that name one entity, together, so that an ancestor of a request's entity is looked up once.
+#[derive(Debug, Default)]
+struct Named {
+    equal: Option<Key>,
+    within: Option<Key>,
+    is_in: Vec<(EntityType, Key)>,
 }
 
 /// The keys that are true of an entity, ascending.
@@ -38,20 +44,22 @@ impl Keys {
     }
 
     pub(super) fn equal(&mut self, entity: &EntityUID) -> Key {
-        *self.equal.entry(entity.clone()).or_insert_with(|| Self::next(&mut self.count))
+        let named = self.entities.entry(entity.clone()).or_default();
+        *named.equal.get_or_insert_with(|| Self::next(&mut self.count))
     }
 
     pub(super) fn within(&mut self, entity: &EntityUID) -> Key {
-        *self.within.entry(entity.clone()).or_insert_with(|| Self::next(&mut self.count))
+        let named = self.entities.entry(entity.clone()).or_default();
+        *named.within.get_or_insert_with(|| Self::next(&mut self.count))
     }
 
     pub(super) fn is_in(&mut self, kind: &EntityType, entity: &EntityUID) -> Key {
-        let kinds = self.is_in.entry(entity.clone()).or_default();
-        if let Some((_, key)) = kinds.iter().find(|(known, _)| known == kind) {
+        let named = self.entities.entry(entity.clone()).or_default();
+        if let Some((_, key)) = named.is_in.iter().find(|(known, _)| known == kind) {
             return *key;
         }
         let key = Self::next(&mut self.count);
-        kinds.push((kind.clone(), key));
+        named.is_in.push((kind.clone(), key));
         key
     }
 
@@ -60,15 +68,14 @@ impl Keys {
         let kind = uid.entity_type();
         let mut keys = SmallVec::from_slice(&[Self::ANY]);
         keys.extend(self.is.get(kind).copied());
-        keys.extend(self.equal.get(&**uid).copied());
-        if !self.within.is_empty() || !self.is_in.is_empty() {
-            // An entity is in itself, also where nobody has declared it.
-            let ancestors = entity.into_iter().flat_map(|entity| entity.ancestors());
-            for above in std::iter::once(&**uid).chain(ancestors) {
-                keys.extend(self.within.get(above).copied());
-                let kinds = self.is_in.get(above).into_iter().flatten();
-                keys.extend(kinds.filter(|(known, _)| known == kind).map(|(_, key)| *key));
-            }
+        let own = self.entities.get(&**uid);
+        keys.extend(own.and_then(|named| named.equal));
+        // An entity is in itself, also where nobody has declared it.
+        let ancestors = entity.into_iter().flat_map(|entity| entity.ancestors());
+        for named in own.into_iter().chain(ancestors.filter_map(|above| self.entities.get(above))) {
+            keys.extend(named.within);
+            let kinds = named.is_in.iter();
+            keys.extend(kinds.filter(|(known, _)| known == kind).map(|(_, key)| *key));
         }
         keys.sort_unstable();
         Held(keys)
