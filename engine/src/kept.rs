@@ -4,7 +4,8 @@
 //! taking it, and entries may go at any moment.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::fmt::{Debug, Formatter};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Entries that are kept at most. Past that all are dropped: who asks for ever new things pays what finding out costs,
@@ -12,18 +13,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const ENTRIES_MAX: usize = 4_096;
 
 /// A bounded number of entries.
-#[derive(Debug)]
-pub struct Kept<K, V> {
-    entries: Mutex<HashMap<K, V>>,
+pub struct Kept<K, V, S = RandomState> {
+    entries: Mutex<HashMap<K, V, S>>,
 }
 
-impl<K, V> Default for Kept<K, V> {
+impl<K, V, S: Default> Default for Kept<K, V, S> {
     fn default() -> Self {
         Self { entries: Mutex::default() }
     }
 }
 
-impl<K: Eq + Hash, V> Kept<K, V> {
+impl<K: Debug, V: Debug, S> Debug for Kept<K, V, S> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kept").field("entries", &self.entries).finish()
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> Kept<K, V, S> {
     /// What `take` makes of the entry of this key; `None` where there is none, or where `take` does not want it.
     pub fn get<T>(&self, key: &K, take: impl FnOnce(&V) -> Option<T>) -> Option<T> {
         self.entries().get(key).and_then(take)
@@ -39,7 +45,7 @@ impl<K: Eq + Hash, V> Kept<K, V> {
     }
 
     /// Nothing that is kept here can be left half-changed by a panic.
-    fn entries(&self) -> MutexGuard<'_, HashMap<K, V>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<K, V, S>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_newest_entry_is_there_for_whoever_wants_it() {
-        let kept = Kept::default();
+        let kept: Kept<u8, u8> = Kept::default();
         let get = |key: u8, wanted: u8| kept.get(&key, |entry| (*entry == wanted).then_some(*entry));
         assert_eq!(get(1, 7), None);
         kept.put(1, 7);
@@ -62,7 +68,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let kept = Kept::default();
+        let kept: Kept<usize, ()> = Kept::default();
         for key in 0..ENTRIES_MAX + 10 {
             kept.put(key, ());
             assert!(kept.get(&key, |()| Some(())).is_some(), "{key}");

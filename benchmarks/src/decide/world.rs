@@ -10,7 +10,7 @@ use engine::bundle::{Bundle, BundleSources};
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
 use engine::path::CanonicalPath;
 use engine::query::CanonicalQuery;
-use engine::route::RouteMatch;
+use engine::route::{Parameter, Parameters, RouteMatch};
 use engine::time::UnixMillis;
 use http::Method;
 use serde_json::json;
@@ -92,7 +92,7 @@ impl Ask {
 
     /// Its parameters, those of the path first.
     #[must_use]
-    pub(super) fn parameters(&self, matched: &RouteMatch) -> Vec<(Arc<str>, String)> {
+    pub(super) fn parameters(&self, matched: &RouteMatch) -> Parameters {
         matched.asked(&self.query)
     }
 
@@ -100,7 +100,7 @@ impl Ask {
     pub(super) fn request<'a>(
         &'a self,
         matched: &'a RouteMatch,
-        parameters: &'a [(Arc<str>, String)],
+        parameters: &'a [Parameter],
         from: u16,
     ) -> AuthzRequest<'a> {
         let [high, low] = from.to_be_bytes();

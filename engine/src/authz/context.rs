@@ -165,3 +165,122 @@ impl<'a> Facts<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::cedar_core::{Context, Request};
+    use super::super::tests::{principal, request, user};
+    use super::*;
+    use crate::bundle::tests::fixture::{load, sources, with};
+    use crate::identity::{Identity, PrincipalKind};
+    use crate::time::UnixMillis;
+
+    #[test]
+    fn the_context_is_the_one_that_cedar_is_given() {
+        let bundle = load(&sources());
+        let strong = principal(PrincipalKind::User, &["role:reader"]);
+        let scoped = crate::identity::Principal {
+            assurance: 3,
+            scopes: ["docs.read".to_owned(), "docs.write".to_owned()].into(),
+            ..strong
+        };
+        let identities = [user(&["role:reader"]), Identity::Known(Arc::new(scoped)), Identity::Anonymous];
+        let long = "x".repeat(100);
+        let parameters = [vec![], vec![("page", "7")], vec![("id", long.as_str()), ("page", "-1")]];
+        let clients = ["192.0.2.1", "::ffff:192.0.2.9", "2001:db8::1", "::1"];
+        let mut compared = 0;
+        for (identity, parameters) in
+            identities.iter().flat_map(|one| parameters.iter().map(move |two| (one, two)))
+        {
+            let parameters: Vec<_> =
+                parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).into())).collect();
+            for (client, now) in clients.iter().zip([0, 1_767_787_200_999, 4_107_542_400_000, u64::MAX]) {
+                let asked = AuthzRequest {
+                    parameters: &parameters,
+                    client: client.parse().unwrap(),
+                    tls: now == 0,
+                    now: UnixMillis(now),
+                    ..request(identity, "docs.read", "docs")
+                };
+                let action = bundle.prepared().action(asked.action).unwrap();
+                let principal = bundle.known(identity).unwrap();
+                let facts = Facts::of(&asked, action, &principal, bundle.prepared());
+                let Ok(long_way) = bundle.in_cedar(&asked) else {
+                    // Nobody in particular may not ask for it: nothing to compare.
+                    assert!(matches!(identity, Identity::Anonymous));
+                    continue;
+                };
+                let request: &Request = long_way.request.as_ref();
+                let Some(Context::Value(expected)) = request.context() else { panic!("it is known") };
+                assert_eq!(facts.whole(), expected);
+                // Each alone is what it is in the record, whichever is asked for first.
+                let facts = Facts::of(&asked, action, &principal, bundle.prepared());
+                for supplied in Supplied::ALL.into_iter().rev() {
+                    assert_eq!(facts.get(supplied), expected.get(supplied.name()));
+                }
+                for (name, _) in &parameters {
+                    assert!(facts.parameter(name).is_some());
+                }
+                assert_eq!(facts.parameter("unknown"), None);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 24);
+    }
+
+    #[test]
+    fn a_range_says_of_a_client_what_cedars_call_says() {
+        let ranges = [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.2.3/12",
+            "192.0.2.1",
+            "192.0.2.0/31",
+            "255.255.255.255/32",
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8::1",
+            "::1/128",
+            "::ffff:c000:201/128",
+            "::ffff:0:0/96",
+        ];
+        let clients = [
+            "0.0.0.0",
+            "9.255.255.255",
+            "10.0.0.0",
+            "10.15.255.255",
+            "10.16.0.0",
+            "11.0.0.0",
+            "192.0.2.0",
+            "192.0.2.1",
+            "192.0.2.2",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::2",
+            "2001:db7:ffff::",
+            "2001:db8::",
+            "2001:db8::1",
+            "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+            "2001:db9::",
+            "::ffff:192.0.2.1",
+            "::ffff:10.0.0.1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ];
+        let person = user(&["role:reader"]);
+        let mut forbidden = 0;
+        for range in ranges {
+            let guard = format!("{{ context.client.isInRange(ip(\"{range}\")) }}");
+            let bundle = load(&with("guardrails/account.cedar", "{ principal.suspended }", &guard));
+            for client in clients {
+                let client = client.parse().unwrap();
+                let asked = AuthzRequest { client, ..request(&person, "docs.read", "docs") };
+                let decision = bundle.decide(&asked);
+                assert_eq!(bundle.hold_against_cedar(&asked, &decision), Ok(()), "{range} {client}");
+                forbidden += usize::from(matches!(decision, super::super::Decision::Deny(_)));
+            }
+        }
+        // Counted by hand, in the order of the ranges.
+        assert_eq!(forbidden, 12 + 4 + 3 + 2 + 3 + 1 + 9 + 3 + 1 + 1);
+    }
+}

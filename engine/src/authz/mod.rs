@@ -28,6 +28,7 @@ use cedar_policy::{Entities, EvalResult, Policy, PolicySet, Request};
 use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
+use crate::route::Parameter;
 use crate::time::UnixMillis;
 use context::Facts;
 use index::Said;
@@ -44,7 +45,7 @@ pub struct AuthzRequest<'a> {
     /// The Cedar resource: `Module::"…"`.
     pub module: &'a str,
     /// The resource's parameters by name.
-    pub parameters: &'a [(Arc<str>, String)],
+    pub parameters: &'a [Parameter],
     /// The limit class of the route.
     pub class: &'a str,
     /// The HTTP method, or the verb of the control API.

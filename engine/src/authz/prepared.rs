@@ -4,11 +4,12 @@
 //! All of it belongs to one bundle and goes with it: a role that loses something in a new bundle loses it at the next
 //! request (threat 15).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use cedar_policy::{Entity, EntityUid, PolicySet};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use uuid::Uuid;
 
 use super::cedar_core::{self, EntityUID, Text, Value};
@@ -46,7 +47,7 @@ pub(super) struct KnownAction {
     reach: [bool; KINDS],
     /// Whether the part of the context that the gateway supplies fits the schema.
     fits: [bool; KINDS],
-    parameters: BTreeMap<Text, Parameter>,
+    parameters: FxHashMap<Text, Parameter>,
     /// Parameters without which no request fits.
     required: usize,
 }
@@ -80,12 +81,16 @@ pub(crate) struct Prepared {
     index: PolicyIndex,
     /// What is recorded of each policy, by its position in the index.
     deciding: Vec<Deciding>,
-    actions: HashMap<String, KnownAction>,
-    modules: HashMap<String, Known>,
+    /// These are hashed without a secret: they grow with the bundle alone, never with what is asked for.
+    actions: FxHashMap<String, KnownAction>,
+    modules: FxHashMap<String, Known>,
     anonymous: Arc<KnownPrincipal>,
     /// Those who asked, beside what they are known by: a changed principal is another one. By their credentials as well,
     /// or two sessions of one person would take each other's place at every request.
-    principals: Kept<(Uuid, Option<Uuid>), Met>,
+    ///
+    /// Hashed without a secret: the ids of principals are made of SHA-1, those of credentials of random bits, so that nobody
+    /// finds many of one hash; and there are never more than `kept::ENTRIES_MAX`.
+    principals: Kept<(Uuid, Option<Uuid>), Met, FxBuildHasher>,
     addresses: Kept<IpAddr, Value>,
     seconds: Kept<u64, Value>,
 }
@@ -197,7 +202,7 @@ impl KnownAction {
             let number = number.filter(|number| *number == as_routes)?;
             Some((name, Parameter { number, required }))
         });
-        let parameters: BTreeMap<Text, Parameter> = parameters.collect();
+        let parameters: FxHashMap<Text, Parameter> = parameters.collect();
         let mandatory = parameters.iter().filter(|(_, parameter)| parameter.required);
         let mandatory: Vec<(String, bool)> =
             mandatory.map(|(name, parameter)| (name.to_string(), parameter.number)).collect();

@@ -10,10 +10,11 @@ use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_principal};
 use crate::bundle::tests::fixture::{load, sources, with};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::Denial;
+use crate::route::Parameters;
 use crate::time::UnixMillis;
 
 /// A principal of this kind with `role:` and `group:` memberships.
-fn principal(kind: PrincipalKind, held: &[&str]) -> Principal {
+pub(super) fn principal(kind: PrincipalKind, held: &[&str]) -> Principal {
     let of =
         |prefix: &str| held.iter().filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect();
     example_principal(kind, of("role:"), of("group:"))
@@ -23,11 +24,11 @@ fn known(principal: Principal) -> Identity {
     Identity::Known(Arc::new(principal))
 }
 
-fn user(held: &[&str]) -> Identity {
+pub(super) fn user(held: &[&str]) -> Identity {
     known(principal(PrincipalKind::User, held))
 }
 
-fn request<'a>(identity: &'a Identity, action: &'a str, module: &'a str) -> AuthzRequest<'a> {
+pub(super) fn request<'a>(identity: &'a Identity, action: &'a str, module: &'a str) -> AuthzRequest<'a> {
     AuthzRequest {
         identity,
         action,
@@ -170,7 +171,7 @@ fn the_context_is_typed() {
     let check = |condition: &str, forbidden: bool| {
         let bundle = guard(condition);
         let person = user(&["role:reader"]);
-        let parameters = [(Arc::from("page"), "7".to_owned()), (Arc::from("id"), "x".to_owned())];
+        let parameters = [(Arc::from("page"), "7".into()), (Arc::from("id"), "x".into())];
         let asked = AuthzRequest { parameters: &parameters, ..request(&person, "docs.read", "docs") };
         let expected = if forbidden { "deny account.suspended" } else { "permit docs.readers" };
         assert_eq!(spell(&bundle.decide(&asked)), expected, "{condition}");
@@ -194,8 +195,8 @@ fn a_request_that_does_not_fit_is_undecidable() {
     let bundle = load(&sources());
     let person = user(&["role:reader"]);
     let check = |parameters: &[(&str, &str)], client: &str, now: u64, expected: &str| {
-        let parameters: Vec<(Arc<str>, String)> =
-            parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).to_owned())).collect();
+        let parameters: Parameters =
+            parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).into())).collect();
         let client: IpAddr = client.parse().expect("it is an address");
         let now = UnixMillis(now);
         let asked =
@@ -241,7 +242,7 @@ fn decisions_are_those_of_the_long_way_whoever_asked_before() {
         known(principal(PrincipalKind::Service, &["role:reader"])),
         known(principal(PrincipalKind::Operator, &[])),
     ]);
-    let parameter = |name: &str, value: &str| (Arc::from(name), value.to_owned());
+    let parameter = |name: &str, value: &str| (Arc::from(name), value.into());
     let parameters = [
         vec![],
         vec![parameter("id", "7")],
@@ -320,7 +321,7 @@ fn a_decision_that_takes_too_long_permits_nothing() {
         load(&with("guardrails/account.cedar", "{ principal.suspended }", &format!("{{ {condition} }}")))
     };
     let person = user(&["role:reader"]);
-    let long = [(Arc::from("id"), "a".repeat(8_000))];
+    let long = [(Arc::from("id"), "a".repeat(8_000).into())];
     let check = |condition: &str, expected: &str| {
         let asked = AuthzRequest { parameters: &long, ..request(&person, "docs.read", "docs") };
         assert_eq!(

@@ -8,25 +8,25 @@ use uuid::Uuid;
 
 use crate::authz::AuthzRequest;
 use crate::identity::{Identity, Principal, PrincipalKind, Scheme};
-use crate::route::{ParamType, Route};
+use crate::route::{ParamType, Parameter, Parameters, Route};
 use crate::time::UnixMillis;
 
 /// Parameters of the path and the query with their types.
 pub(crate) fn typed(route: &Route) -> impl Iterator<Item = (&str, &ParamType)> {
     let path = route.parameters.iter().map(|(name, kind)| (name.as_ref(), kind));
-    path.chain(route.query.iter().map(|(name, kind)| (name.as_str(), kind)))
+    path.chain(route.query.iter().map(|(name, kind)| (name.as_ref(), kind)))
 }
 
 /// A value of each parameter.
-pub(crate) fn example_parameters(route: &Route) -> Vec<(Arc<str>, String)> {
-    typed(route).map(|(name, kind)| (Arc::from(name), kind.example())).collect()
+pub(crate) fn example_parameters(route: &Route) -> Parameters {
+    typed(route).map(|(name, kind)| (Arc::from(name), kind.example().into())).collect()
 }
 
 /// A request on a route as a client could send it.
 pub(crate) fn example<'a>(
     route: &'a Route,
     identity: &'a Identity,
-    parameters: &'a [(Arc<str>, String)],
+    parameters: &'a [Parameter],
 ) -> AuthzRequest<'a> {
     AuthzRequest {
         identity,

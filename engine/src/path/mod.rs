@@ -17,6 +17,8 @@ mod leniency;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 pub use leniency::Leniencies;
 
 pub(crate) use escape::{Undecodable, decode, decode_form, decode_lossy, escape, push_escaped};
@@ -124,8 +126,8 @@ pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// Decodes one canonical segment to the text that a route parameter has.
 #[must_use]
-pub fn decode_segment(segment: &str) -> String {
-    decode_lossy(segment)
+pub fn decode_segment(segment: &str) -> Cow<'_, str> {
+    if segment.contains('%') { Cow::Owned(decode_lossy(segment)) } else { Cow::Borrowed(segment) }
 }
 
 /// Whether a character of a segment stands for itself in the canonical spelling.

@@ -191,7 +191,11 @@ fn a_leniency_allows_its_spelling_and_no_more() {
 #[test]
 fn segments_tell_a_trailing_slash() {
     let segments = |raw: &str| -> Vec<String> {
-        CanonicalPath::parse(raw.as_bytes()).unwrap().segments().map(decode_segment).collect()
+        CanonicalPath::parse(raw.as_bytes())
+            .unwrap()
+            .segments()
+            .map(|segment| decode_segment(segment).into_owned())
+            .collect()
     };
     assert_eq!(segments("/"), [""]);
     assert_eq!(segments("/a"), ["a"]);

@@ -163,7 +163,7 @@ impl Reader<'_> {
             sets: row.sets.into_iter().collect(),
             named: row.named,
             names: row.names,
-            query: row.query.iter().map(|(name, kind)| (name.clone(), kind.resolve())).collect(),
+            query: row.query.iter().map(|(name, kind)| (name.as_str().into(), kind.resolve())).collect(),
             cookies_up: row.cookies_up,
             cookies_down: row.cookies_down,
             headers_allowed: row.headers_allowed,

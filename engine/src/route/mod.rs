@@ -12,6 +12,8 @@ mod tests;
 use std::sync::Arc;
 
 use http::Method;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::path::Leniencies;
 
@@ -78,7 +80,7 @@ pub struct Route {
     /// Members of a JSON answer whose values are named to whoever asked.
     pub names: Vec<String>,
     /// Declared query parameters.
-    pub query: Vec<(String, ParamType)>,
+    pub query: Vec<(Arc<str>, ParamType)>,
     /// Cookies that go to the upstream.
     pub cookies_up: Vec<String>,
     /// Cookies that the upstream may set.
@@ -159,5 +161,11 @@ pub struct RouteMatch {
     /// The route.
     pub route: Arc<Route>,
     /// Path parameters by name, decoded.
-    pub parameters: Vec<(Arc<str>, String)>,
+    pub parameters: Parameters,
 }
+
+/// A parameter's name and its decoded value. Values up to 23 bytes, and so most, stand in place.
+pub type Parameter = (Arc<str>, SmolStr);
+
+/// The parameters of one request, the few that most have in place.
+pub type Parameters = SmallVec<[Parameter; 4]>;

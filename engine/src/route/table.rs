@@ -1,13 +1,17 @@
 //! The compiled table: one trie over shapes, static before parameter before tail, with backtracking.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use super::file::Declared;
 use super::pattern::{Pattern, Piece};
-use super::{ParamType, Route, RouteMatch};
+use super::{PARAMETERS_MAX, ParamType, Parameters, Route, RouteMatch};
 use crate::path::{CanonicalPath, decode_segment};
 use crate::query::CanonicalQuery;
 
@@ -20,7 +24,8 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    statics: BTreeMap<String, Node>,
+    /// Hashed without a secret: it grows with the routes alone, never with what is asked for.
+    statics: FxHashMap<Box<str>, Node>,
     parameter: Option<Box<Node>>,
     /// Rows that end here.
     rows: Vec<Arc<Route>>,
@@ -56,8 +61,11 @@ impl RouteTable {
     /// [`Self::find`] on a path that is canonical by construction.
     pub(crate) fn find_text(&self, method: &Method, path: &str) -> Option<RouteMatch> {
         let segments = segments(path);
-        let mut walk = Walk { method, values: Vec::new(), near: None };
-        walk.node(&self.root, &segments)
+        let mut walk = Walk { method, values: SmallVec::new(), near: None };
+        let route = walk.node(&self.root, &segments)?;
+        let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
+        let parameters = names.zip(walk.values.into_iter().map(SmolStr::from)).collect();
+        Some(RouteMatch { route: Arc::clone(route), parameters })
     }
 
     /// Every route, in file order.
@@ -80,7 +88,7 @@ impl RouteTable {
             return format!("matches `{}`", found.route.name);
         }
         let segments = segments(path.as_str());
-        let mut walk = Walk { method, values: Vec::new(), near: Some(Vec::new()) };
+        let mut walk = Walk { method, values: SmallVec::new(), near: Some(Vec::new()) };
         walk.node(&self.root, &segments);
         let mut others: Vec<&str> = Vec::new();
         let mut mistyped: Vec<String> = Vec::new();
@@ -104,11 +112,11 @@ impl RouteTable {
 impl RouteMatch {
     /// What policy is told: the path parameters, then the values of the query parameters that the route declares.
     #[must_use]
-    pub fn asked(&self, query: &CanonicalQuery) -> Vec<(Arc<str>, String)> {
+    pub fn asked(&self, query: &CanonicalQuery) -> Parameters {
         let mut asked = self.parameters.clone();
         for (name, _) in &self.route.query {
             if let Some(value) = query.value(name) {
-                asked.push((Arc::from(name.as_str()), value.into_owned()));
+                asked.push((Arc::clone(name), SmolStr::from(value)));
             }
         }
         asked
@@ -130,11 +138,11 @@ impl Route {
     /// once: policy would see the first value and the upstream might take the last.
     #[must_use]
     pub fn misfit(&self, query: &CanonicalQuery) -> Option<&str> {
-        let misfits = |(name, kind): &&(String, ParamType)| {
-            let repeated = query.names().filter(|other| other == name).count() > 1;
+        let misfits = |(name, kind): &&(Arc<str>, ParamType)| {
+            let repeated = query.names().filter(|other| *other == &**name).count() > 1;
             repeated || query.value(name).is_some_and(|value| !kind.accepts(&value))
         };
-        self.query.iter().find(misfits).map(|(name, _)| name.as_str())
+        self.query.iter().find(misfits).map(|(name, _)| &**name)
     }
 
     /// A path that this row matches, in canonical spelling.
@@ -158,7 +166,7 @@ impl Node {
         let mut node = self;
         for piece in &pattern.pieces {
             node = match piece {
-                Piece::Static(text) => node.statics.entry(text.clone()).or_default(),
+                Piece::Static(text) => node.statics.entry(text.as_str().into()).or_default(),
                 Piece::Parameter(_) => node.parameter.get_or_insert_default(),
                 Piece::Tail(_) => {
                     node.tails.push(route);
@@ -174,15 +182,16 @@ impl Node {
 /// node at most once: a hostile path costs no more than the size of the table.
 struct Walk<'p> {
     method: &'p Method,
-    values: Vec<&'p str>,
+    /// The decoded values of the parameters on the way; of a row that was found, all of them.
+    values: SmallVec<[Cow<'p, str>; PARAMETERS_MAX]>,
     /// Rows that have the path but not the method, or not the types, with what is wrong; kept to explain.
     near: Option<Vec<(Arc<Route>, Option<String>)>>,
 }
 
 impl<'p> Walk<'p> {
-    fn node(&mut self, node: &Node, rest: &[&'p str]) -> Option<RouteMatch> {
+    fn node<'t>(&mut self, node: &'t Node, rest: &[&'p str]) -> Option<&'t Arc<Route>> {
         let Some((segment, below)) = rest.split_first() else {
-            return self.row(&node.rows, None);
+            return self.row(&node.rows, false);
         };
         if let Some(child) = node.statics.get(*segment)
             && let Some(found) = self.node(child, below)
@@ -190,35 +199,42 @@ impl<'p> Walk<'p> {
             return Some(found);
         }
         if let Some(child) = &node.parameter {
-            self.values.push(segment);
-            let found = self.node(child, below);
-            self.values.pop();
-            if found.is_some() {
-                return found;
+            let value = decode_segment(segment);
+            if let Some(found) = self.with(value, |walk| walk.node(child, below)) {
+                return Some(found);
             }
         }
-        self.row(&node.tails, Some(rest))
+        if node.tails.is_empty() {
+            return None;
+        }
+        let value = decode_tail(rest)?;
+        self.with(Cow::Owned(value), |walk| walk.row(&node.tails, true))
+    }
+
+    /// Goes on with one more value, which stays where a row is found.
+    fn with<'t>(
+        &mut self,
+        value: Cow<'p, str>,
+        go: impl FnOnce(&mut Self) -> Option<&'t Arc<Route>>,
+    ) -> Option<&'t Arc<Route>> {
+        self.values.push(value);
+        let found = go(self);
+        if found.is_none() {
+            self.values.pop();
+        }
+        found
     }
 
     /// At most one row passes: rows of one method and shape have types that no value shares.
-    fn row(&mut self, rows: &[Arc<Route>], tail: Option<&[&'p str]>) -> Option<RouteMatch> {
+    fn row<'t>(&mut self, rows: &'t [Arc<Route>], tail: bool) -> Option<&'t Arc<Route>> {
         for route in rows {
             let has_method = answers(route, self.method);
             if !has_method && self.near.is_none() {
                 continue;
             }
-            let mut values: Vec<String> = self.values.iter().map(|raw| decode_segment(raw)).collect();
-            if let Some(tail) = tail {
-                let Some(tail) = decode_tail(tail) else { continue };
-                values.push(tail);
-            }
-            let fault = mistyped(route, &values);
+            let fault = mistyped(route, &self.values, tail);
             if has_method && fault.is_none() {
-                let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
-                return Some(RouteMatch {
-                    route: Arc::clone(route),
-                    parameters: names.zip(values).collect(),
-                });
+                return Some(route);
             }
             if let Some(near) = &mut self.near {
                 near.push((Arc::clone(route), fault));
@@ -233,12 +249,23 @@ fn answers(route: &Route, method: &Method) -> bool {
     route.method == *method || (*method == Method::HEAD && route.method == Method::GET)
 }
 
-fn segments(text: &str) -> Vec<&str> {
-    text.strip_prefix('/').unwrap_or(text).split('/').collect()
+/// The segments of a path. Those of most paths stand in place.
+fn segments(text: &str) -> SmallVec<[&str; 16]> {
+    let mut rest = text.strip_prefix('/').unwrap_or(text);
+    let mut segments = SmallVec::new();
+    // `str::split` searches for any pattern, and took as long as all the rest of a search.
+    while let Some((segment, slash)) =
+        rest.bytes().position(|byte| byte == b'/').and_then(|at| rest.split_at_checked(at))
+    {
+        segments.push(segment);
+        rest = slash.strip_prefix('/').unwrap_or_default();
+    }
+    segments.push(rest);
+    segments
 }
 
-fn mistyped(route: &Route, values: &[String]) -> Option<String> {
-    let tail = route.pattern.contains("/*");
+/// What is wrong with the values, the last of which may be a tail.
+fn mistyped(route: &Route, values: &[Cow<'_, str>], tail: bool) -> Option<String> {
     let last = route.parameters.len().saturating_sub(1);
     let pairs = route.parameters.iter().zip(values).enumerate();
     for (at, ((name, kind), value)) in pairs {
@@ -264,7 +291,7 @@ fn tail_accepted(route: &Route, kind: &ParamType, value: &str) -> bool {
 /// The segments of a tail, decoded and joined. A segment that holds a slash of its own is no value:
 /// it would spell the same text as two segments.
 fn decode_tail(segments: &[&str]) -> Option<String> {
-    let decoded: Vec<String> = segments.iter().map(|raw| decode_segment(raw)).collect();
+    let decoded: Vec<Cow<'_, str>> = segments.iter().map(|raw| decode_segment(raw)).collect();
     let one_spelling = decoded.iter().all(|segment| !segment.contains('/'));
     one_spelling.then(|| decoded.join("/"))
 }

@@ -28,7 +28,8 @@ fn find(table: &RouteTable, method: &str, path: &str) -> Option<(String, Vec<(St
     let method: Method = method.parse().expect("it is a method");
     let path = CanonicalPath::parse(path.as_bytes()).expect("it is canonical");
     let found = table.find(&method, &path)?;
-    let values = found.parameters.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    let values =
+        found.parameters.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     Some((found.route.name.to_string(), values))
 }
 

@@ -32,7 +32,7 @@ use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_parameters, example_principal};
 use crate::identity::{Identity, PrincipalKind};
 use crate::path::CanonicalPath;
-use crate::route::Route;
+use crate::route::{Parameter, Parameters, Route};
 use crate::time::UnixMillis;
 
 /// What the cases of one file came to.
@@ -162,7 +162,7 @@ struct Asked<'a> {
     class: &'a str,
     method: &'a str,
     route: Option<&'a Route>,
-    parameters: Vec<(Arc<str>, String)>,
+    parameters: Parameters,
 }
 
 impl Case {
@@ -247,12 +247,7 @@ impl Case {
         found
     }
 
-    fn on_route<'a>(
-        &'a self,
-        spelt: &str,
-        route: &'a Route,
-        mut parameters: Vec<(Arc<str>, String)>,
-    ) -> Asked<'a> {
+    fn on_route<'a>(&'a self, spelt: &str, route: &'a Route, mut parameters: Parameters) -> Asked<'a> {
         parameters.retain(|(name, _)| !self.parameters.contains_key(name.as_ref()));
         parameters.extend(self.given());
         Asked {
@@ -307,8 +302,8 @@ impl Case {
         modules.into_iter().map(ask).collect()
     }
 
-    fn given(&self) -> impl Iterator<Item = (Arc<str>, String)> {
-        self.parameters.iter().map(|(name, value)| (Arc::from(name.as_str()), value.clone()))
+    fn given(&self) -> impl Iterator<Item = Parameter> {
+        self.parameters.iter().map(|(name, value)| (Arc::from(name.as_str()), value.as_str().into()))
     }
 
     fn judge(&self, what: &str, answer: &str, ids: &[String], report: &mut TestReport) {

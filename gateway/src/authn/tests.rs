@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use engine::path::{CanonicalPath, Leniencies};
 use engine::query::CanonicalQuery;
-use engine::route::{Accept, Page, Target};
+use engine::route::{Accept, Page, Parameters, Target};
 use http::{HeaderMap, HeaderValue, Method};
 use storage::credentials::{AccountChange, Login, NewAccount, NewApiKey, PasswordHash};
 use storage::sessions::{NewSession, SessionRules};
@@ -125,7 +125,7 @@ impl World {
             content_length: None,
             upgrade,
         };
-        let matched = RouteMatch { route: Arc::new(route), parameters: Vec::new() };
+        let matched = RouteMatch { route: Arc::new(route), parameters: Parameters::new() };
         self.authn.identify(NOW, &matched, &facts).await
     }
 }

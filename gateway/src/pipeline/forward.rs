@@ -57,7 +57,7 @@ pub fn named(named: &Named, passage: &Passage, received: &Received) -> Result<()
 fn destination(matched: &RouteMatch, query: &CanonicalQuery) -> Option<String> {
     let in_path = matched.parameters.iter().find(|(name, _)| &**name == "destination");
     match in_path {
-        Some((_, value)) => Some(value.clone()),
+        Some((_, value)) => Some(value.to_string()),
         None if matched.route.destinations.is_empty() => None,
         None => {
             let names = ["destination", "url", "redirect"];
