@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value, ValueKind};
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value, ValueKind, reference};
 use super::super::condition::Node;
 use super::super::holder::Holder;
 use super::super::scene::Scene;
@@ -134,15 +134,8 @@ impl Group {
         let held;
         let value = match (self.path.root, self.path.names.is_empty()) {
             (Root::Subject(part), true) => {
-                let subject = scene.subject(part);
-                self.entity(
-                    subject.uid,
-                    subject.entity.into_iter().flat_map(|entity| entity.ancestors()),
-                    found,
-                );
-                let equal = (!self.equal.is_empty()).then(|| Literal::EntityUID(subject.uid.clone()));
-                extend(found, equal.and_then(|literal| self.equal.get(&literal)));
-                return Ok(());
+                held = reference(scene.subject(part).uid);
+                Some(&held)
             }
             (Root::Context, true) => {
                 held = Value::record_arc(scene.context().clone(), None);
@@ -165,7 +158,13 @@ impl Group {
             ValueKind::Lit(literal) => {
                 extend(found, self.equal.get(literal));
                 if let Literal::EntityUID(uid) = literal {
-                    let entity = if self.within.is_empty() { None } else { scene.entity(uid)? };
+                    let entity = if self.within.is_empty() {
+                        None
+                    } else if let (Root::Subject(part), true) = (self.path.root, self.path.names.is_empty()) {
+                        scene.subject(part).entity
+                    } else {
+                        scene.entity(uid)?
+                    };
                     self.entity(uid, entity.into_iter().flat_map(|entity| entity.ancestors()), found);
                 }
             }

@@ -30,7 +30,7 @@ const CONTEXTS: [&str; 4] = [
 ];
 
 /// Terms about a path `P`.
-const TERMS: [&str; 38] = [
+const TERMS: [&str; 44] = [
     "P.a == \"x\"",
     "\"y\" == P.a",
     "P.a == \"x\"",
@@ -69,6 +69,13 @@ const TERMS: [&str; 38] = [
     "P is Team",
     "P == User::\"1\"",
     "P.a == principal",
+    // Of what the request names itself, which is of a kind that no request changes.
+    "P like \"x\"",
+    "P < 1",
+    "P.contains(\"x\")",
+    "[\"x\"].containsAny(P)",
+    "P == \"x\"",
+    "[User::\"1\", \"x\"].contains(P)",
 ];
 
 /// Terms that hold, do not, or fail, whatever is asked.
