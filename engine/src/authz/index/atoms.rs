@@ -19,10 +19,11 @@
 
 use std::sync::Arc;
 
-use super::super::cedar_core::{EntityType, EntityUID, Literal, Value, ValueKind};
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Value, ValueKind, reference};
 use super::super::condition::{Node, Operator};
 use super::super::context::Name;
-use super::super::scene::Part;
+use super::super::holder::Holder;
+use super::super::scene::{Part, Scene};
 
 /// Where a path begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +37,35 @@ pub(super) enum Root {
 pub(super) struct Path {
     pub(super) root: Root,
     pub(super) names: Vec<Name>,
+}
+
+impl Path {
+    /// What `at` makes of the value at this path; it is given none where evaluating the path fails.
+    pub(super) fn look<T>(&self, scene: &Scene<'_>, at: impl FnOnce(Option<&Value>) -> T) -> Result<T, Open> {
+        let mut holder = match self.root {
+            Root::Context => Holder::context(scene),
+            Root::Subject(part) => Holder::subject(part, scene),
+        };
+        let Some((last, way)) = self.names.split_last() else {
+            let root = match self.root {
+                Root::Subject(part) => reference(scene.subject(part).uid),
+                Root::Context => Value::record_arc(Arc::clone(scene.context()), None),
+            };
+            return Ok(at(Some(&root)));
+        };
+        for name in way {
+            let next = match holder.inner(name) {
+                Some(inner) => Some(inner),
+                None => match holder.get(name)? {
+                    Some(value) => Holder::of(value, scene)?,
+                    None => None,
+                },
+            };
+            let Some(next) = next else { return Ok(at(None)) };
+            holder = next;
+        }
+        Ok(at(holder.get(last)?))
+    }
 }
 
 /// What is asked of the value at a path.
@@ -70,6 +100,11 @@ pub(super) enum Kind {
 
 /// Number of kinds.
 pub(super) const KINDS: usize = 6;
+
+impl Kind {
+    pub(super) const ALL: [Self; KINDS] =
+        [Self::Truth, Self::Set, Self::Entity, Self::Text, Self::Number, Self::Holder];
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {

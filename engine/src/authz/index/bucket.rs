@@ -1,30 +1,42 @@
 //! Policies of one scope, told apart by what their conditions demand.
 //!
 //! Policies without a scope would be candidates of every request. Where many share one scope, each stands under the keys of
-//! one of its demands (see `atoms`), and is a candidate of requests that have one of them. Any demand will do; the one is
+//! one of its demands (see `atoms`), and is a candidate of requests that have one of them; where few do, `checks` holds
+//! the keys beside each. Any demand will do; the one is
 //! taken whose keys the fewest policies of the bucket share, but for the keys of failing.
+
+use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value, ValueKind, reference};
+use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value, ValueKind};
 use super::super::condition::Node;
-use super::super::holder::Holder;
 use super::super::scene::Scene;
-use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path, Root};
+use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path};
+use super::checks::{Check, Looks, Paths};
 use super::{Found, Position};
 
-/// Policies up to which looking up the paths costs more than evaluating all: a path is looked up in 20 to 50 ns, and a
-/// condition evaluated in as many (`decide.unscoped5_p50_ns`).
-const PLAIN_MAX: usize = 4;
+/// Policies up to which their demands are checked one by one: a check costs some nanoseconds, looking up a path in a bucket of
+/// its own 20 to 50 (`decide.unscoped5_p50_ns`).
+const CHECKED_MAX: usize = 16;
 
 /// Policies of one scope.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
-    /// Candidates always.
-    plain: Vec<Position>,
+    plain: Vec<Plain>,
+    /// Those of `plain`, one after the other.
+    checks: Vec<Check>,
     groups: Vec<Group>,
     /// All that stand in groups.
     grouped: Vec<Position>,
+}
+
+/// A policy that is not looked up.
+#[derive(Debug)]
+struct Plain {
+    position: Position,
+    /// Where its checks stand; `None` where it is a candidate always.
+    checks: Option<Range<usize>>,
 }
 
 /// Policies by what they demand of the value at one path.
@@ -42,10 +54,18 @@ struct Group {
 
 impl Bucket {
     /// A bucket of these policies, each with its condition.
-    pub(super) fn of(policies: &[(Position, Option<&Node>)]) -> Self {
+    pub(super) fn of(policies: &[(Position, Option<&Node>)], paths: &mut Paths) -> Self {
         let mut bucket = Self::default();
-        if policies.len() <= PLAIN_MAX {
-            bucket.plain = policies.iter().map(|(position, _)| *position).collect();
+        if policies.len() <= CHECKED_MAX {
+            for (position, condition) in policies {
+                let demands = condition.map(atoms::demands).unwrap_or_default();
+                let begin = bucket.checks.len();
+                let checks = paths.checks(&demands).map(|checks| {
+                    bucket.checks.extend(checks);
+                    begin..bucket.checks.len()
+                });
+                bucket.plain.push(Plain { position: *position, checks });
+            }
             return bucket;
         }
         let demands: Vec<(Position, Vec<Demand>)> = policies
@@ -64,7 +84,7 @@ impl Bucket {
         let mut groups: FxHashMap<Path, Group> = FxHashMap::default();
         for (position, demands) in &demands {
             let Some(demand) = demands.iter().min_by_key(weight) else {
-                bucket.plain.push(*position);
+                bucket.plain.push(Plain { position: *position, checks: None });
                 continue;
             };
             bucket.grouped.push(*position);
@@ -82,8 +102,13 @@ impl Bucket {
     }
 
     /// Adds the candidates of a request. Some may come more than once.
-    pub(super) fn candidates(&self, scene: &Scene<'_>, found: &mut Found) {
-        found.extend_from_slice(&self.plain);
+    pub(super) fn candidates(&self, scene: &Scene<'_>, looks: &mut Looks<'_>, found: &mut Found) {
+        for Plain { position, checks } in &self.plain {
+            let checks = checks.as_ref().and_then(|checks| self.checks.get(checks.clone()));
+            if checks.is_none_or(|checks| looks.meet(checks)) {
+                found.push(*position);
+            }
+        }
         let before = found.len();
         for group in &self.groups {
             if group.candidates(scene, found).is_err() {
@@ -131,24 +156,16 @@ impl Group {
     }
 
     fn candidates(&self, scene: &Scene<'_>, found: &mut Found) -> Result<(), Open> {
-        let held;
-        let value = match (self.path.root, self.path.names.is_empty()) {
-            (Root::Subject(part), true) => {
-                held = reference(scene.subject(part).uid);
-                Some(&held)
-            }
-            (Root::Context, true) => {
-                held = Value::record_arc(scene.context().clone(), None);
-                Some(&held)
-            }
-            (_, false) => value(&self.path, scene)?,
-        };
+        self.path.look(scene, |value| self.meeting(value, scene, found))?
+    }
+
+    fn meeting(&self, value: Option<&Value>, scene: &Scene<'_>, found: &mut Found) -> Result<(), Open> {
         let Some(value) = value else {
             found.extend_from_slice(&self.absent);
             return Ok(());
         };
         found.extend_from_slice(&self.present);
-        for kind in [Kind::Truth, Kind::Set, Kind::Entity, Kind::Text, Kind::Number, Kind::Holder] {
+        for kind in Kind::ALL {
             let here = self.not.get(kind as usize).filter(|heap| !heap.is_empty());
             if here.is_some() && !atoms::is(value, kind) {
                 extend(found, here);
@@ -158,13 +175,7 @@ impl Group {
             ValueKind::Lit(literal) => {
                 extend(found, self.equal.get(literal));
                 if let Literal::EntityUID(uid) = literal {
-                    let entity = if self.within.is_empty() {
-                        None
-                    } else if let (Root::Subject(part), true) = (self.path.root, self.path.names.is_empty()) {
-                        scene.subject(part).entity
-                    } else {
-                        scene.entity(uid)?
-                    };
+                    let entity = if self.within.is_empty() { None } else { scene.entity(uid)? };
                     self.entity(uid, entity.into_iter().flat_map(|entity| entity.ancestors()), found);
                 }
             }
@@ -208,25 +219,4 @@ fn extend(found: &mut Found, heap: Option<&Vec<Position>>) {
     if let Some(heap) = heap {
         found.extend_from_slice(heap);
     }
-}
-
-/// What stands at a path; `None` where evaluating it fails.
-fn value<'s>(path: &Path, scene: &'s Scene<'_>) -> Result<Option<&'s Value>, Open> {
-    let mut holder = match path.root {
-        Root::Context => Holder::context(scene),
-        Root::Subject(part) => Holder::subject(part, scene),
-    };
-    let Some((last, way)) = path.names.split_last() else { return Ok(None) };
-    for name in way {
-        let next = match holder.inner(name) {
-            Some(inner) => Some(inner),
-            None => match holder.get(name)? {
-                Some(value) => Holder::of(value, scene)?,
-                None => None,
-            },
-        };
-        let Some(next) = next else { return Ok(None) };
-        holder = next;
-    }
-    holder.get(last)
 }

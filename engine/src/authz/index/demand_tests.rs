@@ -178,8 +178,12 @@ fn every_term_agrees_with_cedar_before_and_behind_every_other() {
             let row = |second: &String| {
                 format!("{effect} (principal, action, resource) when {{ {first} {operator} {second} }};")
             };
-            let here = check(&terms.iter().map(row).collect::<Vec<_>>()).unwrap();
-            seen.iter_mut().zip(here).for_each(|(all, here)| *all += here);
+            let rows: Vec<String> = terms.iter().map(row).collect();
+            // Many are looked up; few are checked one by one.
+            for few in std::iter::once(&rows[..]).chain(rows.chunks(8)) {
+                let here = check(few).unwrap();
+                seen.iter_mut().zip(here).for_each(|(all, here)| *all += here);
+            }
         }
     }
     assert!(seen.iter().all(|times| *times > 0), "{seen:?}");

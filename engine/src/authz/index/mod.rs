@@ -25,6 +25,7 @@
 
 mod atoms;
 mod bucket;
+mod checks;
 #[cfg(test)]
 mod demand_tests;
 mod keys;
@@ -44,6 +45,7 @@ use super::condition::{Applies, Condition};
 use super::scene::{Part, Scene};
 use super::{REQUEST_FAULT, Verdict};
 use bucket::Bucket;
+use checks::{Looks, Paths};
 pub(super) use keys::Held;
 use keys::{Key, Keys};
 
@@ -65,6 +67,7 @@ pub struct PolicyIndex {
     resources: Keys,
     /// What stands under a resource's key.
     rows: FxHashMap<Key, Row>,
+    paths: Paths,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl PolicyIndex {
             actions: Keys::default(),
             resources: Keys::default(),
             rows: FxHashMap::default(),
+            paths: Paths::default(),
         };
         let mut places: BTreeMap<(Key, Key), Vec<(Key, Position)>> = BTreeMap::new();
         for (position, policy) in (0..).zip(sorted) {
@@ -122,12 +126,14 @@ impl PolicyIndex {
                 condition: Condition::of(policy.as_ref()),
             });
         }
+        let mut paths = Paths::default();
         for ((resource, principal), places) in places {
-            let cell = index.buckets(places);
+            let cell = index.buckets(places, &mut paths);
             let row = index.rows.entry(resource).or_default();
             row.principals.push(principal);
             row.cells.push(cell);
         }
+        index.paths = paths;
         index
     }
 
@@ -157,7 +163,7 @@ impl PolicyIndex {
         ((resource, principal), actions)
     }
 
-    fn buckets(&self, mut places: Vec<(Key, Position)>) -> Cell {
+    fn buckets(&self, mut places: Vec<(Key, Position)>, paths: &mut Paths) -> Cell {
         places.sort_unstable();
         places.dedup();
         let policy = |(_, position): &(Key, Position)| {
@@ -165,11 +171,11 @@ impl PolicyIndex {
             (*position, condition)
         };
         let of_one_action = places.chunk_by(|(one, _), (other, _)| one == other);
-        let bucket = |places: &[(Key, Position)]| {
+        let mut bucket = |places: &[(Key, Position)]| {
             let policies: Vec<_> = places.iter().map(policy).collect();
-            Some((places.first()?.0, Bucket::of(&policies)))
+            Some((places.first()?.0, Bucket::of(&policies, paths)))
         };
-        of_one_action.filter_map(bucket).collect()
+        of_one_action.filter_map(&mut bucket).collect()
     }
 
     fn indexed(&self, position: Position) -> Option<&Indexed> {
@@ -197,7 +203,7 @@ impl PolicyIndex {
 
     /// Positions of all policies that can apply to the request, ascending, each once.
     fn candidates(&self, [principals, actions, resources]: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
-        let mut found = Found::new();
+        let (mut found, mut looks) = (Found::new(), Looks::new(&self.paths, scene));
         for resource in &resources.0 {
             let Some(row) = self.rows.get(resource) else { continue };
             for principal in &principals.0 {
@@ -207,7 +213,7 @@ impl PolicyIndex {
                     if let Ok(at) = cell.binary_search_by_key(action, |(key, _)| *key)
                         && let Some((_, bucket)) = cell.get(at)
                     {
-                        bucket.candidates(scene, &mut found);
+                        bucket.candidates(scene, &mut looks, &mut found);
                     }
                 }
             }
