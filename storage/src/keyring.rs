@@ -55,6 +55,8 @@ pub enum Purpose {
     FormToken,
     /// The seed of the key that signs identities for upstreams.
     UpstreamIdentity,
+    /// What a browser keeps while its person is at an identity provider.
+    OidcFlow,
 }
 
 /// Which master made something: the truncated digest of that master.
@@ -145,7 +147,7 @@ impl Keyring {
 
 impl Purpose {
     /// Every purpose.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::KeyCheck,
         Self::SessionDigest,
         Self::SessionRecord,
@@ -157,6 +159,7 @@ impl Purpose {
         Self::DeviceCookie,
         Self::FormToken,
         Self::UpstreamIdentity,
+        Self::OidcFlow,
     ];
 
     /// The name that goes into derivations and associated data. Changing one orphans what was made with it.
@@ -173,6 +176,7 @@ impl Purpose {
             Self::DeviceCookie => "device-cookie",
             Self::FormToken => "form-token",
             Self::UpstreamIdentity => "upstream-identity",
+            Self::OidcFlow => "oidc-flow",
         }
     }
 }

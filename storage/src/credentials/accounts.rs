@@ -1,4 +1,6 @@
-//! Local accounts.
+//! Accounts: people who sign in with a password here, and people whom an identity provider vouches for.
+
+mod federated;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::opened::Opened;
 use crate::recent::Recent;
 use crate::seal::{seal, unseal};
 use crate::{Change, Store, StoreError};
+pub use federated::{Origin, Person, PersonError, SUBJECT_BYTES_MAX};
 
 /// Account id -> sealed record.
 const ACCOUNTS: TableDefinition<u128, &[u8]> = TableDefinition::new("accounts");
@@ -31,10 +34,13 @@ pub struct Accounts {
 /// An account, without its password hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its stable id, which follows from the login ([`Login::account_id`]).
+    /// Its stable id, which follows from the login ([`Login::account_id`]) or from the origin
+    /// ([`Origin::account_id`]).
     pub id: Uuid,
-    /// What its person signs in with.
+    /// What its person signs in with; where there is an origin, the name that it is shown by.
     pub login: Login,
+    /// Who vouches for its person, where that is not a password: such an account has none.
+    pub origin: Option<Origin>,
     /// Roles held directly.
     pub roles: BTreeSet<String>,
     /// Groups that it is a member of.
@@ -78,6 +84,9 @@ pub enum AccountError {
     /// There is an account of this login.
     #[error("the login is taken")]
     LoginTaken,
+    /// Its person signs in at an identity provider.
+    #[error("the account has no password: its person signs in at an identity provider")]
+    Federated,
     /// The store failed.
     #[error("the account could not be stored")]
     Store(#[source] StoreError),
@@ -86,7 +95,11 @@ pub enum AccountError {
 #[derive(Serialize, Deserialize)]
 struct Record {
     login: Login,
-    password: String,
+    #[serde(default)]
+    origin: Option<Origin>,
+    /// None where there is an origin.
+    #[serde(default)]
+    password: Option<String>,
     roles: BTreeSet<String>,
     groups: BTreeSet<String>,
     suspended: bool,
@@ -110,7 +123,8 @@ impl Accounts {
         let id = new.login.account_id();
         let record = Record {
             login: new.login,
-            password: new.password.as_str().to_owned(),
+            origin: None,
+            password: Some(new.password.as_str().to_owned()),
             roles: new.roles,
             groups: new.groups,
             suspended: false,
@@ -160,7 +174,8 @@ impl Accounts {
     ) -> Result<Option<(Account, PasswordHash)>, StoreError> {
         let id = login.account_id();
         let Some(record) = self.load(id)? else { return Ok(None) };
-        let hash = PasswordHash::parse(record.password.clone()).map_err(|_| StoreError::Malformed)?;
+        let Some(password) = &record.password else { return Ok(None) };
+        let hash = PasswordHash::parse(password.clone()).map_err(|_| StoreError::Malformed)?;
         Ok(Some((record.account(id), hash)))
     }
 
@@ -201,18 +216,21 @@ impl Accounts {
     /// Sets another password. Ending the account's sessions is the caller's decision.
     ///
     /// # Errors
-    /// When the store fails; then the old password holds.
+    /// When the account has none, or the store fails; then all is as it was.
     pub async fn set_password(
         &self,
         id: Uuid,
         password: PasswordHash,
         now: UnixMillis,
-    ) -> Result<Option<Account>, StoreError> {
-        self.update(id, move |record| {
-            password.as_str().clone_into(&mut record.password);
+    ) -> Result<Option<Account>, AccountError> {
+        if self.find(id).await?.is_some_and(|account| account.origin.is_some()) {
+            return Err(AccountError::Federated);
+        }
+        let changed = self.update(id, move |record| {
+            record.password = Some(password.as_str().to_owned());
             record.password_changed_at = now;
-        })
-        .await
+        });
+        Ok(changed.await?)
     }
 
     /// Removes an account for good. Ending its sessions is the caller's duty.
@@ -273,6 +291,7 @@ impl Record {
         Account {
             id,
             login: self.login.clone(),
+            origin: self.origin.clone(),
             roles: self.roles.clone(),
             groups: self.groups.clone(),
             suspended: self.suspended,

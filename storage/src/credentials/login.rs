@@ -47,6 +47,12 @@ impl Login {
         Ok(Self(text.to_ascii_lowercase()))
     }
 
+    /// The login that spells an id.
+    #[must_use]
+    pub fn of_id(id: Uuid) -> Self {
+        Self(id.to_string())
+    }
+
     /// The normalised login.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -15,7 +15,10 @@ mod sign_in;
 #[cfg(test)]
 mod tests;
 
-pub use accounts::{Account, AccountChange, AccountError, Accounts, NewAccount};
+pub use accounts::{
+    Account, AccountChange, AccountError, Accounts, NewAccount, Origin, Person, PersonError,
+    SUBJECT_BYTES_MAX,
+};
 pub use api_keys::{API_KEY_PREFIX, ApiKey, ApiKeys, CreatedApiKey, NewApiKey};
 pub use attempts::{Attempt, AttemptRules, Attempts, Reservation};
 pub use devices::{DEVICE_COOKIE_AGE_MAX_MS, DeviceCookies};

@@ -93,3 +93,62 @@ async fn an_api_key_is_shown_once_and_holds_until_it_ends() {
         assert!(!file.windows(needle.len()).any(|window| window == needle.as_bytes()), "{needle}");
     }
 }
+
+fn person(issuer: &str, subject: &str, roles: &[&str]) -> Person {
+    let origin = Origin::new(issuer, subject).unwrap();
+    Person { origin, login: login(&format!("corp:{subject}")), roles: set(roles), groups: set(&[]) }
+}
+
+#[tokio::test]
+async fn threat_09_people_of_a_provider_are_accounts_without_a_password_of_their_own() {
+    let home = tempfile::tempdir().unwrap();
+    let store_of_all = store(home.path());
+    let mut told = store_of_all.changes().listen();
+    let accounts = Accounts::new(store_of_all);
+    let issuer = "https://id.example";
+    let ada = accounts.vouched(person(issuer, "ada", &["viewer"]), NOW).await.unwrap();
+    assert_eq!(ada.id, principal_id(PrincipalKind::User, issuer, "ada"));
+    assert_eq!((ada.roles.clone(), ada.version, ada.created_at), (set(&["viewer"]), 1, NOW));
+    // The same subject of another issuer, and a local login of that name, are others.
+    let other = accounts.vouched(person("https://id.example/", "ada", &[]), NOW).await.unwrap();
+    let local = accounts.create(account("ada"), NOW).await.unwrap();
+    let shown = accounts.create(account("corp:ada"), NOW).await.unwrap();
+    let ids: BTreeSet<_> = [ada.id, other.id, local.id, shown.id].into();
+    assert_eq!(ids.len(), 4);
+
+    // Nothing new is no change; what the provider says today replaces what it said before.
+    let again = accounts.vouched(person(issuer, "ada", &["viewer"]), NOW.plus(9)).await.unwrap();
+    assert_eq!(again, ada);
+    assert!(told.try_recv().is_err(), "nothing changed");
+    let suspended = AccountChange { suspended: Some(true), ..AccountChange::default() };
+    accounts.change(ada.id, suspended).await.unwrap();
+    let changed = accounts.vouched(person(issuer, "ada", &["analyst"]), NOW.plus(9)).await.unwrap();
+    assert_eq!((changed.roles.clone(), changed.suspended, changed.version), (set(&["analyst"]), true, 3));
+    let heard: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+    assert_eq!(heard, [crate::Change::Account(ada.id); 2]);
+
+    // No password, and none can be given.
+    let hash = || PasswordHash::new(&secret(PASSWORD)).unwrap();
+    let refused = accounts.set_password(ada.id, hash(), NOW).await;
+    assert!(matches!(refused, Err(AccountError::Federated)), "{refused:?}");
+    drop(accounts);
+    let accounts = Accounts::new(store(home.path()));
+    assert_eq!(accounts.find(ada.id).await.unwrap().as_deref(), Some(&changed));
+    assert_eq!(accounts.remove(ada.id).await.unwrap(), Some(changed));
+}
+
+#[test]
+fn subjects_have_bounds() {
+    let check = |issuer: &str, subject: &str, expected: Result<(), PersonError>| {
+        assert_eq!(Origin::new(issuer, subject).map(|_| ()), expected, "{issuer} {subject}");
+    };
+    check("https://id.example", "a", Ok(()));
+    check("https://id.example", &"~ ".repeat(127), Ok(()));
+    check("https://id.example", "", Err(PersonError::Subject));
+    check("https://id.example", &"a".repeat(SUBJECT_BYTES_MAX + 1), Err(PersonError::Subject));
+    check("https://id.example", "a\u{7f}", Err(PersonError::Subject));
+    check("https://id.example", "ada\n", Err(PersonError::Subject));
+    check("https://id.example", "äda", Err(PersonError::Subject));
+    check("", "a", Err(PersonError::Issuer));
+    check(&"i".repeat(1025), "a", Err(PersonError::Issuer));
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::time::UnixMillis;
 use serde_json::{Value, json};
 use storage::Secret;
-use storage::credentials::{Account, AccountChange, AccountError, Login, NewAccount, PasswordHash};
+use storage::credentials::{Account, AccountChange, AccountError, Login, NewAccount, Origin, PasswordHash};
 use uuid::Uuid;
 
 use super::{Worked, done, done_ending, invalid, not_found, store};
@@ -33,7 +33,14 @@ pub(super) async fn add(
             Code::Conflict,
             "there is an account with this login; choose another, or change that one",
         )),
-        Err(AccountError::Store(error)) => Err(store(error)),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: AccountError) -> Problem {
+    match error {
+        AccountError::Store(error) => store(error),
+        AccountError::LoginTaken | AccountError::Federated => Problem::new(Code::Conflict, error.to_string()),
     }
 }
 
@@ -72,7 +79,7 @@ pub(super) async fn set_password(
 ) -> Worked {
     let id = find(backend, account).await?.id;
     let password = hashed(password).await?;
-    let changed = backend.accounts.set_password(id, password, now).await.map_err(store)?;
+    let changed = backend.accounts.set_password(id, password, now).await.map_err(failed)?;
     let changed = changed.ok_or_else(|| not_found("account", account))?;
     let ended = backend.sessions.end_all(id, now).await.map_err(store)?;
     Ok(done_ending(told(&changed), &ended))
@@ -97,13 +104,24 @@ pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) ->
     Ok(done_ending(told(&removed), &ended))
 }
 
-/// The account of a login or an id.
+/// The account of a login or an id; or of the name that a provider's person is shown by, where one alone has it.
 pub(super) async fn find(backend: &Backend, account: &str) -> Result<Arc<Account>, Problem> {
     let id = match Uuid::parse_str(account) {
         Ok(id) => id,
         Err(_) => Login::parse(account).map_err(|error| invalid(error.to_string()))?.account_id(),
     };
-    backend.accounts.find(id).await.map_err(store)?.ok_or_else(|| not_found("account", account))
+    if let Some(found) = backend.accounts.find(id).await.map_err(store)? {
+        return Ok(found);
+    }
+    let all = backend.accounts.list().await.map_err(store)?;
+    let mut shown = all.into_iter().filter(|other| other.origin.is_some() && other.login.as_str() == account);
+    match (shown.next(), shown.next()) {
+        (Some(found), None) => Ok(Arc::new(found)),
+        (Some(_), Some(_)) => {
+            Err(invalid(format!("several people are shown as `{account}`; name one by its id")))
+        }
+        (None, _) => Err(not_found("account", account)),
+    }
 }
 
 /// Refuses roles and groups that the bundle does not know: a misspelt one would silently give nothing.
@@ -147,6 +165,7 @@ fn told(account: &Account) -> Value {
     json!({
         "id": account.id,
         "login": account.login.as_str(),
+        "issuer": account.origin.as_ref().map(Origin::issuer),
         "roles": account.roles,
         "groups": account.groups,
         "suspended": account.suspended,

@@ -1,0 +1,147 @@
+//! Accounts of people whom an identity provider vouches for.
+//!
+//! Their id follows from issuer and subject alone (threat 9), so no provider can speak for a person of another, and no
+//! person of a provider for a local one. They have no password, and roles and groups are what the provider said last.
+
+use std::collections::BTreeSet;
+
+use engine::identity::{PrincipalKind, principal_id};
+use engine::time::UnixMillis;
+use redb::{Durability, ReadableTable};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{ACCOUNTS, Account, Accounts, Record, open, put};
+use crate::credentials::Login;
+use crate::{Change, StoreError};
+
+/// Bytes of a subject: OpenID Connect Core 1.0, section 2, allows 255 ASCII characters.
+pub const SUBJECT_BYTES_MAX: usize = 255;
+
+/// Bytes of an issuer; URLs that people configure are shorter by far.
+const ISSUER_BYTES_MAX: usize = 1024;
+
+/// Who vouches for a person, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    issuer: String,
+    subject: String,
+}
+
+/// Why nobody can be vouched for so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PersonError {
+    /// The subject is empty, too long, or not of printable ASCII.
+    #[error("a subject is 1 to {SUBJECT_BYTES_MAX} printable ASCII characters")]
+    Subject,
+    /// The issuer is empty or too long.
+    #[error("an issuer has 1 to {ISSUER_BYTES_MAX} bytes")]
+    Issuer,
+}
+
+/// What a provider says of a person who signs in.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// Who says so, and of whom.
+    pub origin: Origin,
+    /// The name to show the account by.
+    pub login: Login,
+    /// Roles that the provider may assert and does.
+    pub roles: BTreeSet<String>,
+    /// Groups, likewise.
+    pub groups: BTreeSet<String>,
+}
+
+impl Origin {
+    /// An origin within its bounds.
+    ///
+    /// # Errors
+    /// See [`PersonError`].
+    pub fn new(issuer: &str, subject: &str) -> Result<Self, PersonError> {
+        if issuer.is_empty() || issuer.len() > ISSUER_BYTES_MAX {
+            return Err(PersonError::Issuer);
+        }
+        let printable = subject.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || !printable {
+            return Err(PersonError::Subject);
+        }
+        Ok(Self { issuer: issuer.to_owned(), subject: subject.to_owned() })
+    }
+
+    /// Who vouches.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The person's name at the issuer: stable, and nobody else's there.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The id of the account of this origin, whether there is one or not.
+    #[must_use]
+    pub fn account_id(&self) -> Uuid {
+        principal_id(PrincipalKind::User, &self.issuer, &self.subject)
+    }
+}
+
+impl Accounts {
+    /// The account of a person who has signed in at a provider, as it is from now on: made where there is none, with the
+    /// name, roles and groups that the provider says today. A suspended one stays suspended.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing changed.
+    pub async fn vouched(&self, person: Person, now: UnixMillis) -> Result<Account, StoreError> {
+        let id = person.origin.account_id();
+        // Most sign-ins change nothing, and a write waits for the disk.
+        if let Some(account) = self.find(id).await?.filter(|account| is_as_said(account, &person)) {
+            return Ok(Account::clone(&account));
+        }
+        let (account, told) = self
+            .store
+            .write(Durability::Immediate, move |transaction, keyring| {
+                let mut table = transaction.open_table(ACCOUNTS)?;
+                let known =
+                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
+                let (record, told) = match known {
+                    None => (new(person, now), false),
+                    Some(record) => (changed(record, person), true),
+                };
+                put(&mut table, keyring, id, &record)?;
+                Ok::<_, StoreError>((record.account(id), told))
+            })
+            .await?;
+        if told {
+            self.store.changes().tell(Change::Account(id));
+        }
+        Ok(account)
+    }
+}
+
+fn new(person: Person, now: UnixMillis) -> Record {
+    Record {
+        login: person.login,
+        origin: Some(person.origin),
+        password: None,
+        roles: person.roles,
+        groups: person.groups,
+        suspended: false,
+        created_at: now,
+        password_changed_at: now,
+        version: 1,
+    }
+}
+
+fn is_as_said(account: &Account, person: &Person) -> bool {
+    account.login == person.login && account.roles == person.roles && account.groups == person.groups
+}
+
+fn changed(mut record: Record, person: Person) -> Record {
+    record.login = person.login;
+    record.roles = person.roles;
+    record.groups = person.groups;
+    record.version += 1;
+    record
+}
