@@ -16,6 +16,7 @@ pub mod identity;
 pub mod live;
 pub mod logging;
 pub mod named;
+pub mod oidc;
 pub mod pages;
 pub mod pipeline;
 pub mod proxy;

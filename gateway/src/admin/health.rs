@@ -19,6 +19,8 @@ pub enum Part {
     Upstream(Arc<str>),
     /// That an upstream reads the identity that we sign, by the upstream's name (threat 7).
     Identity(Arc<str>),
+    /// An identity provider, by its configured name. It is never a reason to send no requests here.
+    Provider(Arc<str>),
     /// That a kind of telemetry arrives. It is never a reason to send no requests here.
     Telemetry(&'static str),
 }
@@ -84,8 +86,8 @@ pub struct Report {
     pub ready: bool,
     /// Whether it is shutting down.
     pub draining: bool,
-    /// Every part by name; upstreams as `upstream:<name>` and `identity:<name>`, telemetry as
-    /// `telemetry:<signal>`.
+    /// Every part by name; upstreams as `upstream:<name>` and `identity:<name>`, providers as
+    /// `oidc:<name>`, telemetry as `telemetry:<signal>`.
     pub parts: BTreeMap<String, Status>,
     /// What whoever operates it should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -168,6 +170,7 @@ fn name(part: &Part) -> String {
         Part::Bundle => "bundle".to_owned(),
         Part::Upstream(name) => format!("upstream:{name}"),
         Part::Identity(name) => format!("identity:{name}"),
+        Part::Provider(name) => format!("oidc:{name}"),
         Part::Telemetry(signal) => format!("telemetry:{signal}"),
     }
 }

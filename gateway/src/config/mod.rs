@@ -13,6 +13,7 @@ mod listeners;
 mod oracle;
 pub mod origin;
 mod otel;
+pub mod providers;
 mod questions;
 mod reader;
 mod records;

@@ -1,0 +1,123 @@
+//! What a provider says of itself (OpenID Connect Discovery 1.0), read strictly.
+
+use reqwest::Url;
+use serde::Deserialize;
+
+/// What we use of a provider's metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Where browsers are sent.
+    pub authorization_endpoint: Url,
+    /// Where codes are exchanged.
+    pub token_endpoint: Url,
+    /// Where the keys are.
+    pub jwks_uri: Url,
+    /// Where more claims are.
+    pub userinfo_endpoint: Option<Url>,
+    /// Where a person signs out of the provider.
+    pub end_session_endpoint: Option<Url>,
+    /// Whether every answer names its issuer (RFC 9207); then one that does not is refused.
+    pub names_issuer: bool,
+    /// Whether our secret goes into the body, because the provider does not take it in a header.
+    pub secret_in_body: bool,
+}
+
+/// Why metadata is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataFault {
+    /// It is no metadata of a provider.
+    #[error("its metadata is not read: {0}")]
+    Form(String),
+    /// It speaks for another issuer.
+    #[error(
+        "its metadata names the issuer `{0}`, which is not the configured one; they must agree to the letter"
+    )]
+    Issuer(String),
+    /// An address of it cannot be used.
+    #[error("its `{0}` is no https address")]
+    Address(&'static str),
+    /// It does not do what is needed.
+    #[error("it does not support {0}")]
+    Unsupported(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    jwks_uri: String,
+    userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+    response_types_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+}
+
+/// Where an issuer's metadata is.
+#[must_use]
+pub fn address(issuer: &str) -> String {
+    format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
+}
+
+impl Metadata {
+    /// Reads the metadata of an issuer.
+    ///
+    /// # Errors
+    /// See [`MetadataFault`].
+    pub fn parse(bytes: &[u8], issuer: &str) -> Result<Self, MetadataFault> {
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| MetadataFault::Form(named(&error)))?;
+        if raw.issuer != issuer {
+            let said = raw.issuer.chars().filter(|c| !c.is_control()).take(256).collect();
+            return Err(MetadataFault::Issuer(said));
+        }
+        // `http` is as good as the issuer's own, which is http on loopback alone.
+        let plain = issuer.starts_with("http://");
+        let url = |name: &'static str, text: &str| {
+            let url = Url::parse(text).map_err(|_| MetadataFault::Address(name))?;
+            let safe = url.scheme() == "https" || (plain && url.scheme() == "http");
+            let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+            if safe && bare && url.has_host() { Ok(url) } else { Err(MetadataFault::Address(name)) }
+        };
+        let may = |name, text: Option<String>| text.map(|text| url(name, &text)).transpose();
+        let lacks = |list: &Option<Vec<String>>, wanted: &str| {
+            list.as_ref().is_some_and(|list| !list.iter().any(|known| known == wanted))
+        };
+        if lacks(&raw.response_types_supported, "code") {
+            return Err(MetadataFault::Unsupported("the response type `code`"));
+        }
+        if lacks(&raw.code_challenge_methods_supported, "S256") {
+            return Err(MetadataFault::Unsupported("PKCE with S256"));
+        }
+        let methods = &raw.token_endpoint_auth_methods_supported;
+        let secret_in_body = lacks(methods, "client_secret_basic") && !lacks(methods, "client_secret_post");
+        Ok(Self {
+            authorization_endpoint: url("authorization_endpoint", &raw.authorization_endpoint)?,
+            token_endpoint: url("token_endpoint", &raw.token_endpoint)?,
+            jwks_uri: url("jwks_uri", &raw.jwks_uri)?,
+            userinfo_endpoint: may("userinfo_endpoint", raw.userinfo_endpoint)?,
+            end_session_endpoint: may("end_session_endpoint", raw.end_session_endpoint)?,
+            names_issuer: raw.authorization_response_iss_parameter_supported,
+            secret_in_body,
+        })
+    }
+}
+
+/// What serde says of the form, without a value of the document.
+fn named(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            let said = error.to_string();
+            let missing = said.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            missing.map_or_else(
+                || "a value is of another type".to_owned(),
+                |field| format!("`{field}` is missing"),
+            )
+        }
+        serde_json::error::Category::Io
+        | serde_json::error::Category::Syntax
+        | serde_json::error::Category::Eof => "it is not JSON".to_owned(),
+    }
+}

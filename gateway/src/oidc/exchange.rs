@@ -1,0 +1,169 @@
+//! A code becomes tokens, and tokens become claims that hold (RFC 6749, section 4.1.3; OpenID Connect Core 1.0,
+//! sections 3.1.3 and 5.3).
+
+use std::time::Duration;
+
+use engine::time::UnixMillis;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use super::claims::{self, Mapped};
+use super::discovery::Metadata;
+use super::flow::Flow;
+use super::id_token::{self, Expected, IdToken, TokenFault};
+use super::jose::Object;
+use super::keys::SignatureFault;
+use super::{Fault, HttpFault, Provider};
+
+/// All questions of one sign-in together: a person waits for them.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// What a token endpoint says when it refuses (RFC 6749, section 5.2). Another word is not repeated.
+const REFUSALS: [&str; 6] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+];
+
+#[derive(Deserialize, ZeroizeOnDrop)]
+struct Tokens {
+    id_token: String,
+    access_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+impl Provider {
+    /// Exchanges the code that a browser brought back, and tells who signed in.
+    ///
+    /// # Errors
+    /// It is away, refuses, or what it says does not hold.
+    pub async fn vouched(
+        &self,
+        now: UnixMillis,
+        flow: &Flow,
+        code: &str,
+        redirect_uri: &str,
+    ) -> Result<Mapped, Fault> {
+        let asked = tokio::time::timeout(BUDGET, self.asked(now, flow, code, redirect_uri)).await;
+        asked.unwrap_or(Err(Fault::Http { what: "its answers", fault: HttpFault::Timeout }))
+    }
+
+    async fn asked(
+        &self,
+        now: UnixMillis,
+        flow: &Flow,
+        code: &str,
+        redirect_uri: &str,
+    ) -> Result<Mapped, Fault> {
+        let metadata = self.metadata().await?;
+        let tokens = self.tokens(&metadata, flow, code, redirect_uri).await?;
+        let access_token = tokens.access_token.as_deref();
+        let nonce = flow.nonce();
+        let expected = Expected {
+            issuer: &self.settings.issuer,
+            client_id: &self.settings.client_id,
+            audiences: &self.settings.audiences,
+            nonce: &nonce,
+            access_token,
+            now,
+        };
+        let IdToken { origin, claims } = self.verified(&metadata, &tokens.id_token, &expected).await?;
+        let claims = match (&metadata.userinfo_endpoint, access_token) {
+            (Some(url), Some(token)) if self.settings.userinfo => {
+                let userinfo = self.userinfo(url, token, origin.subject()).await?;
+                claims::together(claims, userinfo)
+            }
+            (Some(_) | None, _) => claims,
+        };
+        Ok(claims::map(&self.settings, origin, &claims))
+    }
+
+    async fn tokens(
+        &self,
+        metadata: &Metadata,
+        flow: &Flow,
+        code: &str,
+        redirect_uri: &str,
+    ) -> Result<Tokens, Fault> {
+        let (id, secret) = (self.settings.client_id.as_str(), self.settings.client_secret.as_ref());
+        let verifier = flow.verifier();
+        let mut fields = vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri),
+            ("code_verifier", verifier.as_str()),
+        ];
+        // RFC 6749, section 2.3.1: both are escaped before they become a header.
+        let escaped_id = escaped(id);
+        let escaped_secret = secret.map(|secret| escaped(secret.expose()));
+        let mut basic = None;
+        match (secret, &escaped_secret) {
+            (Some(secret), _) if metadata.secret_in_body => {
+                fields.extend([("client_id", id), ("client_secret", secret.expose().as_str())]);
+            }
+            (Some(_), Some(escaped_secret)) => basic = Some((escaped_id.as_str(), escaped_secret.as_str())),
+            (Some(_) | None, _) => fields.push(("client_id", id)),
+        }
+        let what = "the token endpoint";
+        let answer = self.http.post(&metadata.token_endpoint, form(&fields), basic).await;
+        let answer = answer.map_err(|fault| Fault::Http { what, fault })?;
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body).map_err(|_| Fault::TokenResponse),
+            status @ (400 | 401 | 403) => {
+                let said = serde_json::from_slice::<Refusal>(&answer.body).ok();
+                let known = said.and_then(|said| REFUSALS.into_iter().find(|word| *word == said.error));
+                Err(known.map_or(Fault::Http { what, fault: HttpFault::Status(status) }, Fault::Refused))
+            }
+            status => Err(Fault::Http { what, fault: HttpFault::Status(status) }),
+        }
+    }
+
+    /// Verifies an ID token; where its key is not there, once more with keys that are asked for anew.
+    async fn verified(
+        &self,
+        metadata: &Metadata,
+        token: &str,
+        expected: &Expected<'_>,
+    ) -> Result<IdToken, Fault> {
+        let keys = self.keys(metadata, false).await?;
+        match id_token::verify(token, &keys, expected) {
+            Err(TokenFault::Signature(SignatureFault::UnknownKey)) => {
+                let keys = self.keys(metadata, true).await?;
+                Ok(id_token::verify(token, &keys, expected)?)
+            }
+            verified => Ok(verified?),
+        }
+    }
+
+    async fn userinfo(
+        &self,
+        url: &reqwest::Url,
+        token: &str,
+        subject: &str,
+    ) -> Result<Map<String, Value>, Fault> {
+        let what = "userinfo";
+        let bytes = self.http.get(url, Some(token)).await.map_err(|fault| Fault::Http { what, fault })?;
+        let Object(claims) = serde_json::from_slice(&bytes).map_err(|_| Fault::Userinfo)?;
+        // Core 1.0, section 5.3.4: without this check another person's answer could be slipped in.
+        let same = claims.get("sub").and_then(Value::as_str) == Some(subject);
+        if same { Ok(claims) } else { Err(Fault::Userinfo) }
+    }
+}
+
+fn escaped(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string())
+}
+
+fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    let pairs = fields.iter().map(|(name, value)| format!("{name}={}", &*escaped(value)));
+    Zeroizing::new(pairs.collect::<Vec<_>>().join("&"))
+}

@@ -1,0 +1,197 @@
+//! Signing in at OpenID providers: the protocol, without the pages.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `discovery`, `keys`, `kept` | what a provider says of itself, fetched once for everybody |
+//! | `flow` | a sign-in under way, sealed into a cookie |
+//! | `exchange` | code to tokens to claims |
+//! | `jose`, `id_token` | what must hold of a token; pure |
+//! | `claims` | from what a provider says to who somebody is here; pure |
+//! | `watch` | keeps what is fetched fresh, and tells the health |
+//!
+//! A provider's tokens are used here and forgotten: none reaches a browser, a record or the store.
+
+mod claims;
+pub mod discovery;
+mod exchange;
+pub mod flow;
+mod http;
+pub mod id_token;
+pub mod jose;
+mod kept;
+pub mod keys;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use reqwest::Url;
+use storage::Keyring;
+
+use crate::clock;
+use crate::config::providers::Provider as Settings;
+pub use claims::Mapped;
+use discovery::{Metadata, MetadataFault};
+use flow::Flow;
+use http::Http;
+pub use http::{ClientError, HttpFault};
+use id_token::TokenFault;
+use kept::Kept;
+use keys::{KeySet, KeysFault};
+pub use watch::watch;
+
+/// The configured providers, in the order of the sign-in page.
+pub struct Providers {
+    all: Vec<Arc<Provider>>,
+    /// Seals the flows of browsers.
+    pub keyring: Keyring,
+}
+
+/// A provider, with what is known of it.
+pub struct Provider {
+    settings: Settings,
+    http: Http,
+    metadata: Kept<Metadata, Fault>,
+    keys: Kept<KeySet, Fault>,
+}
+
+/// Why a provider vouches for nobody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It does not answer.
+    #[error("{what}: {fault}")]
+    Http {
+        /// What was asked for.
+        what: &'static str,
+        /// Why there is no answer.
+        #[source]
+        fault: HttpFault,
+    },
+    /// Its metadata is not taken.
+    #[error(transparent)]
+    Metadata(#[from] MetadataFault),
+    /// Its keys are not taken.
+    #[error(transparent)]
+    Keys(#[from] KeysFault),
+    /// It refuses us or the code: one of OAuth's words.
+    #[error("the token endpoint says `{0}`")]
+    Refused(&'static str),
+    /// What it answered is no token response.
+    #[error("the token endpoint's answer is not read")]
+    TokenResponse,
+    /// Its ID token does not hold.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// Its userinfo is of somebody else, or no object.
+    #[error("userinfo is not read, or is of somebody else than the ID token")]
+    Userinfo,
+}
+
+impl Fault {
+    /// Whether it is worth trying again in a moment: the provider is away, and nothing that it said is wrong.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Http { .. } => true,
+            Self::Metadata(_)
+            | Self::Keys(_)
+            | Self::Refused(_)
+            | Self::TokenResponse
+            | Self::Token(_)
+            | Self::Userinfo => false,
+        }
+    }
+}
+
+impl Providers {
+    /// Providers of these settings, none of which is asked anything yet.
+    ///
+    /// # Errors
+    /// A provider's certificate file cannot be used.
+    pub fn new(settings: &[Settings], keyring: Keyring) -> Result<Self, ClientError> {
+        let all = settings.iter().map(|settings| Provider::new(settings.clone()).map(Arc::new));
+        Ok(Self { all: all.collect::<Result<_, _>>()?, keyring })
+    }
+
+    /// All, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.all.iter()
+    }
+
+    /// The provider of a name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Provider> {
+        self.all.iter().find(|provider| &*provider.settings.name == name).map(AsRef::as_ref)
+    }
+}
+
+impl Provider {
+    fn new(settings: Settings) -> Result<Self, ClientError> {
+        let http = Http::new(&settings)?;
+        Ok(Self { settings, http, metadata: Kept::new(), keys: Kept::new() })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.settings.name
+    }
+
+    /// What its button says.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        &self.settings.title
+    }
+
+    /// Its issuer.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// It is away, or what it says is not taken; what it said within a day is used on.
+    pub async fn metadata(&self) -> Result<Arc<Metadata>, Fault> {
+        let fetch = async || {
+            let what = "its metadata";
+            // The configuration has read it as a URL.
+            let address = discovery::address(&self.settings.issuer);
+            let url = Url::parse(&address).map_err(|_| MetadataFault::Address("issuer"))?;
+            let bytes = self.http.get(&url, None).await.map_err(|fault| Fault::Http { what, fault })?;
+            Ok(Metadata::parse(&bytes, &self.settings.issuer)?)
+        };
+        self.metadata.fresh(clock::instant(), fetch).await
+    }
+
+    /// Its keys; `anew` where one was missing in those that are kept.
+    async fn keys(&self, metadata: &Metadata, anew: bool) -> Result<Arc<KeySet>, Fault> {
+        let fetch = async || {
+            let what = "its keys";
+            let bytes = self.http.get(&metadata.jwks_uri, None).await;
+            Ok(KeySet::parse(&bytes.map_err(|fault| Fault::Http { what, fault })?)?)
+        };
+        let now = clock::instant();
+        if anew { self.keys.renewed(now, fetch).await } else { self.keys.fresh(now, fetch).await }
+    }
+
+    /// Where a browser goes to sign in.
+    ///
+    /// # Errors
+    /// It is away, or what it says of itself is not taken.
+    pub async fn authorization(&self, flow: &Flow, redirect_uri: &str) -> Result<Url, Fault> {
+        let mut url = self.metadata().await?.authorization_endpoint.clone();
+        url.query_pairs_mut()
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("redirect_uri", redirect_uri)
+            .append_pair("scope", &self.settings.scopes.join(" "))
+            .append_pair("state", &flow.state())
+            .append_pair("nonce", &flow.nonce())
+            .append_pair("code_challenge", &flow.challenge())
+            .append_pair("code_challenge_method", "S256");
+        Ok(url)
+    }
+}

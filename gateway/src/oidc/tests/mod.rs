@@ -1,0 +1,123 @@
+//! Tables of what is believed and what is not, and properties of what a browser keeps.
+
+mod claims;
+mod flow;
+mod id_token;
+mod kept;
+mod keys;
+mod metadata;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use engine::time::UnixMillis;
+use ring::rand::SystemRandom;
+use ring::rsa::KeyPair as RsaKeyPair;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+    RsaPublicKeyComponents,
+};
+use serde_json::{Value, json};
+
+use super::jose::Algorithm;
+use crate::config::providers::{Preset, Provider, SecondFactor};
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+const ISSUER: &str = "https://id.example";
+const CLIENT: &str = "gateway";
+const NONCE: &str = "the-nonce-that-was-asked-for";
+
+/// An RSA key of 2048 bits that stands nowhere but here.
+const RSA: &str = include_str!("rsa.pk8.b64");
+
+/// One key of each kind, and what signs with them.
+struct Signer {
+    rsa: RsaKeyPair,
+    ec: EcdsaKeyPair,
+    ed: Ed25519KeyPair,
+    random: SystemRandom,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let random = SystemRandom::new();
+        let der = STANDARD.decode(RSA.split_whitespace().collect::<String>()).unwrap();
+        let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let ed = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+        Self {
+            rsa: RsaKeyPair::from_pkcs8(&der).unwrap(),
+            ec: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, ec.as_ref(), &random).unwrap(),
+            ed: Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap(),
+            random,
+        }
+    }
+
+    /// The public keys, named `rsa`, `ec` and `ed`.
+    fn jwks(&self) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let point = self.ec.public_key().as_ref();
+        let rsa = RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public());
+        json!({"keys": [
+            {"kty": "RSA", "kid": "rsa", "use": "sig",
+             "n": text(&rsa.n),
+             "e": text(&rsa.e)},
+            {"kty": "EC", "kid": "ec", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..])},
+            {"kty": "OKP", "kid": "ed", "crv": "Ed25519", "x": text(self.ed.public_key().as_ref())},
+        ]})
+    }
+
+    fn sign(&self, algorithm: Algorithm, header: &Value, claims: &str) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let signed = format!("{}.{}", part(&header.to_string()), part(claims));
+        let with_rsa = |padding: &'static dyn ring::signature::RsaEncoding| {
+            let mut signature = vec![0; self.rsa.public().modulus_len()];
+            self.rsa.sign(padding, &self.random, signed.as_bytes(), &mut signature).unwrap();
+            signature
+        };
+        let signature = match algorithm {
+            Algorithm::Rs256 => with_rsa(&RSA_PKCS1_SHA256),
+            Algorithm::Ps256 => with_rsa(&RSA_PSS_SHA256),
+            Algorithm::Es256 => self.ec.sign(&self.random, signed.as_bytes()).unwrap().as_ref().to_vec(),
+            Algorithm::EdDsa => self.ed.sign(signed.as_bytes()).as_ref().to_vec(),
+        };
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+/// Claims that hold.
+fn claims() -> Value {
+    let seconds = NOW.0 / 1000;
+    json!({
+        "iss": ISSUER, "aud": CLIENT, "sub": "242424", "nonce": NONCE, "iat": seconds, "exp": seconds + 300,
+    })
+}
+
+/// An object with other values; `null` takes one away.
+fn changed(mut object: Value, changes: &[(&str, Value)]) -> Value {
+    for (name, value) in changes {
+        if value.is_null() {
+            object.as_object_mut().unwrap().remove(*name);
+        } else {
+            object[*name] = value.clone();
+        }
+    }
+    object
+}
+
+fn provider(preset: Preset) -> Provider {
+    let map = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect();
+    Provider {
+        name: "corp".into(),
+        title: "Corp".to_owned(),
+        issuer: ISSUER.to_owned(),
+        client_id: CLIENT.to_owned(),
+        client_secret: None,
+        scopes: vec!["openid".to_owned()],
+        audiences: preset.audiences(),
+        userinfo: false,
+        ca: None,
+        claims: preset.claims(CLIENT),
+        roles: map(&["viewer", "user"]),
+        groups: map(&["staff"]),
+        second_factor: SecondFactor { acr: vec!["urn:two".to_owned()], amr: vec!["mfa".to_owned()] },
+    }
+}
