@@ -39,6 +39,7 @@ use crate::identity::minted::Minted;
 use crate::identity::{botserver, ed25519};
 use crate::live::{self, Live};
 use crate::named::Named;
+use crate::oidc::{self, Providers};
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
 use crate::pipeline::Pipeline;
@@ -120,6 +121,9 @@ pub enum RunError {
     /// Routes and configuration do not fit each other.
     #[error("the routes and the configuration do not fit each other:\n{0}")]
     Misfit(Faults),
+    /// An identity provider cannot be set up.
+    #[error("an identity provider cannot be set up")]
+    Provider(#[from] oidc::ClientError),
     /// An upstream cannot be set up.
     #[error("an upstream cannot be set up")]
     Upstream(#[from] SetupError),
@@ -246,6 +250,7 @@ struct House {
     reloader: Arc<Reloader>,
     control: Arc<control::Backend>,
     telemetry: Arc<Telemetry>,
+    providers: Arc<Providers>,
 }
 
 impl House {
@@ -262,17 +267,14 @@ impl House {
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
         let reloader = reloader(config, cell.clone());
-        let authn = Arc::new(Authn::new(
-            sites.clone(),
-            sessions.clone(),
-            accounts.clone(),
-            keys.clone(),
-            metrics.clone(),
-        ));
+        let authn = authn(&sites, &sessions, &accounts, &keys, &metrics);
+        let providers = Arc::new(Providers::new(&config.oidc, keyring.clone())?);
         let pages = Arc::new(Pages::new(PagesParts {
             sites: sites.clone(),
             sessions: sessions.clone(),
             sign_in: sign_in(&accounts, &attempts, &keyring)?,
+            accounts: accounts.clone(),
+            providers: providers.clone(),
             form_key: FormKey::new(keyring.derive(Purpose::FormToken).expose()),
             keys: ed25519.jwks(),
             metrics: metrics.clone(),
@@ -315,6 +317,7 @@ impl House {
             reloader,
             control,
             telemetry,
+            providers,
         })
     }
 
@@ -357,6 +360,7 @@ impl House {
                 end,
             )),
         ];
+        tasks.push(tokio::spawn(oidc::watch(self.providers.clone(), self.health.clone(), stop.clone())));
         let control = control::Server::bind(&config.data_dir, self.control.clone())?;
         let mut stopping = stop.clone();
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
@@ -430,6 +434,16 @@ fn sign_in(accounts: &Accounts, attempts: &Attempts, keyring: &Keyring) -> Resul
         DeviceCookies::new(keyring.clone()),
         PasswordVerifier::new()?,
     ))
+}
+
+fn authn(
+    sites: &Arc<Sites>,
+    sessions: &Arc<Sessions>,
+    accounts: &Accounts,
+    keys: &ApiKeys,
+    metrics: &Arc<Metrics>,
+) -> Arc<Authn> {
+    Arc::new(Authn::new(sites.clone(), sessions.clone(), accounts.clone(), keys.clone(), metrics.clone()))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

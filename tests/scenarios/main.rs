@@ -20,6 +20,10 @@ mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;
 #[cfg(feature = "security_tests")]
+mod openid;
+#[cfg(feature = "security_tests")]
+mod openid_refused;
+#[cfg(feature = "security_tests")]
 mod operations;
 #[cfg(feature = "security_tests")]
 mod oracle;

@@ -69,9 +69,14 @@ impl Browser {
 
     /// Asks for a page as a navigation does.
     pub fn navigate(&mut self, target: &str) -> Response {
+        self.navigate_from("none", target)
+    }
+
+    /// The same from where the browser is now: `same-origin`, `cross-site` or `none`.
+    pub fn navigate_from(&mut self, site: &str, target: &str) -> Response {
         let mut request = Request::new("GET", target)
             .with("Host", &self.address.to_string())
-            .with("Sec-Fetch-Site", "none")
+            .with("Sec-Fetch-Site", site)
             .with("Sec-Fetch-Mode", "navigate")
             .with("Sec-Fetch-Dest", "document")
             .with("Accept", "text/html");

@@ -95,6 +95,7 @@ impl Refusal {
                 Dependency::Counters
                 | Dependency::AuditLog
                 | Dependency::PasswordHashing
+                | Dependency::IdentityProvider
                 | Dependency::Draining
                 | Dependency::Capacity,
             )
@@ -147,9 +148,11 @@ fn from_malformed(malformed: &Malformed) -> Answer {
 const fn from_dependency(dependency: Dependency) -> Answer {
     let away = plain(503, "unavailable", "This is not available right now", AGAIN);
     match dependency {
-        Dependency::Sessions | Dependency::Credentials | Dependency::Counters | Dependency::AuditLog => {
-            away.after(UNAVAILABLE_RETRY_S)
-        }
+        Dependency::Sessions
+        | Dependency::Credentials
+        | Dependency::Counters
+        | Dependency::AuditLog
+        | Dependency::IdentityProvider => away.after(UNAVAILABLE_RETRY_S),
         Dependency::PasswordHashing => away.after(HASHING_RETRY_S),
         Dependency::Capacity => away.after(CAPACITY_RETRY_S),
         // The process is about to end; the next connection reaches its successor.

@@ -83,6 +83,8 @@ pub enum CredentialFault {
     Suspended,
     /// A kind of credential that this route does not accept.
     NotAccepted,
+    /// An identity provider turned the person away, or what it said of them does not hold.
+    Provider,
 }
 
 /// Why a cookie-borne write was taken for a cross-site request.
@@ -96,6 +98,8 @@ pub enum CrossSiteFault {
     Unproven,
     /// The token of one of our own forms is missing or wrong.
     FormToken,
+    /// An answer of an identity provider that this browser did not ask for, or not lately.
+    Flow,
 }
 
 /// A policy that decided, with what its author says of it.
@@ -127,6 +131,8 @@ pub enum Dependency {
     AuditLog,
     /// The queue of password hashes is full.
     PasswordHashing,
+    /// The identity provider that somebody signs in at.
+    IdentityProvider,
     /// The gateway is shutting down.
     Draining,
     /// As many requests or connections are under way as may be.

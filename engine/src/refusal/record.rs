@@ -43,6 +43,7 @@ const fn credential_fault(fault: CredentialFault) -> &'static str {
         CredentialFault::Conflicting => "two credentials disagree, or one kind was sent twice",
         CredentialFault::Suspended => "the account is suspended",
         CredentialFault::NotAccepted => "the route does not accept this kind of credential",
+        CredentialFault::Provider => "the identity provider said no, or what it said does not hold",
     }
 }
 
@@ -52,6 +53,7 @@ const fn cross_site_fault(fault: CrossSiteFault) -> &'static str {
         CrossSiteFault::Origin => "`Origin` is not one of ours",
         CrossSiteFault::Unproven => "neither `Sec-Fetch-Site` nor a usable `Origin` was sent",
         CrossSiteFault::FormToken => "the form's token is missing or wrong",
+        CrossSiteFault::Flow => "no sign-in at a provider that this browser has begun lately",
     }
 }
 
@@ -62,6 +64,7 @@ const fn away(dependency: Dependency) -> &'static str {
         Dependency::Counters => "the counters are away and the limit closes without them",
         Dependency::AuditLog => "the audit log cannot be written and the route must not run without it",
         Dependency::PasswordHashing => "the queue of password hashes is full",
+        Dependency::IdentityProvider => "the identity provider is away",
         Dependency::Draining => "the gateway is shutting down",
         Dependency::Capacity => "as many requests are under way as may be",
     }

@@ -51,6 +51,7 @@ fn every() -> Vec<Refusal> {
             CredentialFault::Conflicting,
             CredentialFault::Suspended,
             CredentialFault::NotAccepted,
+            CredentialFault::Provider,
         ]
         .map(Refusal::CredentialRejected),
     );
@@ -60,6 +61,7 @@ fn every() -> Vec<Refusal> {
             CrossSiteFault::Origin,
             CrossSiteFault::Unproven,
             CrossSiteFault::FormToken,
+            CrossSiteFault::Flow,
         ]
         .map(Refusal::CrossSite),
     );
@@ -78,6 +80,7 @@ fn every() -> Vec<Refusal> {
             Dependency::Counters,
             Dependency::AuditLog,
             Dependency::PasswordHashing,
+            Dependency::IdentityProvider,
             Dependency::Draining,
             Dependency::Capacity,
         ]

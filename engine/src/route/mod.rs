@@ -117,6 +117,10 @@ pub enum Page {
     SignIn,
     /// What the form posts to.
     SignInSubmit,
+    /// The way to an identity provider.
+    OidcStart,
+    /// Where an identity provider sends the browser back to.
+    OidcCallback,
     /// A page that asks whether to sign out.
     SignOut,
     /// What that page posts to.

@@ -95,6 +95,8 @@ pub(super) enum Leniency {
 pub(super) enum PageName {
     SignIn,
     SignInSubmit,
+    OidcStart,
+    OidcCallback,
     SignOut,
     SignOutSubmit,
     WhoAmI,
@@ -135,6 +137,8 @@ impl PageName {
         match self {
             Self::SignIn => Page::SignIn,
             Self::SignInSubmit => Page::SignInSubmit,
+            Self::OidcStart => Page::OidcStart,
+            Self::OidcCallback => Page::OidcCallback,
             Self::SignOut => Page::SignOut,
             Self::SignOutSubmit => Page::SignOutSubmit,
             Self::WhoAmI => Page::WhoAmI,

@@ -31,6 +31,8 @@ pub enum Login {
     Held,
     /// Not tried: the queue of password hashes is full.
     Busy,
+    /// Not ended: the identity provider did not answer.
+    Away,
 }
 
 /// Every metric of the gateway.
@@ -295,6 +297,7 @@ impl Metrics {
             Login::Failed => "failed",
             Login::Held => "held",
             Login::Busy => "busy",
+            Login::Away => "away",
         };
         self.logins.with_label_values(&[result]).inc();
     }

@@ -7,6 +7,9 @@ use super::site::Site;
 /// The most bytes of one cookie value of ours that are looked at; ours are under 200.
 pub const COOKIE_VALUE_BYTES_MAX: usize = 512;
 
+/// Cookies of sign-ins under way that are looked at; we never set as many.
+pub const FLOWS_READ_MAX: usize = 32;
+
 /// Which of our cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookie {
@@ -37,13 +40,38 @@ impl Cookie {
     /// `None` when the value is not made of cookie characters, which ours always are.
     #[must_use]
     pub fn set(self, site: &Site, value: &str, max_age_s: Option<u64>) -> Option<HeaderValue> {
-        let name = self.name(site);
-        let secure = if site.is_secure() { "; Secure" } else { "" };
-        let age = max_age_s.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-        let safe = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{age}");
-        safe.then(|| HeaderValue::from_str(&text).ok()).flatten()
+        set(self.name(site), site, value, max_age_s)
     }
+}
+
+/// The name of the cookie of a sign-in at a provider that is under way, by the flow's id.
+#[must_use]
+pub fn flow_name(site: &Site, id: &str) -> String {
+    format!("{}{id}", flow_prefix(site))
+}
+
+/// Every flow's cookie of this browser, at most [`FLOWS_READ_MAX`]: the flow's id and the value as sent.
+pub fn flows<'h>(headers: &'h HeaderMap, site: &Site) -> impl Iterator<Item = (&'h str, &'h str)> {
+    let prefix = flow_prefix(site);
+    let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = pairs.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .filter_map(move |(name, value)| Some((name.trim().strip_prefix(prefix)?, value.trim())))
+        .take(FLOWS_READ_MAX)
+}
+
+fn flow_prefix(site: &Site) -> &'static str {
+    if site.is_secure() { "__Host-cedargate_flow_" } else { "cedargate_flow_" }
+}
+
+/// The header value that sets a cookie of ours; see [`Cookie::set`].
+#[must_use]
+pub fn set(name: &str, site: &Site, value: &str, max_age_s: Option<u64>) -> Option<HeaderValue> {
+    let secure = if site.is_secure() { "; Secure" } else { "" };
+    let age = max_age_s.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+    let safe = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{age}");
+    safe.then(|| HeaderValue::from_str(&text).ok()).flatten()
 }
 
 /// Whether a cookie name is one of ours, in either form and in any case: an upstream never sets or sees these.

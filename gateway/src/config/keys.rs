@@ -107,7 +107,7 @@ impl Reader<'_> {
     }
 
     /// The text of a secret: from the environment, or from the file that is named. Never quoted in a fault.
-    fn secret_text(&mut self, written: Written<'_>) -> Option<Zeroizing<String>> {
+    pub(super) fn secret_text(&mut self, written: Written<'_>) -> Option<Zeroizing<String>> {
         let in_configuration = matches!(written.value, Given::Toml(_));
         let text = self.text(Some(written))?;
         if let Some(path) = text.text.strip_prefix("file:") {

@@ -10,6 +10,7 @@ mod hosts;
 pub mod keys;
 mod limits;
 mod listeners;
+mod oidc;
 mod oracle;
 pub mod origin;
 mod otel;
@@ -42,6 +43,7 @@ use toml::de::DeTable;
 use environment::Environment;
 use fault::{Fault, Faults, Place};
 use origin::Origin;
+use providers::Provider;
 use reader::{Reader, Section};
 use settings::{
     Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, Oracle, SessionEnds, Tls,
@@ -81,6 +83,8 @@ pub struct Config {
     pub session: SessionEnds,
     /// What password guessing meets.
     pub login: LoginLimits,
+    /// The identity providers that people may sign in at, in the order of the page.
+    pub oidc: Vec<Provider>,
     /// How much is taken.
     pub limits: Limits,
     /// How many connections and requests are held at once, and how slow they may be.
@@ -191,8 +195,7 @@ impl Reader<'_> {
         let (listen, admin_listen) = self.listeners(&mut root);
         let data_dir = self.directory(&mut root, "data_dir", DATA_DIR);
         let policies_dir = self.directory(&mut root, "policies_dir", POLICIES_DIR);
-        let policies_watch = self.pick(&mut root, "policies_watch", None);
-        let policies_watch = self.boolean(policies_watch).unwrap_or(false);
+        let policies_watch = self.switch(&mut root, "policies_watch");
         let (tls, tls_min_version) = self.tls(&mut root);
         let hosts = self.hosts(&mut root, deployment, listen, tls.is_some());
         let allowed_origins = self.allowed_origins(&mut root);
@@ -200,6 +203,7 @@ impl Reader<'_> {
         let keys = self.keys(&mut root);
         let session = self.session(&mut root);
         let login = self.login(&mut root);
+        let oidc = self.oidc(&mut root, deployment);
         let limits = self.limits(&mut root);
         let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);
@@ -227,6 +231,7 @@ impl Reader<'_> {
             keys: keys?,
             session,
             login,
+            oidc,
             limits,
             connections,
             upload_bytes_max,
@@ -239,6 +244,11 @@ impl Reader<'_> {
             shutdown_drain,
             notices: Vec::new(),
         })
+    }
+
+    fn switch(&mut self, section: &mut Section<'_>, key: &'static str) -> bool {
+        let written = self.pick(section, key, None);
+        self.boolean(written).unwrap_or(false)
     }
 
     fn directory(&mut self, section: &mut Section<'_>, key: &'static str, usual: &str) -> PathBuf {

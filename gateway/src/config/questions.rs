@@ -7,9 +7,11 @@ use engine::route::{CLASSES, Target};
 
 use super::Config;
 use super::fault::{Fault, Place};
+use super::reader::printable;
 
 impl Config {
-    /// Upstreams that the bundle's routes name and the configuration does not, and limit classes the other way round.
+    /// Upstreams that the bundle's routes name and the configuration does not, and the other way round limit classes, and
+    /// the roles and groups that providers may assert.
     #[must_use]
     pub fn misses(&self, bundle: &Bundle) -> Vec<Fault> {
         let mut missing: BTreeMap<String, (String, String)> = BTreeMap::new();
@@ -31,9 +33,34 @@ impl Config {
                 missing.entry(format!("class {class}")).or_insert((message, remedy));
             }
         }
-        let place = Place::File { path: self.policies_dir.join("routes"), line: None };
-        let fault = |(message, remedy)| Fault { place: place.clone(), message, remedy };
-        missing.into_values().map(fault).collect()
+        let fault = |place: Place| move |(message, remedy)| Fault { place: place.clone(), message, remedy };
+        let routes = Place::File { path: self.policies_dir.join("routes"), line: None };
+        let entities = Place::File { path: self.policies_dir.join("entities"), line: None };
+        let ungranted = self.ungranted(bundle).into_iter().map(fault(entities));
+        missing.into_values().map(fault(routes)).chain(ungranted).collect()
+    }
+
+    /// Roles and groups that a provider may assert and nobody knows: a misspelt one would silently give nothing.
+    fn ungranted(&self, bundle: &Bundle) -> Vec<(String, String)> {
+        let (roles, groups) = (bundle.roles(), bundle.groups());
+        let mut strange = Vec::new();
+        for provider in &self.oidc {
+            let kinds = [("role", &provider.roles, &roles), ("group", &provider.groups, &groups)];
+            for (kind, grants, known) in kinds {
+                for name in grants.values().filter(|name| !known.contains(*name)) {
+                    let message = format!(
+                        "provider `{}` may assert the {kind} `{}`, which the bundle does not know",
+                        provider.name,
+                        printable(name)
+                    );
+                    let remedy =
+                        format!("correct its name, or add it to the {kind}s of the bundle's entities");
+                    strange.push((message, remedy));
+                }
+            }
+        }
+        strange.dedup();
+        strange
     }
 
     /// What only a person can answer. BotServer believes whoever reaches it, so an upstream off loopback is as safe

@@ -162,6 +162,11 @@ impl<'e> Reader<'e> {
 }
 
 impl<'d> Section<'d> {
+    /// A table that the file does not have.
+    pub(super) fn absent(path: &str) -> Self {
+        Self { path: path.to_owned(), table: None, taken: Vec::new() }
+    }
+
     /// Whether the file has this table.
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()

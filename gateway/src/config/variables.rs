@@ -4,7 +4,7 @@ use super::fault::Place;
 use super::reader::{Reader, nearest, printable};
 
 /// Every variable that is read, for telling a misspelt one.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 22] = [
     "BOTSERVER_ALLOWED_ORIGINS",
     "BOTSERVER_ENABLE_AUDIT",
     "BOTSERVER_ENCRYPTION_KEY",
@@ -22,7 +22,11 @@ const KNOWN: [&str; 18] = [
     "BOTSERVER_TLS_KEY",
     "BOTSERVER_TLS_MIN_VERSION",
     "DATABASE_ENCRYPTION_KEY",
+    "ZITADEL_CLIENT_ID",
+    "ZITADEL_CLIENT_SECRET",
     "ZITADEL_DOMAIN",
+    "ZITADEL_GROUPS",
+    "ZITADEL_ROLES",
 ];
 
 impl Reader<'_> {
@@ -38,24 +42,12 @@ impl Reader<'_> {
         }
         let names: Vec<&str> = self.variable_names().collect();
         for name in names {
-            if name.starts_with("ZITADEL_") {
-                self.zitadel(name);
-            } else if name.starts_with("BOTSERVER_") && !KNOWN.contains(&name) {
+            let ours = name.starts_with("BOTSERVER_") || name.starts_with("ZITADEL_");
+            if ours && !KNOWN.contains(&name) {
                 let near = nearest(name, KNOWN.into_iter()).map(|near| format!("; did you mean {near}?"));
                 let near = near.unwrap_or_default();
                 self.notices.push(format!("{} is set, and nothing here reads it{near}", printable(name)));
             }
-        }
-    }
-
-    fn zitadel(&mut self, name: &str) {
-        // Set to nothing is how compose files spell "not set".
-        if self.is_set_to_something(name) {
-            self.fault(
-                Place::Variable(printable(name)),
-                "sign-in at Zitadel does not exist yet, and a start without it would only look configured",
-                "unset it; accounts are local: `cedargate account add`",
-            );
         }
     }
 }

@@ -3,7 +3,9 @@
 //! They work without scripts, are never framed, load nothing from elsewhere, and say nothing that an upstream
 //! or another site could put into their mouth.
 
+mod begin;
 pub mod form;
+mod oidc;
 pub mod render;
 pub mod return_to;
 mod sign_in;
@@ -25,18 +27,23 @@ use engine::time::UnixMillis;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
-use storage::credentials::SignIn;
+use storage::credentials::{Accounts, SignIn};
 use storage::sessions::Sessions;
 use uuid::Uuid;
 
 use crate::admin::metrics::Metrics;
 use crate::authn::site::{Site, Sites};
+use crate::oidc::Providers;
 use crate::pipeline::Passage;
 pub use render::{Frame, Rendered, problem, refusal_page};
 use token::FormKey;
 
 /// The sign-in page, and what it posts to.
 pub const SIGN_IN_PATH: &str = "/.cedargate/login";
+/// The way to an identity provider.
+pub const OIDC_START_PATH: &str = "/.cedargate/oidc/start";
+/// Where an identity provider sends browsers back to.
+pub const OIDC_CALLBACK_PATH: &str = "/.cedargate/oidc/callback";
 /// The page that asks whether to sign out, and what it posts to.
 pub const SIGN_OUT_PATH: &str = "/.cedargate/logout";
 /// Who the caller is.
@@ -61,6 +68,10 @@ pub struct PagesParts {
     pub sessions: Arc<Sessions>,
     /// Who checks passwords.
     pub sign_in: SignIn,
+    /// Where people are found whom a provider vouches for.
+    pub accounts: Accounts,
+    /// The identity providers.
+    pub providers: Arc<Providers>,
     /// The key of form tokens.
     pub form_key: FormKey,
     /// The public keys of our Ed25519 identity, as a JWK set.
@@ -137,6 +148,8 @@ impl Pages {
         match request.page {
             Page::SignIn => sign_in::show(&at),
             Page::SignInSubmit => sign_in::submit(&at).await,
+            Page::OidcStart => oidc::start(&at).await,
+            Page::OidcCallback => oidc::callback(&at).await,
             Page::SignOut => sign_out::ask(&at),
             Page::SignOutSubmit => sign_out::submit(&at).await,
             Page::WhoAmI => who_am_i::show(&at),

@@ -39,13 +39,21 @@ impl ReturnTo {
             CanonicalQuery::parse(Some(query.as_bytes())).is_ok_and(|canonical| canonical.as_str() == query)
         });
         // A sign-in page to return to would ask again and again.
-        (same_path && same_query && path != super::SIGN_IN_PATH).then(|| Self(text.to_owned()))
+        let signs_in =
+            [super::SIGN_IN_PATH, super::OIDC_START_PATH, super::OIDC_CALLBACK_PATH].contains(&path);
+        (same_path && same_query && !signs_in).then(|| Self(text.to_owned()))
     }
 
     /// As it goes into `Location`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As a parameter of a query.
+    #[must_use]
+    pub fn parameter(&self) -> String {
+        format!("return_to={}", utf8_percent_encode(&self.0, QUERY_VALUE))
     }
 
     /// As `Location`; our own start page if it is no header value, which it always is.
@@ -59,9 +67,7 @@ impl ReturnTo {
 #[must_use]
 pub fn sign_in_address(to: Option<&ReturnTo>) -> String {
     match to {
-        Some(to) => {
-            format!("{}?return_to={}", super::SIGN_IN_PATH, utf8_percent_encode(to.as_str(), QUERY_VALUE))
-        }
+        Some(to) => format!("{}?{}", super::SIGN_IN_PATH, to.parameter()),
         None => super::SIGN_IN_PATH.to_owned(),
     }
 }
@@ -100,6 +106,8 @@ mod tests {
             " /a",
             "/.cedargate/login",
             "/.cedargate/login?return_to=/",
+            "/.cedargate/oidc/start?provider=x",
+            "/.cedargate/oidc/callback?code=x",
             "/%5cevil.example",
             "/%09/evil.example",
         ] {

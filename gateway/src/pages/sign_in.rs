@@ -9,16 +9,16 @@ use engine::headers::Audience;
 use engine::identity::Identity;
 use engine::refusal::{CrossSiteFault, Dependency, Refusal};
 use http::HeaderValue;
-use http::header::{LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{ORIGIN, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
 use storage::Secret;
 use storage::credentials::{Account, DEVICE_COOKIE_AGE_MAX_MS, Login, SignInAttempt, SignInOutcome};
-use storage::sessions::{NewSession, SessionSecret};
 
+use super::begin::begin;
 use super::form::Form;
 use super::render::{Frame, page, wait_in_words};
 use super::return_to::ReturnTo;
 use super::token::{FORM_LIFETIME_MS, Shown};
-use super::{At, PageAnswer, WHO_AM_I_PATH};
+use super::{At, PageAnswer, oidc};
 use crate::admin::metrics;
 use crate::authn::cookies::{self, Cookie};
 use crate::authn::cross_site;
@@ -46,7 +46,7 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
         (Err(refusal), _) | (_, Err(refusal)) => return PageAnswer::refused(refusal),
     };
     let return_to = fields.optional("return_to").and_then(ReturnTo::parse);
-    let shape = Shape { login, return_to: return_to.as_ref(), problem: None };
+    let shape = Shape { login, return_to: return_to.as_ref(), ..Shape::default() };
     if let Err(fault) = is_ours(at, fields.optional("token").unwrap_or_default()) {
         return again(at, Refusal::CrossSite(fault), STALE_FORM.to_owned(), shape);
     }
@@ -85,69 +85,21 @@ fn is_ours(at: &At<'_>, token: &str) -> Result<(), CrossSiteFault> {
     }
 }
 
-/// A session begins, and the one that this browser had before ends: a cookie that somebody planted before the
-/// sign-in is worth nothing after it.
+/// A session begins, and this browser is known from now on.
 async fn signed_in(
     at: &At<'_>,
     account: &Account,
     device_cookie: &str,
     return_to: Option<&ReturnTo>,
 ) -> PageAnswer {
-    let new = NewSession {
-        account: account.id,
-        assurance: 1,
-        client: Some(at.request.client),
-        user_agent: at
-            .request
-            .headers
-            .get(USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
-    };
-    let ended = end_presented(at).await;
-    let created = match ended.and(at.parts.sessions.create(new, at.now).await) {
-        Ok(created) => created,
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "a session could not be created");
-            return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
-        }
-    };
-    at.parts.metrics.login_ended(metrics::Login::Succeeded);
-    let location = return_to.map_or(HeaderValue::from_static(WHO_AM_I_PATH), ReturnTo::location);
-    let secret = created.secret.reveal();
-    let cookies = [
-        Cookie::Session.set(at.site, &secret, None),
-        Cookie::Device.set(at.site, device_cookie, Some(DEVICE_COOKIE_AGE_MAX_MS / 1000)),
-        Cookie::Form.set(at.site, "", Some(0)),
-    ];
-    let mut answer = PageAnswer::new(303, super::Rendered { headers: Vec::new(), body: bytes::Bytes::new() })
-        .with(LOCATION, location)
-        .noting(format!("login succeeded: account {} session {}", account.id, created.session.id));
-    for id in created.displaced {
-        answer = answer.noting(format!("session {id} ended: the account had too many"));
+    let answer = begin(at, account.id, 1, return_to).await;
+    if answer.refusal.is_some() {
+        return answer;
     }
-    for cookie in cookies.into_iter().flatten() {
-        answer = answer.with(SET_COOKIE, cookie);
+    match Cookie::Device.set(at.site, device_cookie, Some(DEVICE_COOKIE_AGE_MAX_MS / 1000)) {
+        Some(cookie) => answer.with(SET_COOKIE, cookie),
+        None => answer,
     }
-    answer
-}
-
-/// Ends the session whose cookie came along, whoever's it is.
-async fn end_presented(at: &At<'_>) -> Result<(), storage::StoreError> {
-    let presented = match at.caller.session {
-        Some(session) => Some(session.clone()),
-        None => {
-            let cookie = cookies::text(&at.request.headers, Cookie::Session.name(at.site));
-            match cookie.and_then(SessionSecret::parse) {
-                Some(secret) => at.parts.sessions.find(&secret, at.now).await?,
-                None => None,
-            }
-        }
-    };
-    if let Some(session) = presented {
-        at.parts.sessions.end(session.id, at.now).await?;
-    }
-    Ok(())
 }
 
 /// Every way in which a sign-in ends without a session.
@@ -208,12 +160,24 @@ fn again(at: &At<'_>, refusal: Refusal, problem: String, shape: Shape<'_>) -> Pa
     answer
 }
 
+/// The form, with what a provider's answer has come to; whoever reports it may name the request.
+pub(super) fn told(
+    at: &At<'_>,
+    refusal: Refusal,
+    problem: String,
+    return_to: Option<&ReturnTo>,
+) -> PageAnswer {
+    again(at, refusal, problem, Shape { return_to, reported: true, ..Shape::default() })
+}
+
 /// What differs between one showing of the form and another.
 #[derive(Default)]
 struct Shape<'a> {
     login: &'a str,
     return_to: Option<&'a ReturnTo>,
     problem: Option<String>,
+    /// Whether the request's id is shown.
+    reported: bool,
 }
 
 /// Shows the form. A browser that was shown one keeps its cookie while half its time is left, so that a second
@@ -225,8 +189,10 @@ fn form(at: &At<'_>, status: u16, shape: &Shape<'_>) -> PageAnswer {
         .and_then(|cookie| key.open(origin, at.now.plus(FORM_LIFETIME_MS / 2), cookie));
     let shown = known.unwrap_or_else(|| Shown::now(at.now, random::bytes()));
     let template = SignInPage {
-        frame: at.frame(),
+        frame: Frame { request_id: shape.reported.then_some(at.request.request_id), ..at.frame() },
+        ways: oidc::ways(at, shape.return_to),
         problem: shape.problem.as_deref(),
+        wrong: shape.problem.is_some() && !shape.reported,
         login: shape.login,
         token: key.sign_in(origin, &shown),
         return_to: shape.return_to.map(ReturnTo::as_str),
@@ -249,7 +215,10 @@ fn form(at: &At<'_>, status: u16, shape: &Shape<'_>) -> PageAnswer {
 #[template(path = "sign_in.html")]
 struct SignInPage<'a> {
     frame: Frame<'a>,
+    ways: Vec<oidc::Way<'a>>,
     problem: Option<&'a str>,
+    /// Whether the problem is with what was typed.
+    wrong: bool,
     login: &'a str,
     token: String,
     return_to: Option<&'a str>,

@@ -1,6 +1,7 @@
 //! The tables of what is taken and what stops the start.
 
 mod network;
+mod oidc;
 mod otel;
 mod secrets;
 mod values;
@@ -125,10 +126,6 @@ fn every_variable_of_the_guide_is_heard_and_overrides_the_file() {
 #[test]
 fn features_that_do_not_exist_stop_the_start_by_name() {
     check("", &[("BOTSERVER_REQUIRE_MFA", "true")], &["BOTSERVER_REQUIRE_MFA: "]);
-    for name in ["ZITADEL_DOMAIN", "ZITADEL_CLIENT_ID", "ZITADEL_CLIENT_SECRET", "ZITADEL_ISSUER_URL"] {
-        check("", &[(name, "https://id.example")], &[&format!("{name}: "), "does not exist yet"]);
-        check("", &[(name, "")], &[]);
-    }
 }
 
 #[test]

@@ -45,8 +45,10 @@ impl World {
         );
         let pages = Pages::new(PagesParts {
             sites: Arc::new(sites(&[(HOST, "https://app.example")], &[])),
-            sessions: Arc::new(Sessions::memory(keyring, rules)),
+            sessions: Arc::new(Sessions::memory(keyring.clone(), rules)),
             sign_in,
+            accounts: accounts.clone(),
+            providers: Arc::new(Providers::new(&[], keyring).unwrap()),
             form_key: FormKey::new(&[9; 32]),
             keys: serde_json::json!({"keys": []}),
             metrics: Arc::new(Metrics::new().unwrap()),

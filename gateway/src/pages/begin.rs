@@ -1,0 +1,81 @@
+//! A session begins, however its person has signed in.
+
+use bytes::Bytes;
+use engine::refusal::{Dependency, Refusal};
+use http::HeaderValue;
+use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
+use storage::StoreError;
+use storage::sessions::{NewSession, SessionSecret, SessionView};
+use uuid::Uuid;
+
+use super::return_to::ReturnTo;
+use super::{At, PageAnswer, Rendered, WHO_AM_I_PATH};
+use crate::admin::metrics;
+use crate::authn::cookies::{self, Cookie};
+
+/// A session begins, and the one that this browser had before ends: a cookie that somebody planted before the
+/// sign-in is worth nothing after it. The answer leads where the person wanted to go.
+pub(super) async fn begin(
+    at: &At<'_>,
+    account: Uuid,
+    assurance: u8,
+    return_to: Option<&ReturnTo>,
+) -> PageAnswer {
+    let agent = at.request.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let new = NewSession {
+        account,
+        assurance,
+        client: Some(at.request.client),
+        user_agent: agent.map(str::to_owned),
+    };
+    let ended = end_presented(at).await;
+    let created = match ended.and(at.parts.sessions.create(new, at.now).await) {
+        Ok(created) => created,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a session could not be created");
+            return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
+        }
+    };
+    at.parts.metrics.login_ended(metrics::Login::Succeeded);
+    let mut answer = leading_to(return_to)
+        .noting(format!("login succeeded: account {account} session {}", created.session.id));
+    for id in created.displaced {
+        answer = answer.noting(format!("session {id} ended: the account had too many"));
+    }
+    let secret = created.secret.reveal();
+    let cookies = [Cookie::Session.set(at.site, &secret, None), Cookie::Form.set(at.site, "", Some(0))];
+    for cookie in cookies.into_iter().flatten() {
+        answer = answer.with(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Where the person wanted to go, or to the page that says who they are.
+pub(super) fn leading_to(return_to: Option<&ReturnTo>) -> PageAnswer {
+    let location = return_to.map_or(HeaderValue::from_static(WHO_AM_I_PATH), ReturnTo::location);
+    elsewhere(location)
+}
+
+/// A redirect that every browser follows with `GET`.
+pub(super) fn elsewhere(location: HeaderValue) -> PageAnswer {
+    PageAnswer::new(303, Rendered { headers: Vec::new(), body: Bytes::new() }).with(LOCATION, location)
+}
+
+/// The live session whose cookie came along, whoever's it is.
+pub(super) async fn presented(at: &At<'_>) -> Result<Option<SessionView>, StoreError> {
+    if let Some(session) = at.caller.session {
+        return Ok(Some(session.clone()));
+    }
+    let cookie = cookies::text(&at.request.headers, Cookie::Session.name(at.site));
+    match cookie.and_then(SessionSecret::parse) {
+        Some(secret) => at.parts.sessions.find(&secret, at.now).await,
+        None => Ok(None),
+    }
+}
+
+async fn end_presented(at: &At<'_>) -> Result<(), StoreError> {
+    if let Some(session) = presented(at).await? {
+        at.parts.sessions.end(session.id, at.now).await?;
+    }
+    Ok(())
+}

