@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::chromium::Chromium;
 use tests::client::Response;
 use tests::gateway::{Gateway, Setup};
-use tests::openid::{CLIENT_ID, CLIENT_SECRET, OpenId};
+use tests::openid::{Authlib, CLIENT_ID, CLIENT_SECRET, OpenId};
 use tests::ports::Port;
 use tests::production::Production;
 use tests::repository;
@@ -63,6 +63,14 @@ pub(crate) fn who(browser: &mut Browser) -> Value {
     let answer = browser.get(WHOAMI);
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
+}
+
+/// Our secret at a provider, in a file as an operator keeps it; how the configuration names it.
+fn private_secret(production: &Production) -> String {
+    let file = production.folder().join("client-secret");
+    fs::write(&file, CLIENT_SECRET).expect("a secret");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("kept private");
+    format!("file:{}", file.display())
 }
 
 fn notes(record: &Value) -> String {
@@ -221,15 +229,12 @@ fn two_providers_never_speak_for_each_other() {
     production.lines = "environment = \"development\"".to_owned();
     let callback = [format!("{}{CALLBACK}", production.public_url)];
     let (mut one, mut two) = (OpenId::start(&callback), OpenId::start(&callback));
-    let secret = production.folder().join("client-secret");
-    fs::write(&secret, CLIENT_SECRET).expect("a secret");
-    fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("kept private");
+    let secret = private_secret(&production);
     let entry = |name: &str, provider: &OpenId, rest: &str| {
         format!(
             "\n[[oidc.providers]]\nname = \"{name}\"\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-             client_secret = \"file:{}\"\n{rest}\n",
-            provider.issuer(),
-            secret.display()
+             client_secret = \"{secret}\"\n{rest}\n",
+            provider.issuer()
         )
     };
     let staff = entry(
@@ -277,6 +282,39 @@ fn two_providers_never_speak_for_each_other() {
         // The flow was spent with it.
         assert!(!browser.cookies().iter().any(|(name, _)| name.contains("flow")));
     }
+    drop(process);
+}
+
+#[test]
+fn a_provider_of_another_make_is_signed_in_at_as_well() {
+    let provider = Authlib::start(&json!({
+        "sub": "4711", "preferred_username": "grace", "memberships": {"list": ["viewer", "global_admin"]},
+    }));
+    let upstream = Upstream::start();
+    let mut production = Production::before(upstream.address());
+    production.public_url = format!("http://{}", production.address());
+    production.lines = "environment = \"development\"".to_owned();
+    let secret = private_secret(&production);
+    production.upstream.push_str(&format!(
+        "\n[[oidc.providers]]\nname = \"authlib\"\nissuer = \"{}\"\nclient_id = \"gate\"\nclient_secret = \"{secret}\"\n\
+         userinfo = true\nroles = [\"viewer\"]\nroles_claims = [\"/memberships/list\"]\n",
+        provider.issuer()
+    ));
+    let process = production.start();
+    let mut browser = Browser::new(production.address());
+    let back = provider.answer(&begin(&mut browser, "authlib", READ), "sub=4711");
+    let answer = browser.navigate_from("cross-site", &back);
+    assert_eq!((answer.status, answer.header("location")), (303, Some(READ)), "{}", answer.text());
+    let me = who(&mut browser);
+    assert_eq!((&me["name"], &me["roles"]), (&json!("authlib:grace"), &json!(["viewer"])));
+    // It repeats no `state` when the person declines: an answer to no question, so the session holds, and without one the
+    // person is told to begin again.
+    let back = provider.answer(&begin(&mut browser, "authlib", READ), "action=deny");
+    assert!(back.contains("error=access_denied") && !back.contains("state="), "{back}");
+    let answer = browser.navigate_from("cross-site", &back);
+    assert_eq!((answer.status, answer.header("location")), (303, Some(WHOAMI)), "{}", answer.text());
+    let answer = Browser::new(production.address()).navigate_from("cross-site", &back);
+    assert_eq!(answer.status, 403, "{}", answer.text());
     drop(process);
 }
 

@@ -1,8 +1,9 @@
-//! An OpenID provider that is not ours: npm `oidc-provider`, with whatever a test lets it say of its one person.
+//! OpenID providers that are not ours: npm `oidc-provider`, with whatever a test lets it say of its one person, and PyPI
+//! `oidc-provider-mock`, which rests on Authlib.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::client::{Client, Request};
 use crate::peer::installed;
 use crate::ports::Port;
 use crate::repository;
+use crate::wait::{self, PATIENCE};
 
 /// Our name at the provider.
 pub const CLIENT_ID: &str = "gateway@cedargate";
@@ -147,5 +149,58 @@ impl Drop for OpenId {
             let output = self.folder.path().join("output");
             eprintln!("--- the provider said:\n{}", std::fs::read_to_string(output).unwrap_or_default());
         }
+    }
+}
+
+/// A provider of another make: PyPI `oidc-provider-mock`. It names no issuer in its answers, and claims stand in userinfo
+/// alone. Killed when dropped.
+#[derive(Debug)]
+pub struct Authlib {
+    child: Child,
+    port: Port,
+}
+
+impl Authlib {
+    /// Starts one that knows a person by these claims, `sub` among them.
+    #[must_use]
+    pub fn start(claims: &Value) -> Self {
+        let port = Port::take();
+        let child = Command::new("python3")
+            .args(["-m", "oidc_provider_mock", "--port", &port.address().port().to_string()])
+            .args(["--user-claims", &claims.to_string()])
+            .env("PYTHONPATH", installed("oidc-mock"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python runs");
+        let provider = Self { child, port };
+        wait::until("oidc-provider-mock", PATIENCE, || TcpStream::connect(provider.port.address()).ok());
+        provider
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// Answers its form, where the gateway has sent the browser; where it sends it back to: path and query at the gateway.
+    #[must_use]
+    pub fn answer(&self, location: &str, form: &str) -> String {
+        let target = location.strip_prefix(&self.issuer()).expect("an address of the provider");
+        let request = Request::new("POST", target)
+            .with("Host", &self.port.address().to_string())
+            .body("application/x-www-form-urlencoded", form.as_bytes());
+        let answer = Client::connect(self.port.address()).ask(&request).expect("the provider answers");
+        let back = answer.header("location").unwrap_or_else(|| panic!("{}", answer.text()));
+        format!("/{}", back.splitn(4, '/').nth(3).expect("a path at the gateway"))
+    }
+}
+
+impl Drop for Authlib {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
