@@ -9,10 +9,11 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::{Client, Request};
+use crate::client::{Client, Request, Response};
 use crate::peer::installed;
 use crate::ports::Port;
 use crate::repository;
+use crate::session::LOGIN;
 use crate::wait::{self, PATIENCE};
 
 /// Our name at the provider.
@@ -34,8 +35,11 @@ impl OpenId {
     #[must_use]
     pub fn new(redirect_uris: &[String]) -> Self {
         let (folder, port) = (TempDir::new().expect("a folder"), Port::take());
+        let signed_out: Vec<String> =
+            redirect_uris.iter().map(|uri| uri.replace("/.cedargate/oidc/callback", LOGIN)).collect();
         let client = json!({
             "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uris": redirect_uris,
+            "post_logout_redirect_uris": signed_out,
             "grant_types": ["authorization_code"], "response_types": ["code"],
         });
         let issuer = format!("http://{}", port.address());
@@ -128,6 +132,14 @@ impl OpenId {
             }
         }
         panic!("the provider leads in a circle: {target}");
+    }
+
+    /// What the provider shows at an address of its own.
+    #[must_use]
+    pub fn page(&self, location: &str) -> Response {
+        let target = location.strip_prefix(&self.issuer()).expect("an address of the provider");
+        let request = Request::new("GET", target).with("Host", &self.port.address().to_string());
+        Client::connect(self.address()).ask(&request).expect("the provider answers")
     }
 
     fn address(&self) -> SocketAddr {

@@ -124,6 +124,12 @@ impl Providers {
     pub fn find(&self, name: &str) -> Option<&Provider> {
         self.all.iter().find(|provider| &*provider.settings.name == name).map(AsRef::as_ref)
     }
+
+    /// The provider that vouches for people of this issuer.
+    #[must_use]
+    pub fn of_issuer(&self, issuer: &str) -> Option<&Provider> {
+        self.all.iter().find(|provider| provider.settings.issuer == issuer).map(AsRef::as_ref)
+    }
 }
 
 impl Provider {
@@ -175,6 +181,16 @@ impl Provider {
         };
         let now = clock::instant();
         if anew { self.keys.renewed(now, fetch).await } else { self.keys.fresh(now, fetch).await }
+    }
+
+    /// Where a person signs out of the provider as well (OpenID Connect RP-Initiated Logout 1.0), where it has such a place
+    /// and has told of it. We are named by our id: the ID token is not kept, so the provider asks the person.
+    pub async fn end_session(&self, return_uri: &str) -> Option<Url> {
+        let mut url = self.metadata().await.ok()?.end_session_endpoint.clone()?;
+        url.query_pairs_mut()
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("post_logout_redirect_uri", return_uri);
+        Some(url)
     }
 
     /// Where a browser goes to sign in.

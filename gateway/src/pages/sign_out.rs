@@ -4,10 +4,11 @@ use askama::Template;
 use engine::identity::Identity;
 use engine::refusal::{CrossSiteFault, Dependency, Refusal};
 use http::header::SET_COOKIE;
+use uuid::Uuid;
 
 use super::form::Form;
 use super::render::{Frame, page};
-use super::{At, PageAnswer};
+use super::{At, PageAnswer, SIGN_IN_PATH};
 use crate::authn::cookies::Cookie;
 
 /// The page that asks. A link to it from elsewhere ends nothing.
@@ -19,7 +20,7 @@ pub(super) fn ask(at: &At<'_>) -> PageAnswer {
         }),
         (Identity::Anonymous | Identity::Known(_), _) => None,
     };
-    PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form }))
+    PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form, elsewhere: None }))
 }
 
 /// Ends the session that the cookie names.
@@ -35,11 +36,12 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
     if !at.parts.form_key.is_sign_out(at.site.origin(), session.id, token) {
         return PageAnswer::refused(Refusal::CrossSite(CrossSiteFault::FormToken));
     }
+    let elsewhere = elsewhere(at, session.account).await;
     if let Err(error) = at.parts.sessions.end(session.id, at.now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
     }
-    let mut answer = PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form: None }))
+    let mut answer = PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form: None, elsewhere }))
         .noting(format!("signed out: session {}", session.id));
     if let Some(cookie) = Cookie::Session.set(at.site, "", Some(0)) {
         answer = answer.with(SET_COOKIE, cookie);
@@ -47,11 +49,27 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
     answer
 }
 
+/// Where the person signs out of the provider that vouched for them: signed in there, they come back with one click. A
+/// provider that is away has no such place, and our session ends all the same.
+async fn elsewhere<'a>(at: &At<'a>, account: Uuid) -> Option<Elsewhere<'a>> {
+    let account = at.parts.accounts.find(account).await.ok()??;
+    let provider = at.parts.providers.of_issuer(account.origin.as_ref()?.issuer())?;
+    let address = provider.end_session(&format!("{}{SIGN_IN_PATH}", at.site.origin())).await?;
+    Some(Elsewhere { title: provider.title(), address: address.into() })
+}
+
 #[derive(Template)]
 #[template(path = "sign_out.html")]
 struct SignOutPage<'a> {
     frame: Frame<'a>,
     form: Option<SignOutForm<'a>>,
+    elsewhere: Option<Elsewhere<'a>>,
+}
+
+/// The provider that still has a session of the person.
+struct Elsewhere<'a> {
+    title: &'a str,
+    address: String,
 }
 
 struct SignOutForm<'a> {
