@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tests::chromium::Chromium;
-use tests::client::Response;
+use tests::client::{Client, Request, Response};
 use tests::gateway::{Gateway, Setup};
 use tests::openid::{Authlib, CLIENT_ID, CLIENT_SECRET, OpenId};
 use tests::ports::Port;
@@ -159,7 +159,10 @@ fn a_provider_that_is_away_stops_nothing_but_its_own_button() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.text().contains("Zitadel does not answer at this moment"), "{}", answer.text());
     assert!(answer.text().contains(&format!("return_to={READ}")), "{}", answer.text());
-    assert!(gateway.signed_in("viewer").get(WHOAMI).status == 200, "local accounts need no provider");
+    assert_eq!(gateway.signed_in("viewer").get(WHOAMI).status, 200, "local accounts need no provider");
+    let ready = Request::new("GET", "/readyz").with("Host", &gateway.admin().to_string());
+    let ready = Client::connect(gateway.admin()).ask(&ready).expect("an answer");
+    assert_eq!((ready.status, &ready.json()["parts"]["oidc:zitadel"]["state"]), (200, &json!("degraded")));
 
     provider.run();
     let back = || {
