@@ -25,15 +25,14 @@ pub(crate) fn zitadel(roles: &str) -> (Gateway, OpenId) {
     let port = Port::take();
     let mut provider = OpenId::new(&[format!("http://{}{CALLBACK}", port.address())]);
     provider.run();
-    let gateway = before(&provider, port, roles);
+    let gateway = before(&mut provider, port, roles);
     (gateway, provider)
 }
 
 /// The demo alone, on a port that was taken for it.
-pub(crate) fn before(provider: &OpenId, port: Port, roles: &str) -> Gateway {
+pub(crate) fn before(provider: &mut OpenId, port: Port, roles: &str) -> Gateway {
     let address = port.address();
-    // The gateway locks a port of its own; this one is left to it.
-    drop(port);
+    provider.hold(port);
     let gateway = Setup::demo()
         .listen(address)
         .environment("ZITADEL_DOMAIN", &provider.issuer())
@@ -152,7 +151,7 @@ fn each_tab_has_its_own_sign_in_and_the_oldest_of_too_many_is_let_go() {
 fn a_provider_that_is_away_stops_nothing_but_its_own_button() {
     let port = Port::take();
     let mut provider = OpenId::new(&[format!("http://{}{CALLBACK}", port.address())]);
-    let gateway = before(&provider, port, "viewer");
+    let gateway = before(&mut provider, port, "viewer");
     let mut browser = Browser::new(gateway.address());
     assert_eq!(browser.navigate(LOGIN).status, 200);
     let answer = browser.navigate_from("same-origin", &format!("{START}?provider=zitadel&return_to={READ}"));

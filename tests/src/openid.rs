@@ -27,6 +27,7 @@ pub struct OpenId {
     child: Option<Child>,
     folder: TempDir,
     port: Port,
+    held: Option<Port>,
     settings: Value,
 }
 
@@ -46,7 +47,7 @@ impl OpenId {
         let claims = json!({"sub": "242424", "preferred_username": "ada"});
         let settings =
             json!({"issuer": issuer, "port": port.address().port(), "client": client, "claims": claims});
-        Self { child: None, folder, port, settings }
+        Self { child: None, folder, port, held: None, settings }
     }
 
     /// The same, started.
@@ -88,6 +89,11 @@ impl OpenId {
             child.kill().ok();
             child.wait().ok();
         }
+    }
+
+    /// Keeps the gateway's port from others: people are sent back there for as long as this lives.
+    pub fn hold(&mut self, port: Port) {
+        self.held = Some(port);
     }
 
     /// What it calls itself.
