@@ -1,6 +1,7 @@
 //! The proxy library's phases, each handed to its stage. No decision is made here.
 
 pub mod answer;
+pub mod exchange;
 pub mod request;
 pub mod upstreams;
 pub mod watch;
@@ -43,7 +44,7 @@ use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::{Recorder, Trail, Unparsed};
 use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
 use request::RequestContext;
-use upstreams::Upstreams;
+use upstreams::{Backend, Upstream, Upstreams};
 
 /// The name under which the proxy library logs. Each of its errors is in the audit log as well.
 pub const LOG_TARGET: &str = "pingora_proxy";
@@ -229,6 +230,68 @@ impl Gateway {
         }
     }
 
+    /// The address that is asked next.
+    fn choose<'a>(&self, upstream: Option<&'a Upstream>, ctx: &mut RequestContext) -> Result<&'a Backend> {
+        let Some(backend) = upstream.and_then(Upstream::choose) else {
+            ctx.refusal = Some(Refusal::NoUpstream(UpstreamFault::NoneHealthy));
+            return Error::e_explain(ErrorType::HTTPStatus(502), "no address of the upstream is well");
+        };
+        ctx.trail.upstream(Arc::clone(&backend.label));
+        ctx.backend = Some(backend.address);
+        Ok(backend)
+    }
+
+    /// The address that was chosen last cannot be connected to. The error says whether another is tried.
+    fn not_connected(&self, ctx: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
+        let late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+        let fault = if late { UpstreamFault::Timeout } else { UpstreamFault::Connect };
+        ctx.refusal = Some(Refusal::NoUpstream(fault));
+        ctx.unreached += 1;
+        let Some(upstream) = &ctx.upstream else { return error };
+        if let Some(backend) = upstream.backends().iter().find(|backend| Some(backend.address) == ctx.backend)
+            && upstream.backends().len() > 1
+            && backend.set_well(false)
+        {
+            tracing::warn!(upstream = %upstream.name, address = %backend.address, %error, "an upstream's address is not well");
+        }
+        // Nothing of the request has been sent, so another address may be tried whatever the method.
+        error.set_retry(ctx.unreached < upstream.backends().len());
+        error
+    }
+
+    /// The address that was chosen last is connected to.
+    fn connected(&self, ctx: &mut RequestContext, reused: bool) {
+        if let Some(upstream) = &ctx.upstream {
+            self.metrics().upstream_connected(&upstream.name, reused);
+        }
+        ctx.refusal = None;
+    }
+
+    /// Shapes what the upstream is sent.
+    fn shaped(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+        request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
+    }
+
+    /// The head of the upstream's answer becomes what the client may see.
+    fn answered(&self, response: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+        request::unwinding(ctx, |ctx| {
+            ctx.trail.enter(Stage::Respond);
+            ctx.trail.status(response.status.as_u16());
+            self.streams(response, ctx);
+            ctx.naming = self.naming(response, ctx);
+            let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
+            answer::apply(response, edits)
+        })
+    }
+
+    /// A piece of the upstream's answer passes.
+    fn passes(&self, piece: &[u8], ended: bool, ctx: &mut RequestContext) {
+        if let Some(naming) = &mut ctx.naming {
+            naming.piece(&self.0.named, piece, ended);
+        }
+        ctx.trail.bytes_out(piece.len() as u64);
+    }
+
     /// What the upstream is sent instead of what came.
     fn shape(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
         ctx.trail.enter(Stage::Shape);
@@ -284,7 +347,13 @@ impl ProxyHttp for Gateway {
         // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
         let decided = request::guarded(&self.0, session, ctx).await;
         let decided = match decided {
-            Ok(Target::Upstream(_)) if !ctx.is_websocket() => return Ok(false),
+            Ok(Target::Upstream(_)) if !ctx.is_websocket() => {
+                if !exchange::suits(session) {
+                    return Ok(false);
+                }
+                exchange::exchange(self, session, ctx).await?;
+                return Ok(true);
+            }
             // What few requests come to is set aside, or every request would carry the room for it.
             Ok(Target::Upstream(_)) => match Box::pin(request::bridged(&self.0, session, ctx)).await {
                 Ok(()) => {
@@ -322,14 +391,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        let Some(backend) = ctx.upstream.as_ref().and_then(|upstream| upstream.choose()) else {
-            ctx.refusal = Some(Refusal::NoUpstream(UpstreamFault::NoneHealthy));
-            return Error::e_explain(ErrorType::HTTPStatus(502), "no address of the upstream is well");
-        };
-        ctx.tried += 1;
-        ctx.trail.upstream(Arc::clone(&backend.label));
-        ctx.backend = Some(backend.address);
-        Ok(Box::new(backend.peer()))
+        let upstream = ctx.upstream.clone();
+        Ok(Box::new(self.choose(upstream.as_deref(), ctx)?.peer().clone()))
     }
 
     fn fail_to_connect(
@@ -337,21 +400,9 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Self::CTX,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        let late = matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-        let fault = if late { UpstreamFault::Timeout } else { UpstreamFault::Connect };
-        ctx.refusal = Some(Refusal::NoUpstream(fault));
-        let Some(upstream) = &ctx.upstream else { return error };
-        if let Some(backend) = upstream.backends().iter().find(|backend| Some(backend.address) == ctx.backend)
-            && upstream.backends().len() > 1
-            && backend.set_well(false)
-        {
-            tracing::warn!(upstream = %upstream.name, address = %backend.address, %error, "an upstream's address is not well");
-        }
-        // Nothing of the request has been sent, so another address may be tried whatever the method.
-        error.set_retry(ctx.tried < upstream.backends().len());
-        error
+        self.not_connected(ctx, error)
     }
 
     async fn connected_to_upstream(
@@ -363,10 +414,7 @@ impl ProxyHttp for Gateway {
         _digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if let Some(upstream) = &ctx.upstream {
-            self.metrics().upstream_connected(&upstream.name, reused);
-        }
-        ctx.refusal = None;
+        self.connected(ctx, reused);
         Ok(())
     }
 
@@ -376,7 +424,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
+        self.shaped(session, request, ctx)
     }
 
     async fn response_filter(
@@ -388,14 +436,7 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return answer::informational(response);
         }
-        request::unwinding(ctx, |ctx| {
-            ctx.trail.enter(Stage::Respond);
-            ctx.trail.status(response.status.as_u16());
-            self.streams(response, ctx);
-            ctx.naming = self.naming(response, ctx);
-            let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
-            answer::apply(response, edits)
-        })
+        self.answered(response, ctx)
     }
 
     fn response_body_filter(
@@ -405,10 +446,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        if let Some(naming) = &mut ctx.naming {
-            naming.piece(&self.0.named, body.as_deref().unwrap_or_default(), end_of_stream);
-        }
-        ctx.trail.bytes_out(body.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        self.passes(body.as_deref().unwrap_or_default(), end_of_stream, ctx);
         Ok(None)
     }
 

@@ -48,8 +48,8 @@ pub struct RequestContext {
     pub upstream: Option<Arc<Upstream>>,
     /// The address that was tried last.
     pub backend: Option<SocketAddr>,
-    /// How many addresses were tried.
-    pub tried: usize,
+    /// How many addresses could not be connected to.
+    pub unreached: usize,
     /// The bound of its body in bytes.
     pub body_bytes_max: u64,
     /// Reads from its answer what is named to the caller.
@@ -74,7 +74,7 @@ impl RequestContext {
             passage: None,
             upstream: None,
             backend: None,
-            tried: 0,
+            unreached: 0,
             body_bytes_max: 0,
             naming: None,
             refusal: None,

@@ -16,6 +16,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use super::exchange::pool::Pool;
 use crate::config::settings::{Upstream as Settings, UpstreamIdentity};
 
 /// All upstreams, by the name that route files use.
@@ -39,6 +40,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// The upstream's name and the address, as records have them.
     pub label: Arc<str>,
+    /// Connections to it that wait for their next request.
+    pub pool: Pool,
     peer: HttpPeer,
     well: AtomicBool,
     /// Probes that were missed since one was answered.
@@ -107,6 +110,7 @@ impl Upstream {
             .map(|address| Backend {
                 address: *address,
                 label: format!("{name} {address}").into(),
+                pool: Pool::default(),
                 peer: peer(name, settings, *address, authorities.clone()),
                 well: AtomicBool::new(true),
                 missed: AtomicU32::new(MISSES_MAX - 1),
@@ -141,8 +145,8 @@ impl Upstream {
 impl Backend {
     /// How it is reached.
     #[must_use]
-    pub fn peer(&self) -> HttpPeer {
-        self.peer.clone()
+    pub fn peer(&self) -> &HttpPeer {
+        &self.peer
     }
 
     /// Whether it answered when it was last tried.

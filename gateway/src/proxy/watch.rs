@@ -85,6 +85,7 @@ async fn round(addresses: &[Asked], ours: &Signer, published: &Signer, health: &
             (None, _) => connects(backend.address).await,
         };
         note(&upstream, backend, answers);
+        backend.pool.sweep(clock::instant(), upstream.settings.timeouts.idle);
         well += usize::from(backend.is_well());
         if let (true, UpstreamIdentity::BotServer, Some((client, base))) =
             (answers, upstream.identity(), &asked.client)

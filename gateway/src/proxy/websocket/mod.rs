@@ -86,7 +86,7 @@ async fn connect(parts: &Parts, upstream: &Upstream, ctx: &mut RequestContext) -
     for _ in upstream.backends() {
         let Some(backend) = upstream.choose() else { break };
         ctx.trail.upstream(format!("{} {}", upstream.name, backend.address));
-        match parts.connector.new_stream(&backend.peer()).await {
+        match parts.connector.new_stream(backend.peer()).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 tracing::debug!(%error, upstream = %upstream.name, address = %backend.address, "no connection for a WebSocket");

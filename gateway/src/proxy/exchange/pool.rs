@@ -1,0 +1,140 @@
+//! Connections to one address of an upstream that wait for their next request.
+//!
+//! The proxy library's pool gives every waiting connection a task that watches it, which is one task made, woken and
+//! ended for each request. Here a connection that waits is looked at when it is taken, and once a round by whoever
+//! watches the upstreams.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use pingora_core::protocols::Stream;
+use tokio::io::AsyncReadExt as _;
+
+/// Connections that wait at one address, at most. A burst leaves no more than these behind.
+const IDLE_MAX: usize = 1024;
+
+/// The waiting connections of one address; the one that waited least is taken first, so that what is not needed any
+/// more grows old.
+#[derive(Default)]
+pub struct Pool {
+    idle: Mutex<Vec<Idle>>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+impl Pool {
+    /// A connection that has waited for less than `age_max`, and whose other end has neither closed it nor spoken.
+    pub fn take(&self, now: Instant, age_max: Duration) -> Option<Stream> {
+        loop {
+            let mut idle = self.idle().pop()?;
+            if idle.waits_well(now, age_max) {
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    /// Keeps a connection for another request. Whatever the upstream has sent past its answer would be read as the
+    /// answer to the next, so such a connection is closed.
+    pub fn put(&self, stream: Stream, now: Instant) {
+        let mut idle = Idle { stream, since: now };
+        if !idle.waits_well(now, Duration::MAX) {
+            return;
+        }
+        let mut waiting = self.idle();
+        if waiting.len() < IDLE_MAX {
+            waiting.push(idle);
+        }
+    }
+
+    /// Closes those that have waited too long, and those that the other end has closed.
+    pub fn sweep(&self, now: Instant, age_max: Duration) {
+        // Closed past the lock: nobody's request waits for it.
+        let ended: Vec<Idle> = self.idle().extract_if(.., |idle| !idle.waits_well(now, age_max)).collect();
+        drop(ended);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    fn waits_well(&mut self, now: Instant, age_max: Duration) -> bool {
+        if now.saturating_duration_since(self.since) >= age_max {
+            return false;
+        }
+        // Whatever there is to read, an end included, is not what a connection that waits has.
+        self.stream.read(&mut [0]).now_or_never().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora_core::protocols::l4::stream::Stream as L4Stream;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A connection's two ends.
+    async fn connection(listener: &TcpListener) -> (TcpStream, TcpStream) {
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
+    }
+
+    fn stream(connection: TcpStream) -> Stream {
+        Box::new(L4Stream::from(connection))
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_until_it_is_old_or_its_other_end_acts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (pool, now) = (Pool::default(), Instant::now());
+        let (one, _their_one) = connection(&listener).await;
+        let (other, _their_other) = connection(&listener).await;
+        let (one, other) = (stream(one), stream(other));
+        let (first, second) = (one.id(), other.id());
+        pool.put(one, now);
+        pool.put(other, now + Duration::from_secs(1));
+        let later = now + Duration::from_secs(2);
+        assert_eq!(pool.take(later, MINUTE).map(|stream| stream.id()), Some(second), "the youngest first");
+        let old = now + MINUTE;
+        assert!(pool.take(old, MINUTE).is_none(), "{first} has waited for a minute");
+
+        for spoken in [false, true] {
+            let (ours, mut theirs) = connection(&listener).await;
+            if spoken {
+                theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            } else {
+                drop(theirs);
+            }
+            // What the other end does is seen once the runtime has looked at the socket.
+            ours.readable().await.unwrap();
+            pool.put(stream(ours), now);
+            assert!(pool.take(now, MINUTE).is_none(), "what acts before it is asked is not kept: {spoken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sweep_closes_what_is_old() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (pool, now) = (Pool::default(), Instant::now());
+        let mut theirs = Vec::new();
+        for number in 0..4 {
+            let (ours, other) = connection(&listener).await;
+            theirs.push(other);
+            pool.put(stream(ours), now + Duration::from_secs(number));
+        }
+        pool.sweep(now + Duration::from_secs(61), MINUTE);
+        assert_eq!(pool.idle().len(), 2, "two have waited for a minute");
+        pool.sweep(now + MINUTE * 2, MINUTE);
+        assert_eq!(pool.idle().len(), 0);
+    }
+}
