@@ -9,8 +9,6 @@ use std::time::Duration;
 use engine::bundle::BundleFault;
 use engine::headers::HeaderRules;
 use pingora_core::connectors::TransportConnector;
-use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::HttpProxy;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
 use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
 use storage::credentials::{
@@ -52,8 +50,6 @@ use crate::snapshot::{self, Reloader, SnapshotCell};
 use crate::telemetry::{Telemetry, TelemetryError};
 use crate::{background, clock, shutdown, tls};
 
-/// Idle connections that are kept to all upstreams together.
-const UPSTREAM_POOL: usize = 1024;
 /// The audit log's directory in the data directory.
 const AUDIT_DIRECTORY: &str = "audit";
 /// The audit log's live file.
@@ -208,8 +204,7 @@ async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError>
     };
     let (ended, end) = watch::channel(false);
     let tasks = house.background(&config, admin, stop.clone(), end).await?;
-    let proxy = house.proxy();
-    let edge = Arc::new(Edge::new(proxy, house.gateway.clone(), acceptor));
+    let edge = Arc::new(Edge::new(house.gateway.clone(), acceptor));
     ready(&told);
     let draining = house.health.clone();
     let mut stopping = stop.clone();
@@ -319,14 +314,6 @@ impl House {
             telemetry,
             providers,
         })
-    }
-
-    /// The proxy library's half, without its server.
-    fn proxy(&self) -> HttpProxy<Gateway> {
-        let conf = ServerConf { upstream_keepalive_pool_size: UPSTREAM_POOL, ..ServerConf::default() };
-        let mut proxy = HttpProxy::new(self.gateway.clone(), Arc::new(conf));
-        proxy.handle_init_modules();
-        proxy
     }
 
     /// What runs beside the requests. `stop` ends what takes work, `end` what must see the last request out.

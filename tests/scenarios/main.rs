@@ -15,6 +15,8 @@ mod demo;
 mod dependencies;
 mod documents;
 #[cfg(feature = "security_tests")]
+mod exchange;
+#[cfg(feature = "security_tests")]
 mod failures;
 mod harness;
 #[cfg(feature = "security_tests")]

@@ -1,5 +1,6 @@
 //! An upstream of our own that records exactly what it received and misbehaves on demand.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,8 @@ pub struct Received {
     pub complete: bool,
     /// Whether it was answered as it should be, and not by a misbehaviour.
     pub answered: bool,
+    /// Which connection it came over, counted from the first that was made.
+    pub connection: usize,
 }
 
 /// What the upstream does with a request.
@@ -41,6 +44,10 @@ pub enum Behaviour {
     Answer(Vec<(String, String)>, Vec<u8>),
     /// Sends exactly these bytes once the request is whole, and closes.
     Raw(Vec<u8>),
+    /// Sends exactly these bytes once the request is whole, and takes the next one.
+    RawThenNext(Vec<u8>),
+    /// Sends these bytes before it reads the request's body, and takes the next request after it.
+    Early(Vec<u8>),
     /// Sends these bytes and keeps the connection open without a further one.
     RawThenSilent(Vec<u8>),
     /// Closes the connection as soon as a byte has come.
@@ -64,12 +71,19 @@ impl Received {
             .find(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+
+    /// Whether a client of the gateway caused it, and not the gateway itself.
+    fn is_forwarded(&self) -> bool {
+        self.header("x-request-id").is_some()
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
     behaviour: Behaviour,
+    script: VecDeque<Behaviour>,
     received: Vec<Received>,
+    connections: usize,
     open: Vec<TcpStream>,
     ended: bool,
 }
@@ -87,8 +101,14 @@ impl Upstream {
         let listener = TcpListener::bind(address).expect("a port for the upstream");
         let address = listener.local_addr().expect("its address");
         let behaviour = Behaviour::Answer(vec![("Content-Type".into(), "text/plain".into())], b"ok".to_vec());
-        let shared = Shared { behaviour, received: Vec::new(), open: Vec::new(), ended: false };
-        let shared = Arc::new(Mutex::new(shared));
+        let shared = Arc::new(Mutex::new(Shared {
+            behaviour,
+            script: VecDeque::new(),
+            received: Vec::new(),
+            connections: 0,
+            open: Vec::new(),
+            ended: false,
+        }));
         let theirs = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &theirs));
         Self { address, shared, acceptor: Some(acceptor) }
@@ -111,6 +131,11 @@ impl Upstream {
         lock(&self.shared).behaviour = behaviour;
     }
 
+    /// What it does with the next requests of the gateway's clients, one after the other, before it goes on as ever.
+    pub fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
+        lock(&self.shared).script = behaviours.into_iter().collect();
+    }
+
     /// What has arrived so far; each request stands here as soon as its first byte has come.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
@@ -120,7 +145,7 @@ impl Upstream {
     /// What the gateway's clients caused, without its own health checks.
     #[must_use]
     pub fn forwarded(&self) -> Vec<Received> {
-        self.received().into_iter().filter(|received| received.header("x-request-id").is_some()).collect()
+        self.received().into_iter().filter(Received::is_forwarded).collect()
     }
 
     /// Forgets what has arrived.
@@ -167,19 +192,21 @@ fn accept(listener: &TcpListener, shared: &Arc<Mutex<Shared>>) {
         if let Ok(copy) = stream.try_clone() {
             state.open.push(copy);
         }
+        let number = state.connections;
+        state.connections += 1;
         drop(state);
         let shared = Arc::clone(shared);
-        std::thread::spawn(move || while serve(&stream, &shared).is_some() {});
+        std::thread::spawn(move || while serve(&stream, number, &shared).is_some() {});
     }
 }
 
 /// Takes one request and answers it; `None` when the connection is over.
-fn serve(mut stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
+fn serve(mut stream: &TcpStream, connection: usize, shared: &Mutex<Shared>) -> Option<()> {
     let mut head = vec![0];
     stream.read_exact(&mut head).ok()?;
     let index = {
         let mut state = lock(shared);
-        state.received.push(Received { head: head.clone(), ..Received::default() });
+        state.received.push(Received { head: head.clone(), connection, ..Received::default() });
         if matches!(state.behaviour, Behaviour::CloseAtOnce) {
             stream.shutdown(Shutdown::Both).ok();
             return None;
@@ -191,14 +218,24 @@ fn serve(mut stream: &TcpStream, shared: &Mutex<Shared>) -> Option<()> {
         stream.read_exact(&mut byte).ok()?;
         head.push(byte[0]);
     }
-    let received = parse(&head);
+    let received = Received { connection, ..parse(&head) };
     note(shared, index, |noted| *noted = received.clone());
+    let behaviour = behaviour(shared, &received);
+    if let Behaviour::Early(bytes) = &behaviour {
+        stream.write_all(bytes).ok()?;
+    }
     read_body(stream, &received, |bytes| note(shared, index, |noted| noted.body.extend_from_slice(bytes)))?;
     note(shared, index, |noted| noted.complete = true);
-    let behaviour = lock(shared).behaviour.clone();
     let answered = matches!(behaviour, Behaviour::Answer(..));
     note(shared, index, |noted| noted.answered = answered);
     answer(stream, &received, behaviour)
+}
+
+/// What is done with this request.
+fn behaviour(shared: &Mutex<Shared>, received: &Received) -> Behaviour {
+    let mut state = lock(shared);
+    let scripted = if received.is_forwarded() { state.script.pop_front() } else { None };
+    scripted.unwrap_or_else(|| state.behaviour.clone())
 }
 
 /// Changes a request that was noted, unless the test has forgotten it meanwhile.
@@ -223,6 +260,8 @@ fn answer(mut stream: &TcpStream, received: &Received, behaviour: Behaviour) -> 
             return stream.write_all(&bytes).ok();
         }
         Behaviour::Raw(bytes) => stream.write_all(&bytes).ok()?,
+        Behaviour::RawThenNext(bytes) => return stream.write_all(&bytes).ok(),
+        Behaviour::Early(_said) => return Some(()),
         Behaviour::RawThenSilent(bytes) => {
             stream.write_all(&bytes).ok()?;
             return read_on(stream);

@@ -26,7 +26,7 @@ impl Lasting {
         *lock(&self.denied) = None;
     }
 
-    /// A WebSocket begins once the proxy library has let go of the connection.
+    /// A WebSocket begins once its request has let go of the connection.
     pub fn bridge(&self, bridge: Bridge) {
         *lock(&self.bridge) = Some(Box::new(bridge));
     }

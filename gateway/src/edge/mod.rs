@@ -1,7 +1,7 @@
 //! The edge: accepts connections, hands requests to the proxy, and sees to it that each of them ends in
 //! exactly one record, also when the proxy never asks anybody.
 //!
-//! The accept loop is ours and not the proxy library's server: that one binds with SO_REUSEPORT (a second
+//! The accept loop is ours and not pingora's server: that one binds with SO_REUSEPORT (a second
 //! gateway would silently take half of the traffic), sleeps for a fixed time at shutdown whatever is still
 //! in flight, and panics where a port is taken.
 
@@ -22,13 +22,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::audit::End;
 use futures_util::FutureExt;
-use pingora_core::apps::HttpServerApp;
+use pingora_core::apps::ReusedHttpStream;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -37,6 +36,7 @@ use tokio::task::JoinSet;
 use crate::config::settings::Connections;
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
+use crate::proxy::serve::serve;
 use caps::Over;
 use lasting::Lasting;
 use meter::Meter;
@@ -61,11 +61,6 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// moment ago, or holds an idle connection, may be sending: what arrives in this time is still served.
 const LINGER: Duration = Duration::from_millis(500);
 
-tokio::task_local! {
-    /// The connection that the current request came over.
-    static CONNECTION: Arc<Connection>;
-}
-
 /// One client connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -79,16 +74,8 @@ pub struct Connection {
     pub lasting: Lasting,
 }
 
-impl Connection {
-    /// The connection of the request that this task is working on.
-    pub fn current() -> Option<Arc<Self>> {
-        CONNECTION.try_with(Arc::clone).ok()
-    }
-}
-
 /// The data listener.
 pub struct Edge {
-    proxy: Arc<HttpProxy<Gateway>>,
     gateway: Gateway,
     acceptor: Option<Arc<Acceptor>>,
     bounds: Connections,
@@ -98,10 +85,9 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// An edge before this proxy; encrypted when there is an acceptor.
-    pub fn new(proxy: HttpProxy<Gateway>, gateway: Gateway, acceptor: Option<Acceptor>) -> Self {
+    /// An edge before this gateway; encrypted when there is an acceptor.
+    pub fn new(gateway: Gateway, acceptor: Option<Acceptor>) -> Self {
         Self {
-            proxy: Arc::new(proxy),
             bounds: gateway.bounds(),
             gateway,
             acceptor: acceptor.map(Arc::new),
@@ -134,7 +120,7 @@ impl Edge {
         self.serve_backlog(listener, &mut connections, &stop);
         let linger = LINGER.min(drain);
         let mut drained = ended_within(linger, &mut connections).await;
-        // Not the proxy library's own clean-up: that one closes under a head that is half there, too.
+        // Never under a head that is half there.
         self.closing.send_replace(true);
         drained = drained || ended_within(drain.saturating_sub(linger), &mut connections).await;
         if !drained {
@@ -249,9 +235,7 @@ impl Edge {
             connection.meter.reset();
             connection.lasting.reset();
             let already = std::mem::replace(&mut asked, true);
-            let request = self.request(session, &connection, &stop, already, &mut closing);
-            let served = CONNECTION.scope(connection.clone(), request);
-            let Some(reused) = served.await else {
+            let Some(reused) = self.request(session, &connection, &stop, already, &mut closing).await else {
                 return self.bridge(&connection, stop).await;
             };
             let (stream, settings) = reused.consume();
@@ -280,9 +264,9 @@ impl Edge {
         stop: &ShutdownWatch,
         asked: bool,
         closing: &mut watch::Receiver<bool>,
-    ) -> Option<pingora_core::apps::ReusedHttpStream> {
+    ) -> Option<ReusedHttpStream> {
         let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, asked, end: End::Deadline };
-        let served = AssertUnwindSafe(self.proxy.process_new_http(session, stop)).catch_unwind();
+        let served = AssertUnwindSafe(serve(&self.gateway, connection, session, stop)).catch_unwind();
         let (outcome, end) = tokio::select! {
             // What has been received already has begun before it is asked whether anything has.
             biased;

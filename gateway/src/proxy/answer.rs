@@ -9,9 +9,9 @@ use engine::refusal::{Answer, Malformed, Refusal, UpstreamFault};
 use engine::route::{Page, Target};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, header};
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::ResponseHeader;
-use pingora_proxy::{FailToProxy, Session};
 
 use super::Parts;
 use super::request::{RequestContext, panicked};
@@ -79,7 +79,7 @@ pub fn informational(response: &mut ResponseHeader) -> Result<()> {
 /// Answers what the stages have decided. A panic on the way is answered as well, as long as nothing was sent.
 pub async fn guarded(
     parts: &Parts,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut RequestContext,
     decided: Result<Target, Refusal>,
 ) -> Result<()> {
@@ -104,7 +104,12 @@ pub async fn guarded(
 }
 
 /// Answers with one of our own pages.
-pub async fn page(parts: &Parts, session: &mut Session, ctx: &mut RequestContext, page: Page) -> Result<()> {
+pub async fn page(
+    parts: &Parts,
+    session: &mut ServerSession,
+    ctx: &mut RequestContext,
+    page: Page,
+) -> Result<()> {
     let body = match body(session, ctx).await? {
         Ok(body) => body,
         Err(refused) => return refusal(parts, session, ctx, &refused).await,
@@ -138,7 +143,7 @@ pub async fn page(parts: &Parts, session: &mut Session, ctx: &mut RequestContext
 }
 
 /// Reads the body of a request for a page. The outer error is the connection's, the inner one a refusal.
-async fn body(session: &mut Session, ctx: &mut RequestContext) -> Result<Result<Bytes, Refusal>> {
+async fn body(session: &mut ServerSession, ctx: &mut RequestContext) -> Result<Result<Bytes, Refusal>> {
     if !ctx.received.as_ref().is_some_and(|received| received.has_body()) {
         return Ok(Ok(Bytes::new()));
     }
@@ -159,7 +164,7 @@ async fn body(session: &mut Session, ctx: &mut RequestContext) -> Result<Result<
 /// Answers with a refusal: RFC 9457 for programs, a page for people.
 pub async fn refusal(
     parts: &Parts,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut RequestContext,
     refusal: &Refusal,
 ) -> Result<()> {
@@ -168,11 +173,9 @@ pub async fn refusal(
     let answer = told.answer();
     if answer.close || !drains(session, ctx) {
         session.set_keepalive(None);
-        if let Some(connection) = &ctx.connection {
-            connection.meter.linger();
-            if answer.close && matches!(refusal, Refusal::Malformed(_)) {
-                connection.meter.distrust();
-            }
+        ctx.connection.meter.linger();
+        if answer.close && matches!(refusal, Refusal::Malformed(_)) {
+            ctx.connection.meter.distrust();
         }
     } else {
         // What is left of the body is read away before the connection is used again.
@@ -199,7 +202,7 @@ fn asked(ctx: &RequestContext) -> Option<String> {
         .then(|| if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
 }
 
-fn refusal_headers(answer: &Answer, session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     if let Some(seconds) = answer.retry_after_s {
         headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
@@ -220,7 +223,7 @@ fn refusal_headers(answer: &Answer, session: &Session) -> Vec<(HeaderName, Heade
 }
 
 /// Whether what is left of the request can be read away, so that its connection stays in step.
-fn drains(session: &Session, ctx: &RequestContext) -> bool {
+fn drains(session: &ServerSession, ctx: &RequestContext) -> bool {
     let headers = &session.req_header().headers;
     if headers.contains_key(header::UPGRADE) {
         return false;
@@ -240,7 +243,7 @@ fn drains(session: &Session, ctx: &RequestContext) -> bool {
 /// Writes an answer of our own.
 async fn write(
     parts: &Parts,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut RequestContext,
     status: u16,
     rendered: Rendered,
@@ -252,23 +255,18 @@ async fn write(
     apply(&mut response, own(&place(parts, ctx), &rendered.headers))?;
     response.insert_header(header::CONTENT_LENGTH, rendered.body.len())?;
     let bodyless = head_only || rendered.body.is_empty();
-    session.write_response_header(Box::new(response), bodyless).await?;
+    session.write_response_header(Box::new(response)).await?;
     if !bodyless {
         let length = rendered.body.len() as u64;
-        session.write_response_body(Some(rendered.body), true).await?;
+        session.write_response_body(rendered.body, true).await?;
         ctx.trail.bytes_out(length);
     }
     Ok(())
 }
 
 /// What becomes of a request whose upstream, client or body failed on the way.
-pub async fn failed(
-    parts: &Parts,
-    session: &mut Session,
-    ctx: &mut RequestContext,
-    error: &Error,
-) -> FailToProxy {
-    let late = ctx.connection.as_ref().and_then(|connection| connection.meter.late());
+pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut RequestContext, error: &Error) {
+    let late = ctx.connection.meter.late();
     if let Some(late) = late {
         ctx.trail.ends(End::Deadline);
         ctx.refusal = match late {
@@ -280,14 +278,14 @@ pub async fn failed(
     } else if error.esource() == &ErrorSource::Downstream && error.etype() == &ErrorType::WriteTimedout {
         ctx.trail.ends(End::Deadline);
     }
-    let broken = ctx.connection.as_ref().and_then(|connection| connection.meter.body_fault());
+    let broken = ctx.connection.meter.body_fault();
     if let Some(fault) = broken {
         ctx.refusal = Some(Refusal::Malformed(Malformed::BODY_FRAMING));
         ctx.trail.detail(format!("what is wrong: {fault}"));
     }
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
     if !matches!(refusal_of, Some(Refusal::TooLarge { .. } | Refusal::Malformed(_))) {
-        // What the refusal itself does not tell: which of the proxy library's errors it was.
+        // What the refusal itself does not tell: which of pingora's errors it was.
         let what = match late {
             Some(Late::Route) => "the route's deadline".to_owned(),
             Some(Late::Body | Late::Reader) => "the client is too slow".to_owned(),
@@ -298,15 +296,13 @@ pub async fn failed(
     let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
     let Some(refused) = refusal_of.filter(|_| !begun) else {
         // The answer has begun or nobody is left to read one: closing is all that is honest.
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        return;
     };
     session.set_keepalive(None);
     ctx.trail.ends(ended(error));
-    let code = refused.answer().status;
     if let Err(error) = refusal(parts, session, ctx, &refused).await {
         tracing::debug!(%error, "a refusal could not be delivered");
     }
-    FailToProxy { error_code: code, can_reuse_downstream: false }
 }
 
 fn by_source(error: &Error) -> Option<Refusal> {

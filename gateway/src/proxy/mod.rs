@@ -1,8 +1,9 @@
-//! The proxy library's phases, each handed to its stage. No decision is made here.
+//! From a connection's bytes to the stages, and from their outcome to bytes. No decision is made here.
 
 pub mod answer;
 pub mod exchange;
 pub mod request;
+pub mod serve;
 pub mod upstreams;
 pub mod watch;
 pub mod websocket;
@@ -10,21 +11,15 @@ pub mod websocket;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use engine::audit::End;
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
-use engine::route::Target;
 use futures_util::FutureExt;
 use pingora_core::connectors::TransportConnector;
-use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::admin::health::Health;
 use crate::admin::metrics::{InFlight, Metrics};
@@ -46,18 +41,8 @@ use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
 use request::RequestContext;
 use upstreams::{Backend, Upstream, Upstreams};
 
-/// The name under which the proxy library logs. Each of its errors is in the audit log as well.
-pub const LOG_TARGET: &str = "pingora_proxy";
-
-/// Bytes a second that a reader must take, so that one that never reads does not hold an answer for ever.
-const SEND_RATE_MIN: usize = 1024;
 /// An answer of more bytes than this, or of an unknown number, can go on for long: its ground is watched.
 const LONG_ANSWER_BYTES: u64 = 64 * 1024;
-/// For the client to take a write.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For reading away the body of a refused request before its connection is used again.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Everything that requests are served with.
 pub struct Parts {
     /// The configuration.
@@ -82,7 +67,7 @@ pub struct Parts {
     pub named: Arc<Named>,
     /// What goes on past its request.
     pub live: Arc<Live>,
-    /// Connects to upstreams for what the proxy library does not carry.
+    /// Connects to upstreams.
     pub connector: TransportConnector,
     /// What is well.
     pub health: Arc<Health>,
@@ -90,7 +75,7 @@ pub struct Parts {
     pub caps: Caps,
 }
 
-/// The gateway, as the proxy library drives it. Clones share everything.
+/// The gateway, as the edge drives it. Clones share everything.
 #[derive(Clone)]
 pub struct Gateway(Arc<Parts>);
 
@@ -222,11 +207,9 @@ impl Gateway {
         if length.is_some_and(|length| length <= LONG_ANSWER_BYTES) {
             return;
         }
-        if let (Some(connection), Some(passage), Some(received)) =
-            (&ctx.connection, &ctx.passage, &ctx.received)
-        {
+        if let (Some(passage), Some(received)) = (&ctx.passage, &ctx.received) {
             let lease = self.0.live.stream(passage.permit().identity(), ctx.since);
-            connection.lasting.stream(Standing::new(passage.clone(), received.clone(), lease));
+            ctx.connection.lasting.stream(Standing::new(passage.clone(), received.clone(), lease));
         }
     }
 
@@ -268,7 +251,12 @@ impl Gateway {
     }
 
     /// Shapes what the upstream is sent.
-    fn shaped(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+    fn shaped(
+        &self,
+        session: &ServerSession,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
         request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
     }
 
@@ -284,6 +272,16 @@ impl Gateway {
         })
     }
 
+    /// A piece of the request's body passes.
+    fn takes(&self, piece: &[u8], ctx: &mut RequestContext) -> Result<()> {
+        ctx.trail.bytes_in(piece.len() as u64);
+        if ctx.trail.bytes_in_so_far() > ctx.body_bytes_max {
+            ctx.refusal = Some(Refusal::TooLarge { bytes_max: ctx.body_bytes_max });
+            return Error::e_explain(ErrorType::HTTPStatus(413), "request body over its bound");
+        }
+        Ok(())
+    }
+
     /// A piece of the upstream's answer passes.
     fn passes(&self, piece: &[u8], ended: bool, ctx: &mut RequestContext) {
         if let Some(naming) = &mut ctx.naming {
@@ -293,7 +291,12 @@ impl Gateway {
     }
 
     /// What the upstream is sent instead of what came.
-    fn shape(&self, session: &Session, request: &mut RequestHeader, ctx: &mut RequestContext) -> Result<()> {
+    fn shape(
+        &self,
+        session: &ServerSession,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
         ctx.trail.enter(Stage::Shape);
         let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
             // Only a passage leads here; without one nothing leaves.
@@ -315,167 +318,7 @@ impl Gateway {
     }
 }
 
-#[async_trait]
-impl ProxyHttp for Gateway {
-    /// The library moves it from hand to hand, so it is a pointer.
-    type CTX = Box<RequestContext>;
-
-    fn new_ctx(&self) -> Self::CTX {
-        Box::new(RequestContext::begin(self.0.recorder.clone(), Connection::current()))
-    }
-
-    /// No module: the gateway compresses nothing, and a module would run before the first stage.
-    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
-
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        ctx.admitted(&session.req_header().headers);
-        // Nobody asks how a name was spelt from here on.
-        request::with_parts(session.req_header_mut(), |_parts| {});
-        // The parser took the client's word for how long the connection is kept: for ever.
-        let idle = self.0.config.connections.idle;
-        let kept = session.get_keepalive().map(|_unbounded| idle.as_secs().max(1));
-        session.set_keepalive(kept);
-        // How long a body is waited for is the edge's to say: a bound that starts anew with each byte bounds nothing.
-        session.set_read_timeout(None);
-        session.set_write_timeout(Some(WRITE_TIMEOUT));
-        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        session.set_min_send_rate(Some(SEND_RATE_MIN));
-        Ok(())
-    }
-
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        // A panic in a stage is this request's end and nobody else's: it is answered like any refusal.
-        let decided = request::guarded(&self.0, session, ctx).await;
-        let decided = match decided {
-            Ok(Target::Upstream(_)) if !ctx.is_websocket() => {
-                if !exchange::suits(session) {
-                    return Ok(false);
-                }
-                exchange::exchange(self, session, ctx).await?;
-                return Ok(true);
-            }
-            // What few requests come to is set aside, or every request would carry the room for it.
-            Ok(Target::Upstream(_)) => match Box::pin(request::bridged(&self.0, session, ctx)).await {
-                Ok(()) => {
-                    session.set_keepalive(None);
-                    return Ok(true);
-                }
-                Err(refusal) => Err(refusal),
-            },
-            decided => decided,
-        };
-        Box::pin(answer::guarded(&self.0, session, ctx, decided)).await?;
-        Ok(true)
-    }
-
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Self::CTX,
-    ) -> Result<()> {
-        if let Some(chunk) = body.as_ref() {
-            ctx.trail.bytes_in(chunk.len() as u64);
-        }
-        if ctx.trail.bytes_in_so_far() > ctx.body_bytes_max {
-            ctx.refusal = Some(Refusal::TooLarge { bytes_max: ctx.body_bytes_max });
-            return Error::e_explain(ErrorType::HTTPStatus(413), "request body over its bound");
-        }
-        // An empty last chunk would be written as a second terminator of a chunked body, and what follows on
-        // a pooled connection would be read as another request.
-        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
-            *body = None;
-        }
-        Ok(())
-    }
-
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        let upstream = ctx.upstream.clone();
-        Ok(Box::new(self.choose(upstream.as_deref(), ctx)?.peer().clone()))
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Self::CTX,
-        error: Box<Error>,
-    ) -> Box<Error> {
-        self.not_connected(ctx, error)
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Self::CTX,
-    ) -> Result<()> {
-        self.connected(ctx, reused);
-        Ok(())
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Self::CTX,
-    ) -> Result<()> {
-        self.shaped(session, request, ctx)
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Self::CTX,
-    ) -> Result<()> {
-        if response.status.is_informational() {
-            return answer::informational(response);
-        }
-        self.answered(response, ctx)
-    }
-
-    fn response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end_of_stream: bool,
-        ctx: &mut Self::CTX,
-    ) -> Result<Option<Duration>> {
-        self.passes(body.as_deref().unwrap_or_default(), end_of_stream, ctx);
-        Ok(None)
-    }
-
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
-        answer::failed(&self.0, session, ctx, error).await
-    }
-
-    async fn logging(&self, _session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
-        let end = error.map_or(End::Complete, ended_by);
-        ctx.trail.record(end);
-    }
-
-    fn request_summary(&self, _session: &Session, ctx: &Self::CTX) -> String {
-        // Never the target: queries hold tokens.
-        format!("request {}", ctx.trail.request_id)
-    }
-}
-
-/// Who ended a request that did not end well.
-fn ended_by(error: &Error) -> End {
-    match error.esource() {
-        ErrorSource::Upstream => End::UpstreamDied,
-        ErrorSource::Downstream => End::ClientGone,
-        ErrorSource::Internal | ErrorSource::Unset => End::Complete,
-    }
-}
-
 /// The trail of a connection's request.
-fn trail(recorder: Arc<Recorder>, connection: Option<&Connection>) -> Trail {
-    let peer = connection.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |it| it.peer.ip());
-    Trail::begin(recorder, peer, connection.and_then(|it| it.meter.begun()))
+fn trail(recorder: Arc<Recorder>, connection: &Connection) -> Trail {
+    Trail::begin(recorder, connection.peer.ip(), connection.meter.begun())
 }

@@ -10,9 +10,9 @@ use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, Upstream
 use engine::route::Target;
 use engine::time::UnixMillis;
 use futures_util::FutureExt;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
-use pingora_proxy::Session;
 
 use super::upstreams::Upstream;
 use super::{Parts, websocket};
@@ -37,7 +37,7 @@ pub struct RequestContext {
     /// Holds one of the requests that may be under way at once.
     pub slot: Option<Slot>,
     /// Its connection.
-    pub connection: Option<Arc<Connection>>,
+    pub connection: Arc<Connection>,
     /// Its head, once it was taken in.
     pub received: Option<Received>,
     /// The moment before it was decided.
@@ -63,10 +63,10 @@ pub struct RequestContext {
 impl RequestContext {
     /// A request on this connection begins.
     #[must_use]
-    pub fn begin(recorder: Arc<Recorder>, connection: Option<Arc<Connection>>) -> Self {
+    pub fn begin(recorder: Arc<Recorder>, connection: Arc<Connection>) -> Self {
         Self {
             in_flight: recorder.metrics.request_begins(),
-            trail: super::trail(recorder, connection.as_deref()),
+            trail: super::trail(recorder, &connection),
             slot: None,
             connection,
             received: None,
@@ -90,9 +90,7 @@ impl RequestContext {
 
     /// From here on the answers are ours, and this is where the request ends.
     pub fn admitted(&self, headers: &http::HeaderMap) {
-        if let Some(connection) = &self.connection {
-            connection.meter.admit(headers);
-        }
+        self.connection.meter.admit(headers);
     }
 }
 
@@ -102,7 +100,7 @@ impl RequestContext {
 /// The refusal.
 pub async fn guarded(
     parts: &Parts,
-    session: &mut Session,
+    session: &mut ServerSession,
     ctx: &mut RequestContext,
 ) -> Result<Target, Refusal> {
     match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
@@ -118,7 +116,11 @@ pub async fn guarded(
 ///
 /// # Errors
 /// The refusal.
-pub async fn bridged(parts: &Parts, session: &Session, ctx: &mut RequestContext) -> Result<(), Refusal> {
+pub async fn bridged(
+    parts: &Parts,
+    session: &ServerSession,
+    ctx: &mut RequestContext,
+) -> Result<(), Refusal> {
     AssertUnwindSafe(websocket::open(parts, session, ctx)).catch_unwind().await.unwrap_or_else(|_panic| {
         panicked(ctx);
         Err(Refusal::Faulted)
@@ -128,14 +130,14 @@ pub async fn bridged(parts: &Parts, session: &Session, ctx: &mut RequestContext)
 /// What is cut while it goes on is recorded with the reason.
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        if let Some(refusal) = self.connection.as_ref().and_then(|it| it.lasting.take_denied()) {
+        if let Some(refusal) = self.connection.lasting.take_denied() {
             self.trail.refused(&refusal);
             self.trail.ends(engine::audit::End::Revoked);
         }
     }
 }
 
-/// Runs a stage between the proxy library's phases; a panic in it ends the request with a refusal.
+/// Runs a stage after the deciding ones; a panic in it ends the request with a refusal.
 ///
 /// # Errors
 /// What the stage says, or that it panicked.
@@ -156,20 +158,24 @@ pub fn panicked(ctx: &mut RequestContext) {
     ctx.trail.note("a stage panicked".to_owned());
 }
 
-async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) -> Result<Target, Refusal> {
+async fn stages(
+    parts: &Parts,
+    session: &mut ServerSession,
+    ctx: &mut RequestContext,
+) -> Result<Target, Refusal> {
     let now = clock::now();
     let header = session.req_header();
     #[cfg(feature = "fault_injection")]
     ctx.trail.arm(&header.headers);
     ctx.trail.user_agent(&header.headers);
     ctx.trail.traced(&header.headers);
-    let peer = ctx.connection.as_ref().map_or(ctx.trail.client, |connection| connection.peer.ip());
+    let peer = ctx.connection.peer.ip();
     let address = client_address(peer, &header.headers, &parts.rules.trusted_proxies);
     let client = address.client;
     ctx.trail.client = client;
     admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(
         |_| {
-            ctx.trail.asked(ctx.connection.as_deref().and_then(|it| it.meter.with_head(asked_by_wire)));
+            ctx.trail.asked(ctx.connection.meter.with_head(asked_by_wire));
         },
     )?;
     ctx.slot = Some(parts.caps.requests.take(Some(client)).map_err(over)?);
@@ -193,8 +199,8 @@ async fn stages(parts: &Parts, session: &mut Session, ctx: &mut RequestContext) 
         let upstream = parts.upstreams.named(name).ok_or(Refusal::NoUpstream(UpstreamFault::NoneHealthy))?;
         ctx.upstream = Some(upstream.clone());
     }
-    if let (Some(deadline_s), Some(connection)) = (route.deadline_s, &ctx.connection) {
-        connection.meter.ends_by(ctx.trail.began() + Duration::from_secs(deadline_s.into()));
+    if let Some(deadline_s) = route.deadline_s {
+        ctx.connection.meter.ends_by(ctx.trail.began() + Duration::from_secs(deadline_s.into()));
     }
     audit_first(parts, ctx, &route).await?;
     ctx.passage = Some(passage);
@@ -216,7 +222,7 @@ fn take_in(
     ctx: &mut RequestContext,
     client: ClientAddress,
 ) -> Result<Received, Refusal> {
-    let Some(connection) = ctx.connection.clone() else { return Err(Refusal::Faulted) };
+    let connection = ctx.connection.clone();
     let outcome = connection.meter.with_head(|wire| {
         let head = Head {
             method: &header.method,

@@ -1,8 +1,7 @@
 //! Connections to one address of an upstream that wait for their next request.
 //!
-//! The proxy library's pool gives every waiting connection a task that watches it, which is one task made, woken and
-//! ended for each request. Here a connection that waits is looked at when it is taken, and once a round by whoever
-//! watches the upstreams.
+//! pingora's pool gives every waiting connection a task that watches it: one task made, woken and ended for each request.
+//! Here a connection that waits is looked at when it is taken, and once a round by whoever watches the upstreams.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! WebSockets, bridged by the gateway itself: both sides speak to it, and neither to the other.
 //!
-//! The proxy library's own loop carries an upgrade as bytes that nobody looks at, cannot say a last word when it
-//! has to end, and asks nobody again. So an upgrade passes the stages like any request ([`open`]), the upstream's
+//! Carried as bytes that nobody looks at, an upgrade could not be told a last word when it has to end, and nobody
+//! would be asked again. So an upgrade passes the stages like any request ([`open`]), the upstream's
 //! handshake is made here with a key of our own (`handshake`), and the client's connection is taken over from the
-//! library once the stages are through ([`Bridge::run`]). The frames themselves are `engine::websocket`.
+//! parser once the stages are through ([`Bridge::run`]). The frames themselves are `engine::websocket`.
 
 mod bridge;
 mod handshake;
@@ -15,7 +15,7 @@ pub use bridge::Bridge;
 
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
 use pingora_core::protocols::Stream;
-use pingora_proxy::Session;
+use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Parts;
@@ -32,15 +32,16 @@ const LIMIT: &str = "websockets";
 const RETRY_S: u32 = 30;
 
 /// Opens the upstream's side of a request that has passed every stage, and leaves a bridge with its connection,
-/// which runs once the proxy library has let go of it. Without one the request has been refused.
+/// which runs once its request has let go of it. Without one the request has been refused.
 ///
 /// # Errors
 /// The refusal; the client's protocol has not changed.
-pub async fn open(parts: &Parts, session: &Session, ctx: &mut RequestContext) -> Result<(), Refusal> {
+pub async fn open(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext) -> Result<(), Refusal> {
     let headers = &session.req_header().headers;
     let asked = handshake::Asked::read(headers)?;
-    let (Some(connection), Some(received), Some(passage), Some(upstream)) =
-        (ctx.connection.clone(), ctx.received.clone(), ctx.passage.clone(), ctx.upstream.clone())
+    let connection = ctx.connection.clone();
+    let (Some(received), Some(passage), Some(upstream)) =
+        (ctx.received.clone(), ctx.passage.clone(), ctx.upstream.clone())
     else {
         return Err(Refusal::Faulted);
     };
