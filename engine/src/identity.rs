@@ -78,6 +78,32 @@ pub struct Principal {
     pub suspended: bool,
 }
 
+impl Principal {
+    /// Somebody of this name, proved by one factor at this moment, who holds nothing: no role, no group, and no scope, so
+    /// that a service's key covers no action until it is given some.
+    #[must_use]
+    pub fn named(kind: PrincipalKind, issuer: &str, name: &str, authenticated_at: UnixMillis) -> Self {
+        Self {
+            kind,
+            id: principal_id(kind, issuer, name),
+            name: name.to_owned(),
+            roles: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            scopes: BTreeSet::new(),
+            scheme: match kind {
+                PrincipalKind::User => Scheme::Session,
+                PrincipalKind::Service => Scheme::ApiKey,
+                PrincipalKind::Operator => Scheme::ControlSocket,
+            },
+            assurance: 1,
+            authenticated_at,
+            credential_id: None,
+            expires_at: None,
+            suspended: false,
+        }
+    }
+}
+
 /// The stable id of a principal.
 ///
 /// The parts are length-prefixed, so that no choice of issuer and subject can spell another pair:

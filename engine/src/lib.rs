@@ -4,6 +4,7 @@
 //! of their arguments: no clock, no randomness, no socket, no environment. The gateway asks; the tests
 //! replay. Useful as a library without the proxy.
 
+pub mod asked;
 pub mod audit;
 pub mod authz;
 pub mod bundle;
@@ -22,3 +23,8 @@ pub mod time;
 pub mod trace;
 pub mod verify;
 pub mod websocket;
+
+/// The examples in the README are tried like those in the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -21,6 +21,7 @@ mod failures;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;
+mod library;
 #[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]

@@ -4,6 +4,7 @@ mod file;
 mod param;
 mod pattern;
 mod raw;
+pub mod spelling;
 mod table;
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ proptest! {
         let marks = line.expect("each route has a line").trim_start().split("  ").next().unwrap_or_default();
         let mark = marks.chars().filter(|mark| *mark != ' ').nth(subject);
         let identity = &subjects[subject].identity;
-        let accepted = super::subject::accepts(route.accept, identity);
+        let accepted = route.accept.takes(identity);
         let (looked_at, identity) = match (accepted, route.accept.anonymous) {
             (true, _) => (true, identity),
             (false, anonymous) => (anonymous, &Identity::Anonymous),

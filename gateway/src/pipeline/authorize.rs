@@ -82,19 +82,7 @@ pub fn decide(
 /// # Errors
 /// As [`authorize`].
 pub fn permitted(decision: Decision, identity: &Identity, matched: &RouteMatch) -> Result<Permit, Refusal> {
-    match decision {
-        Decision::Permit(permit) => Ok(permit),
-        Decision::Deny(denial) if denial.forbidding.is_empty() && may_sign_in(identity, matched) => {
-            Err(Refusal::Unauthenticated)
-        }
-        Decision::Deny(denial) => Err(Refusal::Forbidden(denial)),
-        Decision::Undecidable { .. } => Err(Refusal::Undecidable),
-    }
-}
-
-fn may_sign_in(identity: &Identity, matched: &RouteMatch) -> bool {
-    let accept = matched.route.accept;
-    matches!(identity, Identity::Anonymous) && (accept.session || accept.api_key)
+    decision.permitted_on(matched.route.accept, identity)
 }
 
 /// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty.

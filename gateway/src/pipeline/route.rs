@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use engine::facts::RequestFacts;
-use engine::path::Leniencies;
-use engine::refusal::{Malformed, Refusal};
-use engine::route::{Route, RouteMatch};
+use engine::refusal::Refusal;
+use engine::route::{RouteMatch, spelling};
 
 use crate::pipeline::record::Trail;
 use crate::snapshot::Snapshot;
@@ -25,33 +24,13 @@ pub fn route(
     let Some(matched) = bundle.routes().find(facts.method, facts.path) else {
         trail.detail(bundle.routes().explain(facts.method, facts.path));
         // An ambiguous spelling is named whether or not a route stands behind it.
-        spelling(facts, Leniencies::default())?;
+        spelling::unrouted(facts.path, facts.query).map_err(Refusal::Malformed)?;
         return Err(Refusal::Unrouted);
     };
     trail.matched(&matched);
-    spelling(facts, matched.route.leniencies)?;
-    query(facts, &matched.route, trail)?;
+    matched.route.takes(facts.path, facts.query).map_err(|misspelt| {
+        misspelt.detail.into_iter().for_each(|detail| trail.detail(detail));
+        Refusal::Malformed(misspelt.fault)
+    })?;
     Ok(Arc::new(matched))
-}
-
-/// Refuses spellings that only some routes allow.
-fn spelling(facts: &RequestFacts<'_>, allowed: Leniencies) -> Result<(), Refusal> {
-    let needs = Leniencies { repeated_query: facts.query.repeated().is_some(), ..facts.path.lenient() };
-    match needs.refused_by(allowed) {
-        Some(fault) => Err(Refusal::Malformed(fault)),
-        None => Ok(()),
-    }
-}
-
-/// Refuses identity in the query, and values that are not what the route declares.
-fn query(facts: &RequestFacts<'_>, route: &Route, trail: &mut Trail) -> Result<(), Refusal> {
-    if let Some(name) = facts.query.identity_name(&route.identity_names()) {
-        trail.detail(format!("query parameter `{name}` says who someone is"));
-        return Err(Refusal::Malformed(Malformed::QUERY_IDENTITY));
-    }
-    if let Some(name) = route.misfit(facts.query) {
-        trail.detail(format!("query parameter `{name}` is repeated, or not a value of its type"));
-        return Err(Refusal::Malformed(Malformed::QUERY_BAD_VALUE));
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use engine::audit::{AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, PrincipalFacts, RouteFacts};
 use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
-use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
+use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
 use engine::refusal::Deciding;
 use engine::time::UnixMillis;
 use engine::trace::Trace;
@@ -154,21 +154,7 @@ fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -
 }
 
 fn principal(operator: Operator, now: UnixMillis) -> Principal {
-    let name = operator.uid.to_string();
-    Principal {
-        kind: PrincipalKind::Operator,
-        id: principal_id(PrincipalKind::Operator, LOCAL_ISSUER, &name),
-        name,
-        roles: [].into(),
-        groups: [].into(),
-        scopes: [].into(),
-        scheme: Scheme::ControlSocket,
-        assurance: 1,
-        authenticated_at: now,
-        credential_id: None,
-        expires_at: None,
-        suspended: false,
-    }
+    Principal::named(PrincipalKind::Operator, LOCAL_ISSUER, &operator.uid.to_string(), now)
 }
 
 /// What the record of a verb is made from.

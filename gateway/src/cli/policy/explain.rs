@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use engine::authz::AuthzRequest;
-use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
+use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
 use engine::path::CanonicalPath;
 use engine::verify;
 use http::Method;
@@ -79,25 +79,14 @@ impl Args {
             return Identity::Anonymous;
         }
         let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
-        let (kind, scheme) = match self.service {
-            true => (PrincipalKind::Service, Scheme::ApiKey),
-            false => (PrincipalKind::User, Scheme::Session),
-        };
+        let kind = if self.service { PrincipalKind::Service } else { PrincipalKind::User };
         let every = || BTreeSet::from(["*".to_owned()]);
         let scopes = if self.service && self.scopes.is_empty() { every() } else { set(&self.scopes) };
         Identity::Known(Arc::new(Principal {
-            kind,
-            id: principal_id(kind, LOCAL_ISSUER, "somebody"),
-            name: "somebody".to_owned(),
             roles: set(&self.roles),
             groups: set(&self.groups),
-            suspended: false,
             scopes,
-            scheme,
-            assurance: 1,
-            authenticated_at: clock::now(),
-            credential_id: None,
-            expires_at: None,
+            ..Principal::named(kind, LOCAL_ISSUER, "somebody", clock::now())
         }))
     }
 }
