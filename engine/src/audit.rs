@@ -1,20 +1,30 @@
 //! The audit event: one record a request, no secret by construction, enough to replay the decision.
 
 mod line;
+mod read;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::refusal::Deciding;
+use crate::time::UnixMillis;
 use crate::trace::Trace;
+
+pub(crate) use read::Reading;
+pub use read::{Read, VALUE_BYTES_MAX, VALUES_MAX};
+
+/// Roles, groups and scopes that are written of a principal, of each at most; `cut` says that there were more. An account has
+/// a few.
+pub const MEMBERSHIPS_MAX: usize = 64;
 
 /// What happened to one request. Serialised as one line of JSON.
 ///
-/// There is no field for query values, cookies, tokens or bodies, so they cannot get here by accident.
+/// There is no field for cookies, tokens or bodies, so they cannot get here by accident. Of a query there are the names, and
+/// in `decision.read` the values of parameters that the route declares and policy has looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditEvent {
     /// When the request line arrived, RFC 3339 in UTC with milliseconds.
@@ -29,9 +39,9 @@ pub struct AuditEvent {
     pub trace: Trace,
     /// Who sent it, from where.
     pub client: ClientFacts,
-    /// Who was verified; absent before `identify`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub principal: Option<PrincipalFacts>,
+    /// Who was verified, as it was then; absent before `identify`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "principal")]
+    pub principal: Option<Arc<Principal>>,
     /// What was asked; absent where no request line could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<AskedFacts>,
@@ -108,37 +118,54 @@ pub struct ClientFacts {
     pub user_agent: Option<String>,
 }
 
-/// The verified principal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PrincipalFacts {
-    /// What kind it is.
-    pub kind: PrincipalKind,
-    /// Its stable id.
-    pub id: Uuid,
-    /// Login or service name.
-    pub name: String,
-    /// How it was proved.
-    pub scheme: Scheme,
-    /// How strongly.
-    pub assurance: u8,
-    /// The public id of the session or key.
+/// The verified principal, with all that policies may look at of it: there is nobody to be asked for it later.
+#[derive(Serialize)]
+struct PrincipalFacts<'a> {
+    kind: PrincipalKind,
+    id: Uuid,
+    name: &'a str,
+    scheme: Scheme,
+    assurance: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub credential_id: Option<Uuid>,
+    credential_id: Option<Uuid>,
+    authenticated_at: UnixMillis,
+    roles: Vec<&'a String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<&'a String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<&'a String>,
+    #[serde(skip_serializing_if = "is_false")]
+    cut: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    suspended: bool,
 }
 
-impl PrincipalFacts {
-    /// What is recorded of a principal.
-    #[must_use]
-    pub fn of(principal: &Principal) -> Self {
-        Self {
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_false(truth: &bool) -> bool {
+    !truth
+}
+
+#[expect(clippy::ref_option, reason = "serde hands references")]
+fn principal<S: Serializer>(principal: &Option<Arc<Principal>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let facts = principal.as_ref().map(|principal| {
+        let lists = [&principal.roles, &principal.groups, &principal.scopes];
+        let [roles, groups, scopes] = lists.map(|names| names.iter().take(MEMBERSHIPS_MAX).collect());
+        PrincipalFacts {
             kind: principal.kind,
             id: principal.id,
-            name: principal.name.clone(),
+            name: &principal.name,
             scheme: principal.scheme,
             assurance: principal.assurance,
             credential_id: principal.credential_id,
+            authenticated_at: principal.authenticated_at,
+            roles,
+            groups,
+            scopes,
+            cut: lists.iter().any(|names| names.len() > MEMBERSHIPS_MAX),
+            suspended: principal.suspended,
         }
-    }
+    });
+    facts.serialize(serializer)
 }
 
 /// The request line, without query values.
@@ -148,7 +175,8 @@ pub struct AskedFacts {
     pub method: String,
     /// The host asked for.
     pub host: String,
-    /// The canonical path, or the raw one with unprintable bytes escaped when it was refused; cut at 2 KiB.
+    /// The canonical path, or the raw one with unprintable bytes escaped when it was refused; cut at 2 KiB. Where the schema
+    /// declares a parameter in it `@sensitive`, the route's pattern.
     pub path: String,
     /// Names of the query parameters, in order, at most 32.
     pub query_names: Vec<String>,
@@ -163,8 +191,8 @@ pub struct RouteFacts {
     pub action: Arc<str>,
     /// The Cedar resource.
     pub resource: Arc<str>,
-    /// Path parameters by name.
-    pub parameters: Vec<(Arc<str>, String)>,
+    /// Path parameters by name, cut at [`VALUE_BYTES_MAX`]; none in the place of a value that the schema declares `@sensitive`.
+    pub parameters: Vec<(Arc<str>, Option<String>)>,
     /// The limit class.
     pub class: Arc<str>,
 }
@@ -181,6 +209,9 @@ pub struct DecisionFacts {
     pub erring: Vec<String>,
     /// The digest of the bundle that decided, 64 hex digits.
     pub bundle: Arc<str>,
+    /// What policies have looked at in the context.
+    #[serde(skip_serializing_if = "Read::is_empty")]
+    pub read: Read,
     /// The refusal's code; absent when the request was forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,

@@ -3,16 +3,17 @@
 //! The same text as `serde_json` makes of it, which the tests hold it against. Every request has a line, and most of
 //! what writing one cost was looking at each byte for something to escape.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use uuid::Uuid;
 
 use super::{
-    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, ClosedBy, DecisionFacts, End, EventKind, Outcome,
-    PrincipalFacts, RouteFacts, SocketFacts,
+    AnswerFacts, AskedFacts, AuditEvent, ClientFacts, ClosedBy, DecisionFacts, End, EventKind,
+    MEMBERSHIPS_MAX, Outcome, RouteFacts, SocketFacts,
 };
-use crate::identity::{PrincipalKind, Scheme};
+use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::spelt;
 
 impl AuditEvent {
@@ -72,8 +73,10 @@ fn client(line: &mut String, client: &ClientFacts) {
     line.push('}');
 }
 
-fn principal(line: &mut String, principal: &PrincipalFacts) {
-    let PrincipalFacts { kind, id, name, scheme, assurance, credential_id } = principal;
+fn principal(line: &mut String, principal: &Principal) {
+    // `expires_at` decides nothing: who has expired is not identified.
+    let Principal { kind, id, name, roles, groups, scopes, scheme, assurance, .. } = principal;
+    let Principal { authenticated_at, credential_id, expires_at: _, suspended, .. } = principal;
     let kind = match kind {
         PrincipalKind::User => "user",
         PrincipalKind::Service => "service",
@@ -90,7 +93,29 @@ fn principal(line: &mut String, principal: &PrincipalFacts) {
     plain(line, ",\"scheme\":", scheme);
     number(line, ",\"assurance\":", (*assurance).into());
     credential_id.iter().for_each(|id| uuid(line, ",\"credential_id\":", *id));
+    number(line, ",\"authenticated_at\":", authenticated_at.0);
+    memberships(line, ",\"roles\":[", roles);
+    if !groups.is_empty() {
+        memberships(line, ",\"groups\":[", groups);
+    }
+    if !scopes.is_empty() {
+        memberships(line, ",\"scopes\":[", scopes);
+    }
+    if [roles, groups, scopes].iter().any(|names| names.len() > MEMBERSHIPS_MAX) {
+        line.push_str(",\"cut\":true");
+    }
+    if *suspended {
+        line.push_str(",\"suspended\":true");
+    }
     line.push('}');
+}
+
+fn memberships(line: &mut String, before: &str, names: &BTreeSet<String>) {
+    line.push_str(before);
+    for (at, name) in names.iter().take(MEMBERSHIPS_MAX).enumerate() {
+        text(line, if at == 0 { "" } else { "," }, name);
+    }
+    line.push(']');
 }
 
 fn asked(line: &mut String, asked: &AskedFacts) {
@@ -110,7 +135,10 @@ fn route(line: &mut String, route: &RouteFacts) {
     line.push_str(",\"parameters\":[");
     for (at, (name, value)) in parameters.iter().enumerate() {
         text(line, if at == 0 { "[" } else { ",[" }, name);
-        text(line, ",", value);
+        match value {
+            Some(value) => text(line, ",", value),
+            None => line.push_str(",null"),
+        }
         line.push(']');
     }
     text(line, "],\"class\":", class);
@@ -118,7 +146,7 @@ fn route(line: &mut String, route: &RouteFacts) {
 }
 
 fn decision(line: &mut String, decision: &DecisionFacts) {
-    let DecisionFacts { outcome, deciding, erring, bundle, refusal, detail } = decision;
+    let DecisionFacts { outcome, deciding, erring, bundle, read, refusal, detail } = decision;
     let outcome = match outcome {
         Outcome::Permit => "permit",
         Outcome::Deny => "deny",
@@ -137,6 +165,10 @@ fn decision(line: &mut String, decision: &DecisionFacts) {
         texts(line, ",\"erring\":", erring);
     }
     text(line, ",\"bundle\":", bundle);
+    if !read.is_empty() {
+        line.push_str(",\"read\":");
+        line.push_str(read.as_str());
+    }
     optional(line, ",\"refusal\":", *refusal);
     optional(line, ",\"detail\":", detail.as_deref());
     line.push('}');
@@ -235,16 +267,21 @@ fn texts(line: &mut String, before: &str, values: &[String]) {
     line.push(']');
 }
 
-fn text(line: &mut String, before: &str, value: &str) {
+pub(super) fn text(line: &mut String, before: &str, value: &str) {
     line.push_str(before);
     line.push('"');
+    escape(line, value);
+    line.push('"');
+}
+
+/// A text without its quotes.
+pub(super) fn escape(line: &mut String, value: &str) {
     // All bytes at once and without a branch for each: there is next to never anything to escape.
     if value.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
         value.chars().for_each(|character| escaped(line, character));
     } else {
         line.push_str(value);
     }
-    line.push('"');
 }
 
 const fn is_escaped(byte: u8) -> bool {
@@ -276,8 +313,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::read::{Read, Reading};
     use super::*;
     use crate::refusal::Deciding;
+    use crate::time::UnixMillis;
     use crate::trace::{SpanId, Trace, TraceId};
 
     fn any_text() -> impl Strategy<Value = String> {
@@ -286,6 +325,13 @@ mod tests {
 
     fn any_time() -> impl Strategy<Value = u64> {
         prop_oneof![Just(0), Just(9), Just(10), Just(u64::MAX), any::<u64>(), 0_u64..2_000]
+    }
+
+    fn read(one: &str, other: &str) -> Read {
+        let mut reading = Reading::begin();
+        reading.text("parameters", Some(one), other);
+        reading.redacted("tls", None);
+        reading.end()
     }
 
     fn some<T: Clone>(value: &T, wanted: bool) -> Option<T> {
@@ -309,21 +355,28 @@ mod tests {
             let mut event = AuditEvent::empty(kinds[usize::from(which) % 5], text(0), Uuid::from_u128(id));
             event.trace = Trace { trace_id: TraceId(trace), span_id: SpanId(if has(0) { span } else { [0; 8] }), ..Trace::default() };
             event.client = ClientFacts { address: some(&address, has(1)), peer: some(&address, has(2)), user_agent: some(&text(1), has(3)) };
-            event.principal = has(4).then(|| PrincipalFacts {
+            let several = || texts.iter().take(usize::from(which) % 4).cloned().collect::<Vec<_>>();
+            let names = |many: bool| if many { (0..100).map(|name| format!("n{name:02}")).collect() } else { several().into_iter().collect() };
+            event.principal = has(4).then(|| Arc::new(Principal {
                 kind: [PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Operator][usize::from(which) % 3],
                 id: Uuid::from_u128(id),
                 name: text(2),
+                roles: names(has(6)),
+                groups: names(has(7)),
+                scopes: names(has(8)),
                 scheme: [Scheme::Session, Scheme::ApiKey, Scheme::ControlSocket][usize::from(which) % 3],
                 assurance: which,
+                authenticated_at: UnixMillis(numbers[5]),
                 credential_id: has(5).then_some(Uuid::from_u128(!id)),
-            });
-            let several = || texts.iter().take(usize::from(which) % 4).cloned().collect::<Vec<_>>();
+                expires_at: has(9).then_some(UnixMillis(numbers[4])),
+                suspended: has(10),
+            }));
             event.request = has(6).then(|| AskedFacts { method: text(3), host: text(4), path: text(5), query_names: several() });
             event.route = has(7).then(|| RouteFacts {
                 name: shared(6),
                 action: shared(7),
                 resource: shared(0),
-                parameters: several().into_iter().map(|value| (shared(1), value)).collect(),
+                parameters: several().into_iter().map(|value| (shared(1), some(&value, has(15)))).collect(),
                 class: shared(2),
             });
             event.decision = DecisionFacts {
@@ -331,6 +384,7 @@ mod tests {
                 deciding: several().into_iter().map(|id| Deciding { id: id.into(), reason: shared(3) }).collect(),
                 erring: if has(8) { several() } else { Vec::new() },
                 bundle: shared(4),
+                read: if has(12) { read(&text(6), &text(7)) } else { Read::default() },
                 refusal: has(9).then_some("unrouted"),
                 detail: some(&text(5), has(10)),
             };

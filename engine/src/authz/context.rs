@@ -2,8 +2,10 @@
 //!
 //! A record of all of them was a quarter of a decision's cost, and most conditions look at one or two. What is left out
 //! here is missing for policies, so that a condition that looks at it fails.
+//!
+//! What has been looked at is told with the decision, so that a record holds what it takes to ask again, and no more.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +14,9 @@ use smallvec::SmallVec;
 use super::AuthzRequest;
 use super::cedar_core::{Attributes, Text, Value};
 use super::prepared::{KnownAction, KnownPrincipal, Prepared};
+use crate::audit::{Read, Reading};
+use crate::identity::Identity;
+use crate::time::UnixMillis;
 
 /// An attribute of the context that the gateway supplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +93,18 @@ pub(super) struct Facts<'a> {
     parameters: OnceCell<SmallVec<[OnceCell<Option<Value>>; 4]>>,
     /// The parameters as one record.
     record: OnceCell<Value>,
+    /// A record without anything.
+    empty: OnceCell<Value>,
     whole: OnceCell<Arc<Attributes>>,
+    /// What has been looked at: one bit for each attribute.
+    seen: Cell<u8>,
+    /// The same for the parameters by their place; the last bit stands for all from its place on.
+    seen_parameters: Cell<u64>,
+}
+
+/// The bit of a parameter.
+fn bit(place: usize) -> u64 {
+    1 << place.min(63)
 }
 
 impl<'a> Facts<'a> {
@@ -110,17 +126,30 @@ impl<'a> Facts<'a> {
             tls: OnceCell::new(),
             parameters: OnceCell::new(),
             record: OnceCell::new(),
+            empty: OnceCell::new(),
             whole: OnceCell::new(),
+            seen: Cell::new(0),
+            seen_parameters: Cell::new(0),
         }
     }
 
     /// The client's address as policies see it, without its value. A listener for both families sees IPv4 in IPv6 clothes:
     /// one spelling, so that ranges hold for it.
     pub(super) fn client(&self) -> IpAddr {
+        self.see(Supplied::Client);
         self.request.client.to_canonical()
     }
 
+    fn see(&self, supplied: Supplied) {
+        self.seen.set(self.seen.get() | 1 << supplied as u8);
+    }
+
+    fn has_seen(&self, supplied: Supplied) -> bool {
+        self.seen.get() & 1 << supplied as u8 != 0
+    }
+
     pub(super) fn get(&self, supplied: Supplied) -> Option<&Value> {
+        self.see(supplied);
         let Self { request, prepared, .. } = self;
         match supplied {
             Supplied::Assurance => Some(&self.principal.assurance),
@@ -138,12 +167,20 @@ impl<'a> Facts<'a> {
     pub(super) fn parameter(&self, name: &str) -> Option<&Value> {
         let asked = self.request.parameters;
         let place = asked.iter().position(|(asked, _)| **asked == *name)?;
+        self.seen_parameters.set(self.seen_parameters.get() | bit(place));
         let made = self.parameters.get_or_init(|| asked.iter().map(|_| OnceCell::new()).collect());
         let make = || asked.get(place).and_then(|(name, value)| self.action.parameter(name, value));
         made.get(place)?.get_or_init(make).as_ref()
     }
 
+    /// A record, for those who ask of the parameters only that they are one.
+    pub(super) fn any_record(&self) -> &Value {
+        self.empty.get_or_init(|| Value::record_arc(Arc::new(Attributes::new()), None))
+    }
+
     fn record(&self) -> &Value {
+        // Whoever has the record has all that is in it.
+        self.seen_parameters.set(u64::MAX);
         self.record.get_or_init(|| {
             let names = self.request.parameters.iter().map(|(name, _)| name);
             let record: Attributes =
@@ -152,8 +189,74 @@ impl<'a> Facts<'a> {
         })
     }
 
+    /// What has been looked at, with what was found.
+    pub(super) fn read(&self) -> Read {
+        if self.seen.get() == 0 && self.seen_parameters.get() == 0 {
+            return Read::default();
+        }
+        let mut reading = Reading::begin();
+        for supplied in Supplied::ALL {
+            if supplied == Supplied::Parameters {
+                self.read_parameters(&mut reading);
+            } else if self.has_seen(supplied) {
+                self.read_one(supplied, &mut reading);
+            }
+        }
+        reading.end()
+    }
+
+    fn read_one(&self, supplied: Supplied, reading: &mut Reading) {
+        let (request, name) = (self.request, supplied.name());
+        if self.prepared.is_sensitive(name) {
+            return reading.redacted(name, None);
+        }
+        let principal = match request.identity {
+            Identity::Anonymous => None,
+            Identity::Known(principal) => Some(principal),
+        };
+        match supplied {
+            Supplied::Assurance => {
+                reading.number(name, principal.map_or(0, |principal| principal.assurance.into()))
+            }
+            Supplied::Class => reading.text(name, None, request.class),
+            Supplied::Client => reading.address(name, request.client.to_canonical()),
+            Supplied::Method => reading.text(name, None, request.method),
+            // One by one, by whoever asks for them.
+            Supplied::Parameters => {}
+            Supplied::Scopes => match principal {
+                Some(principal) => reading.texts(name, principal.scopes.iter().map(String::as_str)),
+                None => reading.texts(name, std::iter::empty()),
+            },
+            // As policies see it: the second.
+            Supplied::Time => reading.moment(name, UnixMillis(request.now.0 - request.now.0 % 1_000)),
+            Supplied::Tls => reading.truth(name, request.tls),
+        }
+    }
+
+    fn read_parameters(&self, reading: &mut Reading) {
+        for (name, value) in self.seen_parameters() {
+            if self.prepared.is_sensitive(name) || self.prepared.is_sensitive(Supplied::Parameters.name()) {
+                reading.redacted(Supplied::Parameters.name(), Some(name));
+            } else {
+                reading.text(Supplied::Parameters.name(), Some(name), value);
+            }
+        }
+    }
+
+    /// The parameters that have been looked at, by their names ascending.
+    fn seen_parameters(&self) -> SmallVec<[(&str, &str); 4]> {
+        let places = self.request.parameters.iter().enumerate();
+        let seen = places.filter(|(place, _)| self.seen_parameters.get() & bit(*place) != 0);
+        let mut seen: SmallVec<[(&str, &str); 4]> =
+            seen.map(|(_, (name, value))| (&**name, value.as_str())).collect();
+        seen.sort_unstable();
+        seen
+    }
+
     /// All of it as one record, for conditions that look at the context itself, and for Cedar.
     pub(super) fn whole(&self) -> &Arc<Attributes> {
+        self.seen.set(u8::MAX);
+        self.seen_parameters.set(u64::MAX);
         self.whole.get_or_init(|| {
             let all = Supplied::ALL.into_iter();
             Arc::new(

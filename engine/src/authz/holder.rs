@@ -60,6 +60,14 @@ impl<'s> Holder<'s> {
         }
     }
 
+    /// Some record, where a record of the gateway's is what this name stands for.
+    pub(super) fn record_in_the_place_of(self, name: &Name) -> Option<&'s Value> {
+        match self {
+            Self::Context(facts) if name.supplied() == Some(Supplied::Parameters) => Some(facts.any_record()),
+            Self::Record(_) | Self::Entity(_) | Self::Context(_) | Self::Parameters(_) => None,
+        }
+    }
+
     /// What this name stands for, where it holds attributes and is found without making a value of it.
     pub(super) fn inner(self, name: &Name) -> Option<Self> {
         match self {

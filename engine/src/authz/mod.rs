@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, EvalResult, Policy, PolicySet, Request};
 
+use crate::audit::Read;
 use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
@@ -123,23 +124,53 @@ impl Bundle {
     /// a long-lived connection is another call.
     #[must_use]
     pub fn decide(&self, request: &AuthzRequest<'_>) -> Decision {
+        self.decided(request, |_| ()).0
+    }
+
+    /// Decides one request, and tells what of its context policies have looked at: with the principal and the route that is
+    /// all it takes to ask again.
+    #[must_use]
+    pub fn decide_telling(&self, request: &AuthzRequest<'_>) -> (Decision, Read) {
+        let (decision, read) = self.decided(request, |facts| facts.read());
+        (decision, read.unwrap_or_default())
+    }
+
+    /// `tell` is asked where policies were.
+    fn decided<T>(
+        &self,
+        request: &AuthzRequest<'_>,
+        tell: impl FnOnce(&Facts<'_>) -> T,
+    ) -> (Decision, Option<T>) {
+        let (action, principal) = match self.ready(request) {
+            Ok(ready) => ready,
+            Err(decision) => return (decision, None),
+        };
+        let (said, told) = match self.prepared().module(request.module) {
+            Some(module) => self.say(request, action, &principal, module, tell),
+            None => self.say(request, action, &principal, &self.undeclared(request.module), tell),
+        };
+        (self.concluded(request, &said), Some(told))
+    }
+
+    /// What is known of the action and of who asks; or what is decided without a look at any policy.
+    fn ready(&self, request: &AuthzRequest<'_>) -> Result<(&KnownAction, Arc<KnownPrincipal>), Decision> {
         if let Some(denial) = scope::denial(request) {
-            return Decision::Deny(denial);
+            return Err(Decision::Deny(denial));
         }
         let unfit = || Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
-        let Some(action) = self.prepared().action(request.action) else { return unfit() };
+        let Some(action) = self.prepared().action(request.action) else { return Err(unfit()) };
         // Then no policy can permit it, and it is a plain denial, for example of an anonymous caller who should sign in.
         if !action.reaches(request.identity) {
-            return Decision::Deny(Denial { forbidding: Vec::new() });
+            return Err(Decision::Deny(Denial { forbidding: Vec::new() }));
         }
         if !action.fits(request) {
-            return unfit();
+            return Err(unfit());
         }
-        let Ok(principal) = self.known(request.identity) else { return unfit() };
-        let said = match self.prepared().module(request.module) {
-            Some(module) => self.say(request, action, &principal, module),
-            None => self.say(request, action, &principal, &self.undeclared(request.module)),
-        };
+        let principal = self.known(request.identity).map_err(|_| unfit())?;
+        Ok((action, principal))
+    }
+
+    fn concluded(&self, request: &AuthzRequest<'_>, said: &Said) -> Decision {
         // A policy that was not reached may have forbidden.
         if said.spent {
             return Decision::Undecidable { erring: vec![BUDGET.to_owned()] };
@@ -160,19 +191,21 @@ impl Bundle {
         }
     }
 
-    fn say(
+    fn say<T>(
         &self,
         request: &AuthzRequest<'_>,
         action: &KnownAction,
         principal: &KnownPrincipal,
         module: &Known,
-    ) -> Said {
+        tell: impl FnOnce(&Facts<'_>) -> T,
+    ) -> (Said, T) {
         let facts = Facts::of(request, action, principal, self.prepared());
         // Three entities, each with all its ancestors: policies follow attributes no further (the validator's level), so
         // nothing else can be looked at.
         let all = [&principal.known, &action.known, module];
         let scene = Scene::alone(all.map(Known::subject), &facts);
-        self.index().say(all.map(|known| &known.keys), &scene)
+        let said = self.index().say(all.map(|known| &known.keys), &scene);
+        (said, tell(&facts))
     }
 
     fn undeclared(&self, module: &str) -> Known {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cedar_policy::{Entity, EntityUid, PolicySet};
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use super::cedar_core::{self, EntityUID, Text, Value};
@@ -93,6 +93,8 @@ pub(crate) struct Prepared {
     principals: Kept<(Uuid, Option<Uuid>), Met, FxBuildHasher>,
     addresses: Kept<IpAddr, Value>,
     seconds: Kept<u64, Value>,
+    /// Names that the schema declares `@sensitive`. Hashed without a secret: only the schema's author has a say in it.
+    sensitive: FxHashSet<String>,
 }
 
 impl Prepared {
@@ -131,7 +133,13 @@ impl Prepared {
             principals: Kept::default(),
             addresses: Kept::default(),
             seconds: Kept::default(),
+            sensitive: vocabulary.sensitive.iter().cloned().collect(),
         }
+    }
+
+    /// Whether the schema declares an attribute of the context, or a parameter, of this name `@sensitive`.
+    pub(crate) fn is_sensitive(&self, name: &str) -> bool {
+        !self.sensitive.is_empty() && self.sensitive.contains(name)
     }
 
     pub(crate) fn index(&self) -> &PolicyIndex {

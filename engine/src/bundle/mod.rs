@@ -7,6 +7,7 @@ mod hierarchy;
 mod loosens;
 mod place;
 mod policies;
+mod sensitive;
 mod sources;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -193,6 +194,12 @@ impl Bundle {
     pub fn is_read_only(&self, action: &str) -> bool {
         let action = self.vocabulary.actions.get(action);
         action.and_then(vocabulary::Action::read_only) == Some(true)
+    }
+
+    /// Whether the schema declares a parameter of this name `@sensitive`: then no record holds its value.
+    #[must_use]
+    pub fn is_sensitive(&self, parameter: &str) -> bool {
+        self.prepared.is_sensitive(parameter) || self.prepared.is_sensitive(sensitive::PARAMETERS)
     }
 
     pub(crate) fn cedar(&self) -> &PolicySet {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::BundleFault;
 use super::place::Place;
+use super::sensitive;
 use super::sources::SCHEMA;
 use crate::identity::{Identity, PrincipalKind};
 
@@ -28,6 +29,8 @@ pub(crate) struct Vocabulary {
     pub(crate) actions: BTreeMap<String, Action>,
     /// Attributes by entity type, as the schema declares them.
     attributes: BTreeMap<String, BTreeSet<String>>,
+    /// Attributes of the context whose values no record may hold.
+    pub(crate) sensitive: BTreeSet<String>,
 }
 
 /// Names of the entity types that the gateway knows by name.
@@ -109,8 +112,10 @@ impl Vocabulary {
         let mut fault = |message: String| faults.push(place.fault(None, message, "correct the schema"));
         let types = Types::parse().map_err(|error| fault(error.to_string())).ok()?;
         let actions = actions(&schema, &types).map_err(&mut fault).ok()?;
-        let attributes = attributes(text).map_err(&mut fault).ok()?;
-        let vocabulary = Self { schema, types, actions, attributes };
+        let json = in_json(text).map_err(&mut fault).ok()?;
+        let attributes = attributes(&json);
+        let sensitive = sensitive::read(&json, &place, faults);
+        let vocabulary = Self { schema, types, actions, attributes, sensitive };
         vocabulary.principals(&place, faults);
         Some(vocabulary)
     }
@@ -175,18 +180,22 @@ fn actions(schema: &Schema, types: &Types) -> Result<BTreeMap<String, Action>, S
     Ok(actions)
 }
 
-/// The attributes of entity types. Cedar's `Schema` does not list them; its JSON form does.
-fn attributes(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+/// The schema in its JSON form, which lists what Cedar's `Schema` does not tell.
+fn in_json(text: &str) -> Result<Value, String> {
     let (fragment, _) = SchemaFragment::from_cedarschema_str(text).map_err(|error| error.to_string())?;
-    let json = fragment.to_json_value().map_err(|error| error.to_string())?;
+    fragment.to_json_value().map_err(|error| error.to_string())
+}
+
+/// The attributes of entity types.
+fn attributes(json: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let Some(Value::Object(types)) = json.pointer("//entityTypes") else {
-        return Ok(BTreeMap::new());
+        return BTreeMap::new();
     };
     let attributes = types.iter().map(|(name, declared)| {
         let shape = declared.pointer("/shape/attributes").and_then(Value::as_object);
         (name.clone(), shape.into_iter().flat_map(|shape| shape.keys().cloned()).collect())
     });
-    Ok(attributes.collect())
+    attributes.collect()
 }
 
 fn schema_fault(place: &Place<'_>, error: &CedarSchemaError) -> BundleFault {

@@ -40,7 +40,8 @@ impl Pipeline {
         let identified = self.authn.again(now, passage.permit().identity(), matched.route.accept).await?;
         let none = HeaderMap::new();
         let facts = received.facts(&none, now, Uuid::nil());
-        let decision =
+        // Nothing is recorded of it, so what it has looked at is dropped.
+        let (decision, _read) =
             authorize::decide(&self.oracle, &snapshot, now, &matched, &identified.identity, &facts);
         let permit = authorize::permitted(decision, &identified.identity, &matched)?;
         Ok(spend::again(permit, matched, identified.session, snapshot))

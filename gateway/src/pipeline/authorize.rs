@@ -1,5 +1,6 @@
 //! Stage 5, authorize: policy decides.
 
+use engine::audit::Read;
 use engine::authz::{AuthzRequest, Decision, Permit};
 use engine::facts::RequestFacts;
 use engine::identity::Identity;
@@ -38,12 +39,12 @@ pub fn authorize(
             trail.note(format!("memberships that the bundle does not know: {}", unknown.join(", ")));
         }
     }
-    let decision = decide(oracle, snapshot, now, matched, identity, facts);
-    trail.decided(&decision);
+    let (decision, read) = decide(oracle, snapshot, now, matched, identity, facts);
+    trail.decided(&decision, read);
     permitted(decision, identity, matched)
 }
 
-/// What the bundle says.
+/// What the bundle says, and what it has looked at.
 pub fn decide(
     oracle: &Oracle,
     snapshot: &Snapshot,
@@ -51,7 +52,7 @@ pub fn decide(
     matched: &RouteMatch,
     identity: &Identity,
     facts: &RequestFacts<'_>,
-) -> Decision {
+) -> (Decision, Read) {
     let route = &matched.route;
     let parameters = matched.asked(facts.query);
     let asked = AuthzRequest {
@@ -68,11 +69,8 @@ pub fn decide(
     // What the oracle is for never happens, so a test makes it happen.
     #[cfg(feature = "fault_injection")]
     if facts.headers.get("x-cedargate-fault").is_some_and(|fault| fault == "oracle") {
-        return oracle.held(
-            &snapshot.bundle,
-            &asked,
-            Decision::Deny(engine::refusal::Denial { forbidding: Vec::new() }),
-        );
+        let denied = Decision::Deny(engine::refusal::Denial { forbidding: Vec::new() });
+        return (oracle.held(&snapshot.bundle, &asked, denied), Read::default());
     }
     oracle.decide(&snapshot.bundle, &asked)
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::audit::Read;
 use engine::authz::{AuthzRequest, Decision, ORACLE};
 use engine::bundle::Bundle;
 use storage::audit_log::AuditLog;
@@ -27,10 +28,10 @@ impl Oracle {
         Self { share, decided: AtomicU64::new(0), audit, metrics }
     }
 
-    /// What the bundle decides.
-    pub fn decide(&self, bundle: &Bundle, asked: &AuthzRequest<'_>) -> Decision {
-        let decision = bundle.decide(asked);
-        if self.asks() { self.held(bundle, asked, decision) } else { decision }
+    /// What the bundle decides, and what it has looked at.
+    pub fn decide(&self, bundle: &Bundle, asked: &AuthzRequest<'_>) -> (Decision, Read) {
+        let (decision, read) = bundle.decide_telling(asked);
+        if self.asks() { (self.held(bundle, asked, decision), read) } else { (decision, read) }
     }
 
     fn asks(&self) -> bool {

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use engine::audit::{
-    AskedFacts, AuditEvent, End, EventKind, Outcome, PrincipalFacts, RouteFacts, SocketFacts,
+    AskedFacts, AuditEvent, End, EventKind, Outcome, Read, RouteFacts, SocketFacts, VALUE_BYTES_MAX,
 };
 use engine::authz::Decision;
-use engine::bundle::BundleId;
+use engine::bundle::{Bundle, BundleId};
 use engine::identity::Identity;
 use engine::refusal::{Deciding, Refusal};
 use engine::route::RouteMatch;
@@ -229,36 +229,41 @@ impl Trail {
         }
     }
 
-    /// The route that was found.
-    pub fn matched(&mut self, matched: &RouteMatch) {
+    /// The route that was found. What the schema declares `@sensitive` is kept out: then the path is recorded as the pattern.
+    pub fn matched(&mut self, matched: &RouteMatch, bundle: &Bundle) {
         let route = &matched.route;
         self.conceal = route.conceal;
         let Some(event) = &mut self.event else { return };
+        let mut withheld = false;
+        let parameters = matched.parameters.iter().map(|(name, value)| {
+            let sensitive = bundle.is_sensitive(name);
+            withheld |= sensitive;
+            (Arc::clone(name), (!sensitive).then(|| cut(value, VALUE_BYTES_MAX)))
+        });
         event.route = Some(RouteFacts {
             name: Arc::clone(&route.name),
             action: Arc::clone(&route.action),
             resource: Arc::clone(&route.resource),
-            parameters: matched
-                .parameters
-                .iter()
-                .map(|(name, value)| (Arc::clone(name), cut(value, USER_AGENT_BYTES_MAX)))
-                .collect(),
+            parameters: parameters.collect(),
             class: Arc::clone(&route.class),
         });
+        if withheld && let Some(asked) = &mut event.request {
+            asked.path.clone_from(&route.pattern);
+        }
     }
 
     /// The schemes have answered.
     pub fn identified(&mut self, identified: &Identified) {
         if let (Identity::Known(principal), Some(event)) = (&identified.identity, &mut self.event) {
-            event.principal = Some(PrincipalFacts::of(principal));
+            event.principal = Some(Arc::clone(principal));
         }
         for note in &identified.notes {
             self.note(note.clone());
         }
     }
 
-    /// Policy has answered.
-    pub fn decided(&mut self, decision: &Decision) {
+    /// Policy has answered, after a look at this.
+    pub fn decided(&mut self, decision: &Decision, read: Read) {
         let (outcome, deciding, erring): (_, &[Deciding], Vec<String>) = match decision {
             Decision::Permit(permit) => (Outcome::Permit, permit.deciding(), Vec::new()),
             Decision::Deny(denial) => (Outcome::Deny, &denial.forbidding, Vec::new()),
@@ -268,6 +273,7 @@ impl Trail {
         event.decision.outcome = outcome;
         event.decision.deciding = deciding.to_vec();
         event.decision.erring = erring;
+        event.decision.read = read;
     }
 
     /// The request is refused.

@@ -27,7 +27,7 @@ pub fn route(
         spelling::unrouted(facts.path, facts.query).map_err(Refusal::Malformed)?;
         return Err(Refusal::Unrouted);
     };
-    trail.matched(&matched);
+    trail.matched(&matched, bundle);
     matched.route.takes(facts.path, facts.query).map_err(|misspelt| {
         misspelt.detail.into_iter().for_each(|detail| trail.detail(detail));
         Refusal::Malformed(misspelt.fault)

@@ -1,7 +1,9 @@
 //! An audit event as a log record. Everything that the file's line holds is in it.
 
-use engine::audit::{AuditEvent, ClosedBy, DecisionFacts, End, EventKind, Outcome};
-use engine::identity::{PrincipalKind, Scheme};
+use std::collections::BTreeSet;
+
+use engine::audit::{AuditEvent, ClosedBy, DecisionFacts, End, EventKind, MEMBERSHIPS_MAX, Outcome};
+use engine::identity::{Principal, PrincipalKind, Scheme};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use prost::Message;
 
@@ -15,6 +17,9 @@ const EXPORT_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// What a record usually takes.
 const RECORD_BYTES: usize = 2 * 1024;
+
+/// What stands for the value of a parameter that the schema declares `@sensitive`.
+const WITHHELD: &str = "(sensitive)";
 
 /// Methods that the conventions know; others are `_OTHER`, so that nobody outside makes up values.
 const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
@@ -132,23 +137,18 @@ fn attributes(event: AuditEvent, to: &mut RecordBytes) {
     if let Some(agent) = &event.client.user_agent {
         to.text("user_agent.original", agent);
     }
-    if let Some(principal) = &event.principal {
-        to.text("user.id", &principal.id.to_string());
-        to.text("user.name", &principal.name);
-        to.text("cedargate.principal.kind", kind(principal.kind));
-        to.text("cedargate.principal.scheme", scheme(principal.scheme));
-        to.number("cedargate.principal.assurance", principal.assurance.into());
-        if let Some(credential) = principal.credential_id {
-            to.text("cedargate.principal.credential_id", &credential.to_string());
-        }
-    }
+    event.principal.iter().for_each(|principal| self::principal(principal, to));
     if let Some(route) = event.route {
         to.text("cedargate.route.name", &route.name);
         to.text("cedargate.route.action", &route.action);
         to.text("cedargate.route.resource", &route.resource);
         to.text("cedargate.route.class", &route.class);
         if !route.parameters.is_empty() {
-            let parameters = route.parameters.into_iter().map(|(name, value)| text(&name, value)).collect();
+            // One that is withheld is named all the same.
+            let parameters = route.parameters.into_iter();
+            let parameters = parameters
+                .map(|(name, value)| text(&name, value.unwrap_or_else(|| WITHHELD.to_owned())))
+                .collect();
             to.any(map("cedargate.route.parameters", parameters));
         }
     }
@@ -169,6 +169,27 @@ fn attributes(event: AuditEvent, to: &mut RecordBytes) {
     }
     if !event.notes.is_empty() {
         to.any(texts("cedargate.notes", event.notes));
+    }
+}
+
+fn principal(principal: &Principal, to: &mut RecordBytes) {
+    to.text("user.id", &principal.id.to_string());
+    to.text("user.name", &principal.name);
+    let names = |names: &BTreeSet<String>| names.iter().take(MEMBERSHIPS_MAX).cloned().collect::<Vec<_>>();
+    for (name, held) in [
+        ("user.roles", &principal.roles),
+        ("cedargate.principal.groups", &principal.groups),
+        ("cedargate.principal.scopes", &principal.scopes),
+    ] {
+        if !held.is_empty() {
+            to.any(texts(name, names(held)));
+        }
+    }
+    to.text("cedargate.principal.kind", kind(principal.kind));
+    to.text("cedargate.principal.scheme", scheme(principal.scheme));
+    to.number("cedargate.principal.assurance", principal.assurance.into());
+    if let Some(credential) = principal.credential_id {
+        to.text("cedargate.principal.credential_id", &credential.to_string());
     }
 }
 
@@ -217,6 +238,10 @@ fn decision(decision: DecisionFacts, to: &mut RecordBytes) {
     }
     if !decision.bundle.is_empty() {
         to.text("cedargate.decision.bundle", &decision.bundle);
+    }
+    if !decision.read.is_empty() {
+        // As the record has it: names with dots in them, values of several types.
+        to.text("cedargate.decision.read", decision.read.as_str());
     }
     if let Some(refusal) = decision.refusal {
         to.text("cedargate.decision.refusal", refusal);

@@ -64,6 +64,10 @@ impl Path {
             let Some(next) = next else { return Ok(at(None)) };
             holder = next;
         }
+        // Of a record nothing is asked but that it is one: so none is made of what the request has, nor counts as looked at.
+        if let Some(record) = holder.record_in_the_place_of(last) {
+            return Ok(at(Some(record)));
+        }
         Ok(at(holder.get(last)?))
     }
 }

@@ -18,6 +18,9 @@ impl Bundle {
     pub fn loosens(&self, previous: &Self) -> Vec<String> {
         let mut found = BTreeSet::new();
         self.guardrails(previous, &mut found);
+        for name in previous.vocabulary.sensitive.difference(&self.vocabulary.sensitive) {
+            found.insert(format!("`{name}` is no longer @sensitive: records would hold its values"));
+        }
         // A guardrail reaches no further than the names in it: who leaves a role, or what leaves an action group,
         // that a guardrail names, may have left the guardrail.
         let named = named(self).chain(named(previous)).collect();

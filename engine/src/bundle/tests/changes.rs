@@ -148,3 +148,11 @@ fn nobody_leaves_a_guardrail_quietly() {
     let says = "route `POST /api/docs/import` is counted as `standard` instead of `files`";
     check(docs, "class = \"files\"", "class = \"standard\"", says);
 }
+
+#[test]
+fn nothing_is_recorded_that_was_not_before() {
+    let schema = "schema.cedarschema";
+    check(schema, "page?: Long", "@sensitive page?: Long", "");
+    let (open, sensitive) = (load(&sources()), load(&with(schema, "page?: Long", "@sensitive page?: Long")));
+    assert_eq!(open.loosens(&sensitive), ["`page` is no longer @sensitive: records would hold its values"]);
+}

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::audit::{AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, PrincipalFacts, RouteFacts};
+use engine::audit::{AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, Read, RouteFacts};
 use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
@@ -70,8 +70,8 @@ pub async fn execute(verb: Verb, backend: &Backend, operator: Operator, now: Uni
     let began = clock::instant();
     let snapshot = backend.reloader.cell().current();
     let sense = verb.sense();
-    let decided = decide(&snapshot.bundle, &sense, operator, now);
-    let record = Record { now, operator, sense: &sense, decided: &decided, bundle: &snapshot.bundle };
+    let (decided, read) = decide(&snapshot.bundle, &sense, operator, now);
+    let record = Record { now, operator, sense: &sense, decided: &decided, read, bundle: &snapshot.bundle };
     let result = match (&decided, sense.gives) {
         (Decided::Permitted(_), true) => match backend.audit.append_durable(record.opening()).await {
             Ok(()) => work::perform(verb, backend, now).await,
@@ -121,16 +121,15 @@ impl Decided {
     }
 }
 
-fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -> Decided {
+/// What is decided, and what policy has looked at.
+fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -> (Decided, Read) {
     if sense.action == ROLLBACK {
-        let reason = "no bundle may keep itself in place";
-        return Decided::Permitted(vec![Deciding {
-            id: "cedargate.built_in.rollback".into(),
-            reason: reason.into(),
-        }]);
+        let reason = "no bundle may keep itself in place".into();
+        let rule = Deciding { id: "cedargate.built_in.rollback".into(), reason };
+        return (Decided::Permitted(vec![rule]), Read::default());
     }
     let identity = Identity::Known(Arc::new(principal(operator, now)));
-    let decision = bundle.decide(&AuthzRequest {
+    let (decision, read) = bundle.decide_telling(&AuthzRequest {
         identity: &identity,
         action: sense.action,
         module: MODULE,
@@ -142,7 +141,7 @@ fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -
         tls: true,
         now,
     });
-    match decision {
+    let decided = match decision {
         Decision::Permit(permit) => Decided::Permitted(permit.deciding().to_vec()),
         Decision::Deny(denial) => {
             Decided::Refused { outcome: Outcome::Deny, deciding: denial.forbidding, erring: Vec::new() }
@@ -150,7 +149,8 @@ fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -
         Decision::Undecidable { erring } => {
             Decided::Refused { outcome: Outcome::Error, deciding: Vec::new(), erring }
         }
-    }
+    };
+    (decided, read)
 }
 
 fn principal(operator: Operator, now: UnixMillis) -> Principal {
@@ -163,6 +163,7 @@ struct Record<'a> {
     operator: Operator,
     sense: &'a Sense,
     decided: &'a Decided,
+    read: Read,
     bundle: &'a Bundle,
 }
 
@@ -192,7 +193,7 @@ impl Record<'_> {
     ) -> AuditEvent {
         let mut event = AuditEvent::empty(kind, clock::rfc3339(self.now), random::request_id(self.now));
         event.trace = Trace::begin(random::bytes());
-        event.principal = Some(PrincipalFacts::of(&principal(self.operator, self.now)));
+        event.principal = Some(Arc::new(principal(self.operator, self.now)));
         event.request = Some(AskedFacts {
             method: "CONTROL".to_owned(),
             host: "control.sock".to_owned(),
@@ -204,7 +205,7 @@ impl Record<'_> {
             name: self.sense.name.into(),
             action: self.sense.action.into(),
             resource: format!("Module::\"{MODULE}\"").into(),
-            parameters: about.map(|(name, value)| ((*name).into(), value.clone())).collect(),
+            parameters: about.map(|(name, value)| ((*name).into(), Some(value.clone()))).collect(),
             class: "admin".into(),
         });
         event.decision = self.decision(problem);
@@ -224,6 +225,7 @@ impl Record<'_> {
             deciding,
             erring,
             bundle: self.bundle.id().shared(),
+            read: self.read.clone(),
             refusal: problem.map(|problem| problem.code.name()),
             detail: problem.map(|problem| problem.message.clone()),
         }
