@@ -39,6 +39,8 @@ mod refusals;
 #[cfg(feature = "security_tests")]
 mod reload;
 #[cfg(feature = "security_tests")]
+mod replay;
+#[cfg(feature = "security_tests")]
 mod slow;
 #[cfg(feature = "security_tests")]
 mod streams;

@@ -253,6 +253,17 @@ impl<'a> Facts<'a> {
         seen
     }
 
+    /// The names of all that has been looked at, as [`Self::read`] spells them.
+    pub(super) fn names_read(&self) -> Vec<String> {
+        let attributes = Supplied::ALL.into_iter().filter(|supplied| self.has_seen(*supplied));
+        let attributes = attributes.filter(|supplied| *supplied != Supplied::Parameters);
+        let mut names: Vec<String> =
+            attributes.map(|supplied| format!("context.{}", supplied.name())).collect();
+        let parameters = self.seen_parameters().into_iter();
+        names.extend(parameters.map(|(name, _)| format!("context.parameters.{name}")));
+        names
+    }
+
     /// All of it as one record, for conditions that look at the context itself, and for Cedar.
     pub(super) fn whole(&self) -> &Arc<Attributes> {
         self.seen.set(u8::MAX);

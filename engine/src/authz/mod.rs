@@ -135,6 +135,12 @@ impl Bundle {
         (decision, read.unwrap_or_default())
     }
 
+    /// The same, with the names alone of what was looked at, as a record spells them.
+    pub(crate) fn decide_naming(&self, request: &AuthzRequest<'_>) -> (Decision, Vec<String>) {
+        let (decision, names) = self.decided(request, |facts| facts.names_read());
+        (decision, names.unwrap_or_default())
+    }
+
     /// `tell` is asked where policies were.
     fn decided<T>(
         &self,

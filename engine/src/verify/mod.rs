@@ -1,4 +1,5 @@
-//! Policy verbs as pure functions: the matrix of all roles and routes, test cases, coverage, explanations.
+//! Policy verbs as pure functions: the matrix of all roles and routes, test cases, coverage, explanations, decisions made
+//! again from their records.
 //!
 //! They ask the same [`Bundle::decide`](crate::bundle::Bundle::decide) as the pipeline, so what a reviewer
 //! reads is what clients get.
@@ -7,6 +8,7 @@ mod cases;
 mod cedar;
 mod explain;
 mod matrix;
+mod replay;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -14,4 +16,5 @@ mod tests;
 pub use cases::{TestReport, run_tests, uncovered};
 pub use explain::explain;
 pub use matrix::matrix;
+pub use replay::{Outcome, Replay, Said, replay};
 pub use subject::{Answer, Subject, answer, subjects};

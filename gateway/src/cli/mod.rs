@@ -13,6 +13,7 @@ mod operate;
 mod out;
 mod password;
 mod policy;
+mod progress;
 mod run;
 mod session;
 mod source;
@@ -127,6 +128,8 @@ mod tests {
         check(&["check-config", "--config", "/nonexistent"], 3);
         check(&["run", "--config", faulty], 3);
         check(&["policy", "check", "--policies", "/nonexistent"], 3);
+        check(&["policy", "replay"], 2);
+        check(&["policy", "replay", "/nonexistent", "--bundle", "/nonexistent"], 3);
         check(&["session", "list", "--data-dir", "/nonexistent"], 1);
     }
 

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod matrix;
+mod replay;
 mod test;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use engine::bundle::Bundle;
 use super::failure::Failure;
 use crate::bundle_dir;
 
-/// Check, test and explain policies without running the gateway
+/// Check, test and explain policies, and decide again what was recorded,
+/// without running the gateway
 ///
 /// Everything here only reads the policies directory, and asks the same engine
 /// that decides requests.
@@ -29,13 +31,14 @@ enum Verb {
     Matrix(matrix::Args),
     Test(test::Args),
     Explain(explain::Args),
+    Replay(replay::Args),
 }
 
 /// Where the policies lie.
 #[derive(Clone, Debug, clap::Args)]
 struct Policies {
     /// The policies directory
-    #[arg(long = "policies", value_name = "DIR", default_value = "policies")]
+    #[arg(long = "policies", visible_alias = "bundle", value_name = "DIR", default_value = "policies")]
     directory: PathBuf,
 }
 
@@ -45,6 +48,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Verb::Matrix(args) => matrix::run(args),
         Verb::Test(args) => test::run(args),
         Verb::Explain(args) => explain::run(args),
+        Verb::Replay(args) => replay::run(args),
     }
 }
 
