@@ -71,10 +71,24 @@ pub fn remaining(rate: Rate, tat: Option<u64>, now: UnixMillis) -> u32 {
 impl Rate {
     /// Nanoseconds between two admissions. Rounded up, so that rounding never admits more than was asked for;
     /// the error is below one part in a million for every rate up to 1,000 a second.
-    fn interval(self) -> u128 {
+    #[must_use]
+    pub fn interval(self) -> u128 {
         let period = u128::from(self.period_ms) * NS_PER_MS;
         period.div_ceil(u128::from(self.count.max(1)))
     }
+}
+
+/// The part of a limit that one of `gateways` enforces by itself: each admits at 1/`gateways` of the rate, so that all
+/// of them together never admit faster than the limit, with as much of the burst as is its part. Its burst is never
+/// below `cost` (while the limit's own is not), nor below 1: a part that could admit nothing would be a refusal.
+#[must_use]
+pub fn share(rate: Rate, gateways: u32, cost: u32) -> Rate {
+    let gateways = gateways.max(1);
+    let count = (rate.count / gateways).max(cost.max(1)).min(rate.count);
+    // count / period of the part is count / (period * gateways) of the whole, rounded towards admitting less.
+    let period = u128::from(rate.period_ms) * u128::from(count) * u128::from(gateways);
+    let period_ms = period.div_ceil(u128::from(rate.count.max(1)));
+    Rate { count, period_ms: u64::try_from(period_ms).unwrap_or(u64::MAX) }
 }
 
 fn nanoseconds(moment: UnixMillis) -> u128 {
@@ -185,11 +199,26 @@ mod tests {
         }
 
         #[test]
+        fn shares_together_never_admit_faster_than_the_whole(
+            rate in rates(), gateways in 1_u32..20, cost in 0_u32..300,
+        ) {
+            let part = share(rate, gateways, cost);
+            prop_assert!(part.interval() >= rate.interval() * u128::from(gateways) - u128::from(gateways));
+            prop_assert!(part.count <= (rate.count / gateways).max(cost).max(1));
+            prop_assert!(part.count >= 1 && (part.count >= cost || cost > rate.count));
+            prop_assert_eq!(share(rate, 1, cost), rate);
+            // And the part is not less than it should be, by more than a millisecond of its period.
+            let exact = u128::from(rate.period_ms) * u128::from(part.count) * u128::from(gateways);
+            prop_assert!(u128::from(part.period_ms) * u128::from(rate.count) < exact + u128::from(rate.count));
+        }
+
+        #[test]
         fn no_argument_overflows(count: u32, period_ms: u64, tat: Option<u64>, now: u64, cost: u32) {
             let rate = Rate { count, period_ms };
             let now = UnixMillis(now);
             let left = remaining(rate, tat, now);
             prop_assert!(left <= count);
+            prop_assert!(share(rate, cost, cost).count <= count);
             if let Gcra::Admit { tat: next } = gcra(rate, tat, now, cost) {
                 prop_assert!(next >= tat.unwrap_or(0));
             }
