@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`sessions`] | who signed in, until when | the embedded store, or memory |
 //! | [`credentials`] | accounts, API keys, and attempts to guess a password | the embedded store |
-//! | [`counters`] | how often somebody did something lately | memory of a fixed size |
+//! | [`counters`] | how often somebody did something lately | memory of a fixed size, or a Redis that gateways share |
 //! | [`audit_log`] | one line of JSON a request | files, one a day |
 //!
 //! Below them:

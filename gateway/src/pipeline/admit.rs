@@ -1,9 +1,10 @@
-//! Stage 3, admit: the address may ask at all. Local and cheap, before any credential is looked at.
+//! Stage 3, admit: the address may ask at all. Local and cheap, before any credential is looked at: what gateways count
+//! together is counted in `spend`, so that a flood ends here and reaches no store.
 
 use std::net::IpAddr;
 
 use engine::limit::Rate;
-use engine::refusal::Refusal;
+use engine::refusal::{Dependency, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
@@ -11,7 +12,7 @@ use storage::counters::{Counters, LimitKey, Outcome, Take};
 use crate::config::settings::Limits;
 
 /// The name of the address's limit. Names of classes are plain words, so the dash keeps them apart.
-const PER_ADDRESS: &str = "per-address";
+pub(super) const PER_ADDRESS: &str = "per-address";
 
 /// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
 /// or unrouted requests spends it like any other.
@@ -46,8 +47,9 @@ pub async fn admit(
 }
 
 async fn take(counters: &Counters, key: LimitKey<'_>, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
-    match counters.take(&[Take { key, rate, cost: 1 }], now).await {
+    match counters.take(&[Take::new(key, rate)], now).await {
         Outcome::Admitted => Ok(()),
+        Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
             Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
         }

@@ -5,7 +5,7 @@ use engine::authz::{AuthzRequest, Decision, Permit};
 use engine::facts::RequestFacts;
 use engine::identity::Identity;
 use engine::limit::Rate;
-use engine::refusal::Refusal;
+use engine::refusal::{Dependency, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
@@ -94,9 +94,10 @@ pub async fn answered(
     decided: Result<Permit, Refusal>,
 ) -> Result<Permit, Refusal> {
     let (Err(_), Identity::Known(principal)) = (&decided, identity) else { return decided };
-    let refusals = Take { key: LimitKey::principal("refusals", principal.id), rate: REFUSALS, cost: 1 };
+    let refusals = Take::new(LimitKey::principal("refusals", principal.id), REFUSALS);
     match counters.take(&[refusals], now).await {
         Outcome::Admitted => decided,
+        Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
             Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::authz::Permit;
 use engine::identity::Identity;
-use engine::refusal::Refusal;
+use engine::refusal::{Dependency, Refusal};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
@@ -68,14 +68,18 @@ pub async fn spend(
 ) -> Result<Passage, Refusal> {
     if let Identity::Known(principal) = permit.identity() {
         let class = &matched.route.class;
-        let of = |limit, rate| Take { key: LimitKey::principal(limit, principal.id), rate, cost: 1 };
+        let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
         let mut takes = vec![of(PER_USER, limits.per_user)];
         if let Some(rate) = limits.classes.get(class) {
             takes.push(of(class, *rate));
         }
-        if let Outcome::Refused { index, retry_after_ms } = counters.take(&takes, now).await {
-            let limit = if index == 0 { Arc::from(PER_USER) } else { class.clone() };
-            return Err(Refusal::QuotaSpent { limit, retry_after_s: whole_seconds(retry_after_ms) });
+        match counters.take(&takes, now).await {
+            Outcome::Admitted => {}
+            Outcome::Away => return Err(Refusal::Unavailable(Dependency::Counters)),
+            Outcome::Refused { index, retry_after_ms } => {
+                let limit = if index == 0 { Arc::from(PER_USER) } else { class.clone() };
+                return Err(Refusal::QuotaSpent { limit, retry_after_s: whole_seconds(retry_after_ms) });
+            }
         }
     }
     Ok(Passage { permit, matched, session, snapshot })

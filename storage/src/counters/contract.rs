@@ -1,15 +1,30 @@
 //! What every adapter of counters must do.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::redis::server::Server;
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const PER_MINUTE: Rate = Rate { count: 100, period_ms: 60_000 };
 const PER_HOUR: Rate = Rate { count: 10, period_ms: 3_600_000 };
 
-fn adapters() -> Vec<(&'static str, Counters)> {
-    vec![("memory", Counters::memory(MEMORY_BYTES_DEFAULT))]
+/// Counters that a test tries, and the server that they need.
+struct Tried {
+    name: &'static str,
+    counters: Arc<Counters>,
+    _server: Option<Server>,
+}
+
+async fn adapters() -> Vec<Tried> {
+    let server = Server::start();
+    let memory = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
+    let redis = server.counters(|settings| settings.given_time = true).await;
+    vec![
+        Tried { name: "memory", counters: memory, _server: None },
+        Tried { name: "redis", counters: redis, _server: Some(server) },
+    ]
 }
 
 fn address(text: &str) -> LimitKey<'static> {
@@ -17,7 +32,7 @@ fn address(text: &str) -> LimitKey<'static> {
 }
 
 fn one(key: LimitKey<'_>, rate: Rate) -> [Take<'_>; 1] {
-    [Take { key, rate, cost: 1 }]
+    [Take::new(key, rate)]
 }
 
 /// How many of `asked` are admitted.
@@ -31,7 +46,7 @@ async fn admitted(counters: &Counters, takes: &[Take<'_>], asked: u32, now: Unix
 
 #[tokio::test]
 async fn a_burst_is_admitted_and_then_one_each_interval() {
-    for (name, counters) in adapters() {
+    for Tried { name, counters, _server } in adapters().await {
         let takes = one(address("192.0.2.1"), PER_MINUTE);
         assert_eq!(admitted(&counters, &takes, 150, NOW).await, 100, "{name}: the burst");
         let refused = Outcome::Refused { index: 0, retry_after_ms: 600 };
@@ -44,7 +59,7 @@ async fn a_burst_is_admitted_and_then_one_each_interval() {
 
 #[tokio::test]
 async fn subjects_and_limits_are_counted_apart_and_a_network_as_one() {
-    for (name, counters) in adapters() {
+    for Tried { name, counters, _server } in adapters().await {
         let user = Uuid::from_u128(7);
         let spend = [
             ("one address", address("2001:db8::1"), 10),
@@ -64,10 +79,9 @@ async fn subjects_and_limits_are_counted_apart_and_a_network_as_one() {
 
 #[tokio::test]
 async fn a_request_takes_from_all_its_limits_or_from_none() {
-    for (name, counters) in adapters() {
+    for Tried { name, counters, _server } in adapters().await {
         let (wide, narrow) = (address("192.0.2.1"), LimitKey::principal("user", Uuid::from_u128(1)));
-        let both =
-            [Take { key: wide, rate: PER_MINUTE, cost: 1 }, Take { key: narrow, rate: PER_HOUR, cost: 1 }];
+        let both = [Take::new(wide, PER_MINUTE), Take::new(narrow, PER_HOUR)];
         assert_eq!(admitted(&counters, &both, 50, NOW).await, 10, "{name}: the narrow one decides");
         let refused = counters.take(&both, NOW).await;
         assert_eq!(refused, Outcome::Refused { index: 1, retry_after_ms: 360_000 }, "{name}");
@@ -80,8 +94,8 @@ async fn a_request_takes_from_all_its_limits_or_from_none() {
 
 #[tokio::test]
 async fn what_can_never_be_admitted_says_so_and_a_clock_that_goes_back_harms_little() {
-    for (name, counters) in adapters() {
-        let takes = [Take { key: address("192.0.2.1"), rate: PER_HOUR, cost: 11 }];
+    for Tried { name, counters, _server } in adapters().await {
+        let takes = [Take::new(address("192.0.2.1"), PER_HOUR).costing(11)];
         let never = Outcome::Refused { index: 0, retry_after_ms: u64::MAX };
         assert_eq!(counters.take(&takes, NOW).await, never, "{name}");
 
@@ -89,8 +103,30 @@ async fn what_can_never_be_admitted_says_so_and_a_clock_that_goes_back_harms_lit
         assert_eq!(admitted(&counters, &takes, 100, NOW).await, 100, "{name}");
         let before = UnixMillis(NOW.0 - 24 * 3_600_000);
         match counters.take(&takes, before).await {
-            Outcome::Admitted => panic!("{name}: a clock that goes back frees nobody"),
+            Outcome::Admitted | Outcome::Away => panic!("{name}: a clock that goes back frees nobody"),
             Outcome::Refused { retry_after_ms, .. } => assert!(retry_after_ms <= 601, "{name}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn no_bound_is_exceeded_however_many_ask_at_once() {
+    for Tried { name, counters, _server } in adapters().await {
+        let asking: Vec<_> = (0..200_u32)
+            .map(|number| {
+                let counters = counters.clone();
+                tokio::spawn(async move {
+                    let user = LimitKey::principal("user", Uuid::from_u128(u128::from(number % 2)));
+                    let takes =
+                        [Take::new(user, PER_MINUTE), Take::new(LimitKey::everybody("all"), PER_HOUR)];
+                    counters.take(&takes, NOW).await == Outcome::Admitted
+                })
+            })
+            .collect();
+        let mut admitted = 0;
+        for asked in asking {
+            admitted += u32::from(asked.await.unwrap());
+        }
+        assert_eq!(admitted, 10, "{name}");
     }
 }

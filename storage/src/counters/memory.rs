@@ -18,13 +18,22 @@ use super::{LimitKey, Outcome, Take};
 
 const WAYS: usize = 16;
 const SHARDS: usize = 64;
-const NS_PER_MS: u64 = 1_000_000;
+pub(super) const NS_PER_MS: u64 = 1_000_000;
+
+/// Marks a TAT that another store of counters has not been told of. Nanoseconds reach this bit in the year 2262.
+const OWED: u64 = 1 << 63;
 
 /// Empty while the TAT is 0.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     key: [u64; 2],
     tat: u64,
+}
+
+impl Slot {
+    const fn tat(self) -> u64 {
+        self.tat & !OWED
+    }
 }
 
 type Set = [Slot; WAYS];
@@ -35,6 +44,15 @@ pub(super) struct Memory {
     /// Two keyed hashes make 128 bits, so that two clients never share a counter by accident.
     hashers: [RandomState; 2],
     evicted: AtomicU64,
+    /// What is put beside a TAT that is counted here.
+    mark: u64,
+}
+
+/// What is counted here under a key and not yet known elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owed {
+    /// Its TAT, in nanoseconds since 1970.
+    pub(super) tat: u64,
 }
 
 /// One limit of a request, on its way.
@@ -45,6 +63,15 @@ struct Step {
 
 impl Memory {
     pub(super) fn new(bytes: usize) -> Self {
+        Self::marking(bytes, 0)
+    }
+
+    /// What counts here while another store does not: it remembers what that store still has to be told.
+    pub(super) fn owing(bytes: usize) -> Self {
+        Self::marking(bytes, OWED)
+    }
+
+    fn marking(bytes: usize, mark: u64) -> Self {
         let sets_per_shard = (bytes / (SHARDS * size_of::<Set>())).max(1);
         let shard = || Mutex::new(vec![Set::default(); sets_per_shard].into_boxed_slice());
         Self {
@@ -52,6 +79,36 @@ impl Memory {
             sets_per_shard: sets_per_shard as u64,
             hashers: [RandomState::new(), RandomState::new()],
             evicted: AtomicU64::new(0),
+            mark,
+        }
+    }
+
+    /// A key as it stands in the table.
+    pub(super) fn hash(&self, key: &LimitKey<'_>) -> [u64; 2] {
+        self.hashers.each_ref().map(|hasher| hasher.hash_one(key))
+    }
+
+    /// What the other store has to be told of a key.
+    pub(super) fn owed(&self, key: &LimitKey<'_>) -> Option<Owed> {
+        let key = self.hash(key);
+        let shard = self.shards.get(shard_of(key))?.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = *shard.get(self.place(key)?)?.iter().find(|slot| slot.tat != 0 && slot.key == key)?;
+        (slot.tat & OWED != 0).then(|| Owed { tat: slot.tat() })
+    }
+
+    /// The other store was told `told` of a key, and has answered with the TAT that it keeps. What was counted here
+    /// meanwhile is still to be told. Answers come in any order, so that only a later TAT is news.
+    pub(super) fn settle(&self, key: &LimitKey<'_>, told: Option<Owed>, tat: u64, now: UnixMillis) {
+        let key = self.hash(key);
+        let Some(shard) = self.shards.get(shard_of(key)) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(set) = self.place(key).and_then(|at| shard.get_mut(at)) else { return };
+        let before = set.iter().find(|slot| slot.tat != 0 && slot.key == key).map_or(0, |slot| slot.tat);
+        let untold = before & OWED != 0 && told.map(|told| told.tat) != Some(before & !OWED);
+        let kept = tat.max(before & !OWED) | if untold { OWED } else { 0 };
+        // A TAT that is past says nothing, and takes no slot from anybody.
+        if before != 0 || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
+            self.put(set, key, kept, now);
         }
     }
 
@@ -80,7 +137,7 @@ impl Memory {
         }
         for Step { key, tat } in steps {
             if let Some(set) = self.set(&mut shards, key) {
-                self.put(set, key, tat, now);
+                self.put(set, key, tat | self.mark, now);
             }
         }
         Outcome::Admitted
@@ -96,7 +153,7 @@ impl Memory {
         match gcra(take.rate, tat.map(|tat| bounded(tat, take.rate, now)), now, take.cost) {
             Gcra::Admit { tat } => {
                 if let Some(set) = set {
-                    self.put(set, key, tat, now);
+                    self.put(set, key, tat | self.mark, now);
                 }
                 Outcome::Admitted
             }
@@ -111,10 +168,6 @@ impl Memory {
 
     pub(super) fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
-    }
-
-    fn hash(&self, key: &LimitKey<'_>) -> [u64; 2] {
-        self.hashers.each_ref().map(|hasher| hasher.hash_one(key))
     }
 
     /// Locks the shards of all keys, always in rising order, so that two requests never wait for each other.
@@ -141,9 +194,9 @@ impl Memory {
 
     fn put(&self, set: &mut Set, key: [u64; 2], tat: u64, now: UnixMillis) {
         let own = set.iter().position(|slot| slot.tat != 0 && slot.key == key);
-        let earliest = || set.iter().enumerate().min_by_key(|(_, slot)| slot.tat).map(|(at, _)| at);
+        let earliest = || set.iter().enumerate().min_by_key(|(_, slot)| slot.tat()).map(|(at, _)| at);
         let Some(slot) = own.or_else(earliest).and_then(|at| set.get_mut(at)) else { return };
-        if slot.key != key && slot.tat > now.0.saturating_mul(NS_PER_MS) {
+        if slot.key != key && slot.tat() > now.0.saturating_mul(NS_PER_MS) {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
         *slot = Slot { key, tat };
@@ -155,7 +208,7 @@ fn shard_of([low, _]: [u64; 2]) -> usize {
 }
 
 fn find(set: &Set, key: [u64; 2]) -> Option<u64> {
-    set.iter().find(|slot| slot.tat != 0 && slot.key == key).map(|slot| slot.tat)
+    set.iter().find(|slot| slot.tat != 0 && slot.key == key).map(|slot| slot.tat())
 }
 
 /// No TAT lies further ahead than the whole burst. One that does comes from a clock that went back, or from
@@ -180,7 +233,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
     fn take(key: LimitKey<'_>, count: u32, period_ms: u64, cost: u32) -> Take<'_> {
-        Take { key, rate: Rate { count, period_ms }, cost }
+        Take::new(key, Rate { count, period_ms }).costing(cost)
     }
 
     fn address(number: u32) -> LimitKey<'static> {
@@ -233,6 +286,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
+        let memory = Memory::owing(64 * 1024);
+        let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
+        let one = [take(key, 10, 1_000, 1)];
+        assert_eq!(memory.owed(&key), None, "nothing was counted");
+        memory.settle(&key, None, ns, NOW);
+        assert_eq!(memory.owed(&key), None, "what is past is not kept");
+        // Known from there: eight of ten are spent, so that two are left here.
+        memory.settle(&key, None, ns + 800_000_000, NOW);
+        assert_eq!(memory.owed(&key), None, "what came from there is not owed");
+        assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
+        let first = memory.owed(&key);
+        assert_eq!(first, Some(Owed { tat: ns + 900_000_000 }));
+        // While the store is told of it, one more is counted.
+        assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
+        memory.settle(&key, first, ns + 900_000_000, NOW);
+        let second = memory.owed(&key);
+        assert_eq!(second, Some(Owed { tat: ns + 1_000_000_000 }), "the second is still owed");
+        assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 });
+        memory.settle(&key, second, ns + 500_000_000, NOW);
+        assert_eq!(memory.owed(&key), None, "all of it was told");
+        assert_eq!(
+            memory.take(&one, NOW),
+            Outcome::Refused { index: 0, retry_after_ms: 100 },
+            "and counts on"
+        );
+    }
+
+    #[test]
     fn slots_that_recovered_are_reused_without_loss() {
         let memory = Memory::new(64 * 1024);
         for number in 0..50_000 {
@@ -264,7 +346,7 @@ mod tests {
                         Gcra::Admit { tat } => drop(next.insert(*key, tat)),
                         Gcra::Refuse { retry_after_ms } => match expected {
                             Outcome::Refused { retry_after_ms: longest, .. } if longest >= retry_after_ms => {}
-                            Outcome::Admitted | Outcome::Refused { .. } => {
+                            Outcome::Admitted | Outcome::Refused { .. } | Outcome::Away => {
                                 expected = Outcome::Refused { index, retry_after_ms };
                             }
                         },

@@ -5,10 +5,14 @@
 //! - what is admitted under one key never exceeds its [`Rate`], however many ask at the same time.
 //! - of several limits that refuse, the one that makes the client wait longest answers.
 //! - a clock that goes back makes nobody wait longer than a period.
+//!
+//! Two adapters keep it: memory, for one gateway, and a Redis that several share. A shared one is asked within a budget;
+//! while it does not answer, each limit does as its [`WhenAway`] says.
 
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 
 use std::net::IpAddr;
 
@@ -16,6 +20,10 @@ use engine::limit::Rate;
 use engine::time::UnixMillis;
 use uuid::Uuid;
 
+use self::redis::Redis;
+pub use self::redis::{
+    Answered, Fault, Observer, RedisAddress, RedisSettings, RedisTls, Standing, Standings,
+};
 use crate::address_bucket;
 use memory::Memory;
 
@@ -30,6 +38,7 @@ pub struct Counters {
 /// Closed: a counter store is security code, and its failure has to be configured.
 enum Adapter {
     Memory(Memory),
+    Redis(Box<Redis>),
 }
 
 /// Whose counter of which limit.
@@ -55,6 +64,40 @@ pub struct Take<'a> {
     pub rate: Rate,
     /// How much of it, usually 1.
     pub cost: u32,
+    /// What it does while a shared store is away.
+    pub away: WhenAway,
+}
+
+/// What a limit does while the store that gateways share is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenAway {
+    /// Each gateway enforces its part of it, and tells the store when it is back.
+    #[default]
+    Local,
+    /// It limits nothing.
+    Open,
+    /// It admits nothing.
+    Closed,
+}
+
+impl<'a> Take<'a> {
+    /// Takes 1 of a limit, which each gateway enforces its part of while a shared store is away.
+    #[must_use]
+    pub const fn new(key: LimitKey<'a>, rate: Rate) -> Self {
+        Self { key, rate, cost: 1, away: WhenAway::Local }
+    }
+
+    /// Takes so much of it.
+    #[must_use]
+    pub const fn costing(self, cost: u32) -> Self {
+        Self { cost, ..self }
+    }
+
+    /// Does this while a shared store is away.
+    #[must_use]
+    pub const fn when_away(self, away: WhenAway) -> Self {
+        Self { away, ..self }
+    }
 }
 
 /// Whether a request may go on.
@@ -69,6 +112,8 @@ pub enum Outcome {
         /// Milliseconds after which this limit would admit it.
         retry_after_ms: u64,
     },
+    /// It may not, because the shared store is away and a limit is closed without it. No limit was spent from.
+    Away,
 }
 
 impl Counters {
@@ -79,10 +124,37 @@ impl Counters {
         Self { adapter: Adapter::Memory(Memory::new(bytes)) }
     }
 
+    /// Counters in a Redis that several gateways share. It is connected to by [`Counters::tend`] alone, so that nothing
+    /// here waits for a connection.
+    #[must_use]
+    pub fn redis(settings: RedisSettings, observer: Observer) -> Self {
+        Self { adapter: Adapter::Redis(Box::new(Redis::new(settings, observer))) }
+    }
+
     /// Takes from all limits of a request, or from none.
     pub async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
         match &self.adapter {
             Adapter::Memory(memory) => memory.take(takes, now),
+            // Boxed, so that whoever counts in memory does not carry what waits for a server.
+            Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
+        }
+    }
+
+    /// Keeps a shared store connected, and tells it what was counted without it. Runs until it is dropped; for memory
+    /// there is nothing to do.
+    pub async fn tend(&self) {
+        match &self.adapter {
+            Adapter::Memory(_) => {}
+            Adapter::Redis(redis) => match redis.tend().await {},
+        }
+    }
+
+    /// How a shared store is, and a notice of every change; memory is always there.
+    #[must_use]
+    pub fn standing(&self) -> Option<tokio::sync::watch::Receiver<Standings>> {
+        match &self.adapter {
+            Adapter::Memory(_) => None,
+            Adapter::Redis(redis) => Some(redis.standing()),
         }
     }
 
@@ -92,6 +164,7 @@ impl Counters {
     pub fn evicted(&self) -> u64 {
         match &self.adapter {
             Adapter::Memory(memory) => memory.evicted(),
+            Adapter::Redis(redis) => redis.evicted(),
         }
     }
 }

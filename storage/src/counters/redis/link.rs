@@ -1,0 +1,155 @@
+//! One connection to Redis: how it is made, and what can go wrong with it.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, TlsCertificates,
+};
+
+use super::IN_FLIGHT_MAX;
+use super::settings::{Fault, RedisAddress, RedisSettings};
+
+/// How long a connection may take until it is there, with its handshake and login.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The error codes that are told as they are. A server's own words are its business, and may hold anything.
+const CODES: [&str; 17] = [
+    "BUSY",
+    "CLUSTERDOWN",
+    "CROSSSLOT",
+    "ERR",
+    "EXECABORT",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "ASK",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+];
+
+/// A connection, and how it does.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    /// The name of the script there.
+    pub(super) script: String,
+    /// Answers in a row that came too late.
+    late: AtomicU32,
+}
+
+impl Link {
+    /// Connects, logs in, and leaves the script there.
+    pub(super) async fn connect(settings: &RedisSettings, script: &str) -> Result<Self, Fault> {
+        tokio::time::timeout(CONNECT, Self::connected(settings, script))
+            .await
+            .unwrap_or(Err(Fault::Unreachable))
+    }
+
+    async fn connected(settings: &RedisSettings, script: &str) -> Result<Self, Fault> {
+        let client = client(settings)?;
+        // Every wait is ours: a request's is the budget.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(IN_FLIGHT_MAX);
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| while_connecting(&error))?;
+        let name: String = redis::cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(script)
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| fault(&error))?;
+        Ok(Self { connection, script: name, late: AtomicU32::new(0) })
+    }
+
+    /// A handle for one question.
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    /// It answered.
+    pub(super) fn answered(&self) {
+        if self.late.load(Ordering::Relaxed) != 0 {
+            self.late.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It answered too late; how often that was in a row.
+    pub(super) fn was_late(&self) -> u32 {
+        self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+/// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.
+fn client(settings: &RedisSettings) -> Result<Client, Fault> {
+    let login = RedisConnectionInfo::default()
+        .set_username(&settings.user)
+        .set_password(settings.password.expose())
+        .set_db(settings.database.into())
+        .set_skip_set_lib_name();
+    let (address, certificates) = match &settings.address {
+        RedisAddress::Tcp { host, port, tls: None } => (ConnectionAddr::Tcp(host.clone(), *port), None),
+        RedisAddress::Tcp { host, port, tls: Some(tls) } => {
+            let address =
+                ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None };
+            let authorities = TlsCertificates { client_tls: None, root_cert: tls.authorities.clone() };
+            (address, Some(authorities))
+        }
+        #[cfg(test)]
+        RedisAddress::Unix(path) => (ConnectionAddr::Unix(path.clone()), None),
+    };
+    // A question is one small packet that somebody waits for.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let info = address
+        .into_connection_info()
+        .map_err(|_| Fault::Settings)?
+        .set_redis_settings(login)
+        .set_tcp_settings(tcp);
+    let client = match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    };
+    client.map_err(|_| Fault::Settings)
+}
+
+fn while_connecting(error: &RedisError) -> Fault {
+    if error.is_connection_refusal() {
+        return Fault::ConnectionRefused;
+    }
+    let fault = fault(error);
+    if fault == Fault::Gone { Fault::Unreachable } else { fault }
+}
+
+/// What an error means to us.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add kinds; an unknown one is no answer of ours"
+)]
+pub(super) fn fault(error: &RedisError) -> Fault {
+    if let Some(code) = error.code() {
+        if matches!(code, "WRONGPASS" | "NOAUTH") {
+            return Fault::Login;
+        }
+        return Fault::Refused(
+            CODES.into_iter().find(|known| *known == code).unwrap_or("that we do not know"),
+        );
+    }
+    match error.kind() {
+        ErrorKind::Io => Fault::Gone,
+        ErrorKind::AuthenticationFailed => Fault::Login,
+        ErrorKind::InvalidClientConfig => Fault::Settings,
+        _ => Fault::Nonsense,
+    }
+}

@@ -1,0 +1,318 @@
+//! Counters in a Redis that several gateways share.
+//!
+//! A request asks once, for all its limits, and waits no longer than the budget. Whether the store answers is found
+//! out by [`Redis::tend`], which connects, tries a real take and only then lets requests ask: no request is a trial.
+//! An error, or [`LATE_MAX`] late answers in a row, end that, and the connection with them.
+//!
+//! While it is away, a table in memory counts. It begins with what the store has last said of each key, and it enforces
+//! this gateway's part of each limit (`engine::limit::share`). Both reckon in time, so both say "wholly spent" at the
+//! same TAT, and merging is taking the later one: where all gateways are asked alike, that is what they have admitted
+//! together; where they are not, it is more. So nobody has a second quota after an outage, and who spoke to one
+//! gateway alone may have to wait for longer than a single counter would have made them, by a period at most.
+
+mod link;
+mod owing;
+mod script;
+#[cfg(test)]
+pub(super) mod server;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine::limit::{Rate, share};
+use engine::time::UnixMillis;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use self::link::Link;
+use self::owing::Owing;
+use self::script::{Question, Told};
+pub use self::settings::{
+    Answered, Fault, Observer, RedisAddress, RedisSettings, RedisTls, Standing, Standings,
+};
+use super::memory::{Memory, NS_PER_MS, Owed};
+use super::{LimitKey, Outcome, Take, WhenAway};
+
+/// Questions under way at once. More than a Redis answers in the usual budget; past it limits count without it.
+const IN_FLIGHT_MAX: usize = 512;
+/// Late answers in a row after which it is taken to be away. One alone may be the machine's hiccup.
+const LATE_MAX: u32 = 3;
+/// How long the store has for what nobody waits for.
+const BEHIND: Duration = Duration::from_secs(1);
+/// Between two looks at a store that is there: whether it still counts, and what was counted without it.
+const LOOK: Duration = Duration::from_millis(250);
+/// Keys that are merged in one round trip.
+const MERGED_AT_ONCE: usize = 64;
+/// The pause before the store is tried again: doubled from the first to the last, give or take a half.
+const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+/// How long it must have been there for the next pause to be the first again, so that one that comes and goes is told
+/// of every few seconds and not every few milliseconds.
+const STEADY: Duration = Duration::from_secs(10);
+
+pub(super) struct Redis {
+    settings: RedisSettings,
+    observer: Observer,
+    memory: Memory,
+    owing: Owing,
+    link: RwLock<Option<Arc<Link>>>,
+    standing: watch::Sender<Standings>,
+    lost: Notify,
+    in_flight: AtomicUsize,
+}
+
+/// One of the questions that may be under way.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Redis {
+    pub(super) fn new(settings: RedisSettings, observer: Observer) -> Self {
+        Self {
+            memory: Memory::owing(settings.memory_bytes),
+            settings,
+            observer,
+            owing: Owing::default(),
+            link: RwLock::default(),
+            standing: watch::Sender::default(),
+            lost: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn standing(&self) -> watch::Receiver<Standings> {
+        self.standing.subscribe()
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.memory.evicted()
+    }
+
+    pub(super) async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+        // No answer from anywhere changes this one.
+        if let Some(index) = takes.iter().position(|take| take.cost > take.rate.count) {
+            return Outcome::Refused { index, retry_after_ms: u64::MAX };
+        }
+        let Some(link) = self.link() else { return self.unasked(Answered::Away, takes, now) };
+        let Some(_place) = self.place() else { return self.unasked(Answered::Crowded, takes, now) };
+        let owed: Vec<_> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
+        let begun = Instant::now();
+        let answer = self.ask(&link, takes, &owed, now, self.settings.budget).await;
+        let waited = Some(begun.elapsed());
+        match answer {
+            Ok(told) => {
+                link.answered();
+                (self.observer)(Answered::Answered, waited);
+                told.outcome
+            }
+            Err(fault) => {
+                let late = fault == Fault::Late;
+                (self.observer)(if late { Answered::Late } else { Answered::Failed }, waited);
+                // A limit that the script cannot reckon with says nothing about the store.
+                if fault != Fault::Settings && (!late || link.was_late() >= LATE_MAX) {
+                    self.lose(&link, fault);
+                }
+                self.without(takes, now)
+            }
+        }
+    }
+
+    fn unasked(&self, why: Answered, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+        (self.observer)(why, None);
+        self.without(takes, now)
+    }
+
+    fn link(&self) -> Option<Arc<Link>> {
+        self.link.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        let place = Place(&self.in_flight);
+        // Counted before it is looked at, so that no two take the last one; taken back as it is dropped.
+        (self.in_flight.fetch_add(1, Ordering::Relaxed) < IN_FLIGHT_MAX).then_some(place)
+    }
+
+    /// Asks, for so long at most, and remembers what was said.
+    async fn ask(
+        &self,
+        link: &Link,
+        takes: &[Take<'_>],
+        owed: &[Option<Owed>],
+        now: UnixMillis,
+        budget: Duration,
+    ) -> Result<Told, Fault> {
+        let question =
+            Question::new(&self.settings.prefix, takes, owed, now, self.time(now)).ok_or(Fault::Settings)?;
+        let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
+        for ((take, owed), ahead) in takes.iter().zip(owed).zip(&told.ahead) {
+            // Told as a distance: the store's clock and ours need not agree.
+            let tat = now.0.saturating_mul(NS_PER_MS).saturating_add(*ahead);
+            self.memory.settle(&take.key, *owed, tat, now);
+        }
+        Ok(told)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "tests give the time, and nobody else")]
+    const fn time(&self, _now: UnixMillis) -> Option<UnixMillis> {
+        None
+    }
+
+    #[cfg(test)]
+    fn time(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.settings.given_time.then_some(now)
+    }
+
+    /// What the limits do without the store.
+    fn without(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+        if takes.iter().any(|take| take.away == WhenAway::Closed) {
+            return Outcome::Away;
+        }
+        let local: Vec<(usize, Take<'_>)> = takes
+            .iter()
+            .enumerate()
+            .filter(|(_, take)| take.away == WhenAway::Local)
+            .map(|(index, take)| {
+                let rate = share(take.rate, self.settings.gateways, take.cost);
+                (index, Take { rate, ..*take })
+            })
+            .collect();
+        let shares: Vec<Take<'_>> = local.iter().map(|(_, take)| *take).collect();
+        match self.memory.take(&shares, now) {
+            Outcome::Refused { index, retry_after_ms } => {
+                let index = local.get(index).map_or(index, |(index, _)| *index);
+                Outcome::Refused { index, retry_after_ms }
+            }
+            Outcome::Admitted => {
+                for take in takes.iter().filter(|take| take.away == WhenAway::Local) {
+                    self.owing.add(self.memory.hash(&take.key), take);
+                }
+                Outcome::Admitted
+            }
+            Outcome::Away => Outcome::Away,
+        }
+    }
+
+    /// Requests ask on this connection no longer.
+    fn lose(&self, link: &Arc<Link>, fault: Fault) {
+        let mut current = self.link.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            *current = None;
+            self.standing.send_modify(|standings| standings.leaves(fault));
+            self.lost.notify_one();
+        }
+    }
+
+    /// Keeps the store connected. Ends when it is dropped.
+    pub(super) async fn tend(&self) -> Infallible {
+        let mut pause = Pause::default();
+        loop {
+            match self.connected().await {
+                Ok(link) => {
+                    let since = Instant::now();
+                    self.serve(&link).await;
+                    if since.elapsed() >= STEADY {
+                        pause = Pause::default();
+                    }
+                }
+                Err(fault) => self.standing.send_modify(|standings| standings.leaves(fault)),
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// A connection over which a take was answered in time, after the store was told what it has missed.
+    async fn connected(&self) -> Result<Arc<Link>, Fault> {
+        let link = Link::connect(&self.settings, script::TEXT).await?;
+        self.trial(&link).await?;
+        self.merge(&link).await?;
+        Ok(Arc::new(link))
+    }
+
+    /// A take of our own, a real one: a store that can be read and not written, or that is full, would answer anything
+    /// else.
+    async fn trial(&self, link: &Link) -> Result<(), Fault> {
+        let trial = Take::new(LimitKey::everybody("trial"), Rate { count: 1_000, period_ms: 1_000 });
+        let now = (self.settings.clock)();
+        self.ask(link, &[trial], &[None], now, self.settings.budget).await.map(drop)
+    }
+
+    /// Lets requests ask until the connection is lost. Where nobody asks, a trial finds that out.
+    async fn serve(&self, link: &Arc<Link>) {
+        {
+            let mut current = self.link.write().unwrap_or_else(PoisonError::into_inner);
+            *current = Some(link.clone());
+            self.standing.send_modify(|standings| standings.now = Standing::Up);
+        }
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let looked = match self.trial(link).await {
+                Ok(()) => {
+                    link.answered();
+                    self.merge(link).await
+                }
+                Err(Fault::Late) if link.was_late() < LATE_MAX => Ok(()),
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = looked {
+                self.lose(link, fault);
+            }
+        }
+    }
+
+    /// Tells the store what was counted without it.
+    async fn merge(&self, link: &Link) -> Result<(), Fault> {
+        // No more than there are now: what comes meanwhile has the next look.
+        for _ in 0..owing::KEYS_MAX.div_ceil(MERGED_AT_ONCE) {
+            let some = self.owing.some(MERGED_AT_ONCE);
+            if some.is_empty() {
+                break;
+            }
+            let takes: Vec<Take<'_>> = some.iter().map(|(_, key)| key.merging()).collect();
+            let owed: Vec<Option<Owed>> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
+            let now = (self.settings.clock)();
+            let told = self.ask(link, &takes, &owed, now, BEHIND).await;
+            if let Err(fault) = told {
+                self.owing.put_back(some);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Standings {
+    fn leaves(&mut self, fault: Fault) {
+        if !matches!(self.now, Standing::Away(_)) {
+            self.outages = self.outages.saturating_add(1);
+        }
+        self.now = Standing::Away(fault);
+        self.last = Some(fault);
+    }
+}
+
+/// How long to wait before the store is tried again.
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let [first, last] = PAUSE;
+        let whole = first.saturating_mul(1 << self.0.min(16)).min(last);
+        self.0 = self.0.saturating_add(1);
+        // Gateways that lost it together do not all come back together.
+        let [part] = crate::random::random::<1>();
+        whole.mul_f64(0.5 + f64::from(part) / 256.0)
+    }
+}

@@ -1,0 +1,382 @@
+//! What the shared counters do beside the contract: how they decide, and how they go on without their store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::limit::{Gcra, Rate, gcra};
+use engine::time::UnixMillis;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::server::{Server, reaches, settings, tended};
+use super::*;
+use crate::counters::{Counters, Take, WhenAway};
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+const TEN: Rate = Rate { count: 10, period_ms: 3_600_000 };
+
+fn one(rate: Rate) -> [Take<'static>; 1] {
+    [Take::new(LimitKey::everybody("all"), rate)]
+}
+
+async fn admitted(counters: &Counters, takes: &[Take<'_>], asked: u32) -> u32 {
+    let mut count = 0;
+    for _ in 0..asked {
+        count += u32::from(counters.take(takes, NOW).await == Outcome::Admitted);
+    }
+    count
+}
+
+/// What became of the questions so far.
+type Seen = Arc<Mutex<Vec<Answered>>>;
+
+fn seeing() -> (Seen, Observer) {
+    let seen = Seen::default();
+    let told = seen.clone();
+    (seen, Box::new(move |answered, _| told.lock().unwrap().push(answered)))
+}
+
+fn up(standings: &Standings) -> bool {
+    standings.now == Standing::Up
+}
+
+fn away(standings: &Standings) -> bool {
+    matches!(standings.now, Standing::Away(_))
+}
+
+/// What is said to a server, one after the other.
+type Words = &'static [&'static [&'static str]];
+
+/// A request of a case: keys with their rates and costs, and how much later it comes.
+type Asked = (Vec<(u8, Rate, u32)>, u64);
+
+/// Rates from the widest that can be configured to those whose interval is no whole number of anything.
+fn requests() -> impl Strategy<Value = Vec<Asked>> {
+    let rate = prop_oneof![
+        Just(Rate { count: 5, period_ms: 1_000 }),
+        Just(Rate { count: 7, period_ms: 1_000 }),
+        Just(Rate { count: 3, period_ms: 86_400_000 }),
+        Just(Rate { count: 1_000_000, period_ms: 1_000 }),
+        (1_u32..20, 1_u64..5_000).prop_map(|(count, period_ms)| Rate { count, period_ms }),
+    ];
+    let later = prop_oneof![0_u64..3, 0_u64..400, 0_u64..100_000_000];
+    let take = (0_u8..3, rate, 0_u32..4);
+    prop::collection::vec((prop::collection::vec(take, 1..4), later), 1..40)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_script_decides_as_the_engine_does() {
+    let server = Server::start();
+    let counters = server.counters(|settings| settings.given_time = true).await;
+    let handle = tokio::runtime::Handle::current();
+    let case = std::sync::atomic::AtomicU64::new(0);
+    let tried = tokio::task::spawn_blocking(move || {
+        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config).run(&requests(), |requests| {
+            let names: Vec<String> = (0..3)
+                .map(|key| format!("{key}-{}", case.load(std::sync::atomic::Ordering::Relaxed)))
+                .collect();
+            case.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut model: HashMap<u8, u64> = HashMap::new();
+            let mut now = NOW;
+            for (wants, later) in &requests {
+                now = now.plus(*later);
+                let takes: Vec<Take<'_>> = wants
+                    .iter()
+                    .map(|(key, rate, cost)| {
+                        Take::new(LimitKey::everybody(&names[usize::from(*key)]), *rate).costing(*cost)
+                    })
+                    .collect();
+                let expected = expected(&mut model, wants, now);
+                let told = handle.block_on(counters.take(&takes, now));
+                prop_assert_eq!(told, expected, "{:?} at {:?}", wants, now);
+            }
+            Ok(())
+        })
+    });
+    tried.await.unwrap().unwrap();
+    drop(server);
+}
+
+/// What a table of the engine's own states answers.
+fn expected(model: &mut HashMap<u8, u64>, wants: &[(u8, Rate, u32)], now: UnixMillis) -> Outcome {
+    let mut next = model.clone();
+    let mut refused: Option<(usize, u64)> = None;
+    for (index, (key, rate, cost)) in wants.iter().enumerate() {
+        if cost > &rate.count {
+            return Outcome::Refused {
+                index: wants.iter().position(|(_, rate, cost)| cost > &rate.count).unwrap(),
+                retry_after_ms: u64::MAX,
+            };
+        }
+        let farthest = (now.0 + rate.period_ms) * NS_PER_MS + u64::from(rate.count);
+        let tat = next.get(key).map(|tat| *tat.min(&farthest));
+        match gcra(*rate, tat, now, *cost) {
+            Gcra::Admit { tat } => drop(next.insert(*key, tat)),
+            Gcra::Refuse { retry_after_ms } => {
+                if refused.is_none_or(|(_, longest)| retry_after_ms > longest) {
+                    refused = Some((index, retry_after_ms));
+                }
+            }
+        }
+    }
+    match refused {
+        Some((index, retry_after_ms)) => Outcome::Refused { index, retry_after_ms },
+        None => {
+            *model = next;
+            Outcome::Admitted
+        }
+    }
+}
+
+#[tokio::test]
+async fn gateways_that_share_a_store_share_the_limit() {
+    let server = Server::start();
+    let mut gateways = Vec::new();
+    for _ in 0..3 {
+        gateways.push(server.counters(|settings| settings.given_time = true).await);
+    }
+    let hundred = Rate { count: 100, period_ms: 60_000 };
+    let asking: Vec<_> = (0..300_usize)
+        .map(|number| {
+            let gateway = gateways[number % 3].clone();
+            tokio::spawn(async move { gateway.take(&one(hundred), NOW).await == Outcome::Admitted })
+        })
+        .collect();
+    let mut admitted = 0;
+    for asked in asking {
+        admitted += u32::from(asked.await.unwrap());
+    }
+    assert_eq!(admitted, 100);
+}
+
+#[tokio::test]
+async fn the_servers_own_time_counts_and_a_state_ends_with_it() {
+    let server = Server::start();
+    let counters = server.counters(|_| {}).await;
+    // What the caller believes the time to be is years off, and means nothing.
+    assert_eq!(admitted(&counters, &one(TEN), 12).await, 10);
+    let Outcome::Refused { retry_after_ms, .. } = counters.take(&one(TEN), NOW).await else {
+        panic!("the limit is spent")
+    };
+    assert!((1..=360_000).contains(&retry_after_ms), "{retry_after_ms}");
+    let redis::Value::Int(left) = server.say(&["PTTL", "cedargate:{all}:all"]).await else {
+        panic!("a number")
+    };
+    assert!((1..=3_600_001).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_counts_as_spent_and_ends() {
+    let server = Server::start();
+    let counters = server.counters(|settings| settings.given_time = true).await;
+    for put in [
+        &["SET", "cedargate:{all}:all", "open sesame"][..],
+        &["SET", "cedargate:{all}:all", ""],
+        &["SET", "cedargate:{all}:all", "-1.000000"],
+        &["LPUSH", "cedargate:{all}:all", "x"],
+    ] {
+        server.say(&["DEL", "cedargate:{all}:all"]).await;
+        server.say(put).await;
+        assert_eq!(
+            counters.take(&one(TEN), NOW).await,
+            Outcome::Refused { index: 0, retry_after_ms: 360_001 },
+            "{put:?}"
+        );
+        assert_eq!(counters.take(&one(TEN), NOW.plus(360_001)).await, Outcome::Admitted, "{put:?}");
+    }
+    assert!(up(&counters.standing().unwrap().borrow()), "and it is no reason to go without the store");
+}
+
+#[tokio::test]
+async fn a_script_that_the_server_forgot_is_sent_again() {
+    let server = Server::start();
+    let (seen, observer) = seeing();
+    let counters = tended(RedisSettings { given_time: true, ..server.settings() }, observer);
+    reaches(&counters, up).await;
+    assert_eq!(admitted(&counters, &one(TEN), 1).await, 1);
+    server.say(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(admitted(&counters, &one(TEN), 10).await, 9);
+    assert!(seen.lock().unwrap().iter().all(|answered| *answered == Answered::Answered));
+}
+
+#[tokio::test]
+async fn without_the_store_each_limit_does_as_it_says() {
+    let mut server = Server::start();
+    server.kill();
+    let counters = tended(RedisSettings { gateways: 4, ..server.settings() }, Box::new(|_, _| {}));
+    assert_eq!(reaches(&counters, away).await.outages, 1);
+    let take = |limit, away| Take::new(LimitKey::everybody(limit), TEN).when_away(away);
+    let admitted = async |takes: &[Take<'_>]| admitted(&counters, takes, 30).await;
+    assert_eq!(admitted(&[take("local", WhenAway::Local)]).await, 2, "a fourth of ten");
+    assert_eq!(admitted(&[take("open", WhenAway::Open)]).await, 30);
+    assert_eq!(admitted(&[take("closed", WhenAway::Closed)]).await, 0);
+    assert_eq!(
+        counters.take(&[take("closed", WhenAway::Closed)], NOW).await,
+        Outcome::Away,
+        "which is no word about the caller"
+    );
+    let mixed = [take("open", WhenAway::Open), take("other", WhenAway::Local)];
+    assert_eq!(admitted(&mixed).await, 2);
+    assert_eq!(
+        counters.take(&mixed, NOW).await,
+        Outcome::Refused { index: 1, retry_after_ms: 1_440_000 },
+        "the one that refuses is named by its place in the request"
+    );
+    let closed = [take("third", WhenAway::Local), take("closed", WhenAway::Closed)];
+    assert_eq!(admitted(&closed).await, 0);
+    assert_eq!(admitted(&[take("third", WhenAway::Local)]).await, 2, "what is closed spends nothing else");
+}
+
+#[tokio::test]
+async fn an_outage_gives_nobody_a_second_quota() {
+    let mut server = Server::start();
+    let change = |settings: &mut RedisSettings| {
+        settings.given_time = true;
+        settings.gateways = 2;
+    };
+    let (mine, other) = (server.counters(change).await, server.counters(change).await);
+    let outages = mine.standing().unwrap().borrow().outages;
+    assert_eq!(admitted(&mine, &one(TEN), 4).await, 4);
+    server.kill();
+    reaches(&mine, away).await;
+    reaches(&other, away).await;
+    // Six are left of ten, and half of them are this gateway's.
+    assert_eq!(admitted(&mine, &one(TEN), 20).await, 3);
+    // It comes back with nothing of what it knew.
+    server.restart();
+    reaches(&mine, up).await;
+    reaches(&other, up).await;
+    assert_eq!(admitted(&other, &one(TEN), 20).await, 0, "the store was told before anybody asked it again");
+    assert_eq!(admitted(&mine, &one(TEN), 20).await, 0);
+    let later = NOW.plus(360_000);
+    assert_eq!(mine.take(&one(TEN), later).await, Outcome::Admitted, "and it recovers as it would have");
+    assert_eq!(other.take(&one(TEN), later).await, Outcome::Refused { index: 0, retry_after_ms: 360_000 });
+    assert_eq!(mine.standing().unwrap().borrow().outages, outages + 1);
+}
+
+#[tokio::test]
+async fn what_was_counted_without_it_is_merged_even_by_a_request_that_is_refused() {
+    let mut server = Server::start();
+    server.kill();
+    let settings = RedisSettings { given_time: true, ..server.settings() };
+    let counters = tended(settings, Box::new(|_, _| {}));
+    reaches(&counters, away).await;
+    assert_eq!(admitted(&counters, &one(TEN), 5).await, 5);
+    server.restart();
+    reaches(&counters, up).await;
+    let wide = Take::new(LimitKey::everybody("all"), TEN).costing(9);
+    assert_eq!(counters.take(&[wide], NOW).await, Outcome::Refused { index: 0, retry_after_ms: 4 * 360_000 });
+    let fresh = server.counters(|settings| settings.given_time = true).await;
+    assert_eq!(admitted(&fresh, &one(TEN), 20).await, 5);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_waited_for_three_times_and_asked_no_more() {
+    let server = Server::start();
+    let (seen, observer) = seeing();
+    let budget = Duration::from_secs(1);
+    let counters = tended(RedisSettings { budget, ..server.settings() }, observer);
+    let outages = reaches(&counters, up).await.outages;
+    assert_eq!(admitted(&counters, &one(TEN), 1).await, 1);
+    seen.lock().unwrap().clear();
+    server.signal(Signal::STOP);
+    // Each is answered: by the store's last word, and by what is counted here.
+    assert_eq!(admitted(&counters, &one(TEN), 20).await, 9);
+    let answered: Vec<Answered> = seen.lock().unwrap().clone();
+    // Our own trials come too late as well, and count.
+    let late = answered.iter().take_while(|answered| **answered == Answered::Late).count();
+    assert!((1..=3).contains(&late), "{answered:?}");
+    assert!(answered[late..].iter().all(|answered| *answered == Answered::Away), "{answered:?}");
+    assert_eq!(reaches(&counters, away).await.outages, outages + 1);
+    server.signal(Signal::CONT);
+    reaches(&counters, up).await;
+    assert_eq!(admitted(&counters, &one(TEN), 20).await, 0, "and no second quota");
+}
+
+#[tokio::test]
+async fn every_way_to_refuse_is_told_and_none_lets_more_through() {
+    let server = Server::start();
+    let counters = server.counters(|settings| settings.gateways = 2).await;
+    let faults: [(Words, Words, Fault); 4] = [
+        (
+            &[&["CONFIG", "SET", "maxmemory", "1"]],
+            &[&["CONFIG", "SET", "maxmemory", "0"]],
+            Fault::Refused("OOM"),
+        ),
+        (&[&["REPLICAOF", "127.0.0.1", "1"]], &[&["REPLICAOF", "NO", "ONE"]], Fault::Refused("READONLY")),
+        (
+            &[&["ACL", "SETUSER", "cedargate", "resetkeys"]],
+            &[&["ACL", "SETUSER", "cedargate", "~cedargate:*"]],
+            Fault::Refused("NOPERM"),
+        ),
+        (
+            &[
+                &["ACL", "SETUSER", "cedargate", "resetpass", ">another"],
+                &["CLIENT", "KILL", "USER", "cedargate"],
+            ],
+            &[&["ACL", "SETUSER", "cedargate", "resetpass", ">the-password-of-a-test"]],
+            Fault::Login,
+        ),
+    ];
+    let outages = counters.standing().unwrap().borrow().outages;
+    for (number, (breaks, mends, fault)) in (1_u64..).zip(faults) {
+        let limit = number.to_string();
+        let takes = [Take::new(LimitKey::everybody(&limit), TEN)];
+        for words in breaks {
+            server.say(words).await;
+        }
+        assert_eq!(admitted(&counters, &takes, 20).await, 5, "{fault}");
+        let standings = reaches(&counters, |standings| standings.now == Standing::Away(fault)).await;
+        assert_eq!(standings.outages, outages + number, "{fault}");
+        for words in mends {
+            server.say(words).await;
+        }
+        reaches(&counters, up).await;
+        let left = admitted(&counters, &takes, 20).await;
+        assert_eq!(left, 0, "{fault}: no second quota");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_none_is_never_taken_for_one() {
+    for (says, fault) in [
+        (&b""[..], Fault::Unreachable),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Fault::Nonsense),
+        (b"+OK\r\n", Fault::Nonsense),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let speaking = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 4096];
+                // The same to whatever is asked; nothing is the end.
+                while !says.is_empty() && stream.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                    stream.write_all(says).await.ok();
+                }
+            }
+        });
+        let address = RedisAddress::Tcp { host: address.ip().to_string(), port: address.port(), tls: None };
+        let counters = tended(settings(address), Box::new(|_, _| {}));
+        let standings = reaches(&counters, away).await;
+        assert_eq!(standings.last, Some(fault), "{:?}", String::from_utf8_lossy(says));
+        assert_eq!(admitted(&counters, &one(TEN), 20).await, 10);
+        speaking.abort();
+    }
+}
+
+#[test]
+fn pauses_grow_and_differ() {
+    let mut pause = Pause::default();
+    let pauses: Vec<Duration> = (0..40).map(|_| pause.next()).collect();
+    for (number, pause) in pauses.iter().enumerate() {
+        let whole = PAUSE[0].saturating_mul(1 << number.min(16)).min(PAUSE[1]);
+        assert!(*pause >= whole / 2 && *pause <= whole * 3 / 2, "{number}: {pause:?}");
+    }
+    let last: std::collections::BTreeSet<Duration> = pauses[10..].iter().copied().collect();
+    assert!(last.len() > 1, "gateways do not come back in step");
+}
