@@ -48,7 +48,7 @@ use crate::proxy::upstreams::{SetupError, Upstreams};
 use crate::proxy::{Gateway, Parts, watch as upstream_watch};
 use crate::snapshot::{self, Reloader, SnapshotCell};
 use crate::telemetry::{Telemetry, TelemetryError};
-use crate::{background, clock, shutdown, tls};
+use crate::{background, clock, shared_limits, shutdown, tls};
 
 /// The audit log's directory in the data directory.
 const AUDIT_DIRECTORY: &str = "audit";
@@ -348,6 +348,7 @@ impl House {
             )),
         ];
         tasks.push(tokio::spawn(oidc::watch(self.providers.clone(), self.health.clone(), stop.clone())));
+        tasks.extend(shared_limits::tended(&self.gateway, &self.health, &end_of_live));
         let control = control::Server::bind(&config.data_dir, self.control.clone())?;
         let mut stopping = stop.clone();
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
@@ -392,8 +393,10 @@ fn pipeline(
     recorder: &Recorder,
 ) -> Pipeline {
     let counters = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
+    let shared = shared_limits::counters(config, &recorder.metrics);
     let oracle = Oracle::new(config.oracle, recorder.audit.clone(), recorder.metrics.clone());
-    Pipeline { snapshot, authn, counters, limits: config.limits.clone(), oracle }
+    let limits = config.limits.clone();
+    Pipeline { snapshot, authn, counters, shared, limits, oracle }
 }
 
 fn keyring(config: &Config) -> Keyring {

@@ -21,6 +21,7 @@ pub mod pages;
 pub mod pipeline;
 pub mod proxy;
 pub mod random;
+pub mod shared_limits;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;

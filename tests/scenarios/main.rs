@@ -23,6 +23,8 @@ mod harness;
 mod identity;
 mod library;
 #[cfg(feature = "security_tests")]
+mod limits;
+#[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]
 mod openid_refused;

@@ -18,6 +18,7 @@ pub mod policies;
 pub mod ports;
 pub mod process;
 pub mod production;
+pub mod redis;
 pub mod repository;
 pub mod secrets;
 pub mod session;

@@ -21,6 +21,8 @@ pub enum Part {
     Identity(Arc<str>),
     /// An identity provider, by its configured name. It is never a reason to send no requests here.
     Provider(Arc<str>),
+    /// The store that gateways share limits in. It is never a reason to send no requests here.
+    Limits,
     /// That a kind of telemetry arrives. It is never a reason to send no requests here.
     Telemetry(&'static str),
 }
@@ -87,7 +89,7 @@ pub struct Report {
     /// Whether it is shutting down.
     pub draining: bool,
     /// Every part by name; upstreams as `upstream:<name>` and `identity:<name>`, providers as
-    /// `oidc:<name>`, telemetry as `telemetry:<signal>`.
+    /// `oidc:<name>`, the shared store of counters as `limits`, telemetry as `telemetry:<signal>`.
     pub parts: BTreeMap<String, Status>,
     /// What whoever operates it should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +173,7 @@ fn name(part: &Part) -> String {
         Part::Upstream(name) => format!("upstream:{name}"),
         Part::Identity(name) => format!("identity:{name}"),
         Part::Provider(name) => format!("oidc:{name}"),
+        Part::Limits => "limits".to_owned(),
         Part::Telemetry(signal) => format!("telemetry:{signal}"),
     }
 }

@@ -4,6 +4,7 @@ mod make;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::proto::MetricFamily;
@@ -13,7 +14,8 @@ use prometheus::{
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
-use make::{Maker, Telemetry};
+use make::{Limits, Maker, Telemetry};
+use storage::counters::Answered;
 
 /// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
 const POLICIES_MAX: usize = 500;
@@ -66,6 +68,7 @@ pub struct Metrics {
     policy_decisions: IntCounterVec,
     series: Arc<Series>,
     telemetry: Telemetry,
+    limits: Limits,
 }
 
 /// The series that requests count in, each found once by its labels: to find one costs more than to count.
@@ -86,6 +89,25 @@ pub struct TelemetryCounters {
     pub dropped: IntCounter,
     /// Exports that failed, each try for itself.
     pub failures: IntCounter,
+}
+
+/// What becomes of the questions to the shared store of counters.
+#[derive(Clone, Debug)]
+pub struct LimitsStore {
+    asked: [IntCounter; Answered::ALL.len()],
+    waited: Histogram,
+}
+
+impl LimitsStore {
+    /// A question has its answer or none, after so long.
+    pub fn asked(&self, answered: Answered, waited: Option<Duration>) {
+        if let Some(counter) = self.asked.get(answered as usize) {
+            counter.inc();
+        }
+        if let Some(waited) = waited {
+            self.waited.observe(waited.as_secs_f64());
+        }
+    }
 }
 
 /// A request or connection that is under way, counted until it is dropped.
@@ -154,6 +176,7 @@ impl Metrics {
             oracle: make.counters("oracle_total", "Decisions that Cedar was asked as well.", &["result"])?,
             series: Arc::default(),
             telemetry: make.telemetry()?,
+            limits: make.limits()?,
             registry: make.0,
         })
     }
@@ -325,6 +348,20 @@ impl Metrics {
     /// Whether an address of an upstream is healthy; the name is a configured one.
     pub fn upstream_up(&self, upstream: &str, up: bool) {
         self.upstream_up.with_label_values(&[upstream]).set(i64::from(up));
+    }
+
+    /// Whether limits are counted in the store that gateways share.
+    pub fn limits_store_up(&self, up: bool) {
+        self.limits.up.set(i64::from(up));
+    }
+
+    /// The counters of the store that gateways share limits in.
+    #[must_use]
+    pub fn limits_store(&self) -> LimitsStore {
+        LimitsStore {
+            asked: Answered::ALL.map(|answered| self.limits.asked.with_label_values(&[answered.name()])),
+            waited: self.limits.waited.clone(),
+        }
     }
 
     /// The counters of a kind of telemetry.

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::limit::Rate;
+use storage::counters::WhenAway;
 
 use super::reader::{Reader, Section, printable};
-use super::settings::{Limits, LoginLimits, SessionEnds};
+use super::settings::{Limits, LimitsAway, LoginLimits, SessionEnds, SharedLimits};
 use super::upstreams::is_name;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
+/// What a limit does while the store that gateways share is away.
+const AWAY: [(&str, WhenAway); 3] =
+    [("local", WhenAway::Local), ("open", WhenAway::Open), ("closed", WhenAway::Closed)];
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
@@ -46,17 +50,35 @@ impl Reader<'_> {
         LoginLimits { attempts_max: attempts.unwrap_or(5), lockout: lockout.unwrap_or(900 * SECOND) }
     }
 
-    /// `[limits]` and `[limits.class.<name>]`.
-    pub(super) fn limits(&mut self, root: &mut Section<'_>) -> Limits {
+    /// `[limits]`, `[limits.class.<name>]` and `[limits.redis]`.
+    pub(super) fn limits(&mut self, root: &mut Section<'_>) -> (Limits, Option<SharedLimits>) {
         let mut section = self.section(root, "limits");
         let per_address = self.pick(&mut section, "per_address", Some("BOTSERVER_RATE_LIMIT_PER_IP"));
         let per_address = self.rate(per_address, MINUTE);
         let per_user = self.pick(&mut section, "per_user", Some("BOTSERVER_RATE_LIMIT_PER_USER"));
         let per_user = self.rate(per_user, HOUR);
-        // None by default: the address's limit and the lockout hold for sign-ins, and a class that is smaller
-        // than the limits that an operator raised would refuse what they meant to let in.
+        let mut away = LimitsAway::default();
+        let written = self.pick(&mut section, "per_address_away", None);
+        away.per_address = self.choice(written, &AWAY).unwrap_or_default();
+        let written = self.pick(&mut section, "per_user_away", None);
+        away.per_user = self.choice(written, &AWAY).unwrap_or_default();
+        let classes = self.classes(&mut section, &mut away);
+        let shared = self.shared_limits(&mut section);
+        self.finish(&section);
+        let limits = Limits {
+            per_address: per_address.unwrap_or(rate(100, MINUTE)),
+            per_user: per_user.unwrap_or(rate(1_000, HOUR)),
+            classes,
+            away,
+        };
+        (limits, shared)
+    }
+
+    /// None by default: the address's limit and the lockout hold for sign-ins, and a class that is smaller than the
+    /// limits that an operator raised would refuse what they meant to let in.
+    fn classes(&mut self, section: &mut Section<'_>, away: &mut LimitsAway) -> BTreeMap<Arc<str>, Rate> {
         let mut classes: BTreeMap<Arc<str>, Rate> = BTreeMap::new();
-        let named = self.section(&mut section, "class");
+        let named = self.section(section, "class");
         for (key, value) in named.entries() {
             let line = self.line(&key.span());
             let name = key.get_ref().as_ref();
@@ -73,14 +95,13 @@ impl Reader<'_> {
             if let Some(rate) = self.rate(written, MINUTE) {
                 classes.insert(Arc::from(name), rate);
             }
+            let written = self.pick(&mut table, "away", None);
+            if let Some(chosen) = self.choice(written, &AWAY) {
+                away.classes.insert(Arc::from(name), chosen);
+            }
             self.finish(&table);
         }
-        self.finish(&section);
-        Limits {
-            per_address: per_address.unwrap_or(rate(100, MINUTE)),
-            per_user: per_user.unwrap_or(rate(1_000, HOUR)),
-            classes,
-        }
+        classes
     }
 
     /// The bound of a body: zero would refuse every upload, which a policy says better.

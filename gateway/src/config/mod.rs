@@ -21,6 +21,7 @@ mod records;
 pub mod secret;
 mod secret_file;
 pub mod settings;
+mod shared_limits;
 pub mod telemetry;
 pub mod tls_files;
 mod upstreams;
@@ -46,8 +47,8 @@ use origin::Origin;
 use providers::Provider;
 use reader::{Reader, Section};
 use settings::{
-    Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, Oracle, SessionEnds, Tls,
-    TlsVersion, Upstream, WebSockets,
+    Audit, Connections, Deployment, Host, Keys, Limits, Log, LoginLimits, Oracle, SessionEnds, SharedLimits,
+    Tls, TlsVersion, Upstream, WebSockets,
 };
 use telemetry::Telemetry;
 pub(crate) use value::duration;
@@ -87,6 +88,8 @@ pub struct Config {
     pub oidc: Vec<Provider>,
     /// How much is taken.
     pub limits: Limits,
+    /// The Redis that gateways share limits in; `None` counts here alone.
+    pub shared_limits: Option<SharedLimits>,
     /// How many connections and requests are held at once, and how slow they may be.
     pub connections: Connections,
     /// The bound of a request body in bytes where the route names none.
@@ -204,7 +207,7 @@ impl Reader<'_> {
         let session = self.session(&mut root);
         let login = self.login(&mut root);
         let oidc = self.oidc(&mut root, deployment);
-        let limits = self.limits(&mut root);
+        let (limits, shared_limits) = self.limits(&mut root);
         let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);
         let websockets = self.websockets(&mut root);
@@ -233,6 +236,7 @@ impl Reader<'_> {
             login,
             oidc,
             limits,
+            shared_limits,
             connections,
             upload_bytes_max,
             websockets,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::limit::Rate;
+use storage::counters::{RedisAddress, WhenAway};
 
 use super::origin::Origin;
 use super::secret::Secret;
@@ -98,6 +99,54 @@ pub struct Limits {
     pub per_user: Rate,
     /// Requests of one principal, or of one address where nobody is known, in each class of routes.
     pub classes: BTreeMap<Arc<str>, Rate>,
+    /// What each does while the store that gateways share is away.
+    pub away: LimitsAway,
+}
+
+/// What limits do while the store that gateways share is away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitsAway {
+    /// The limit of an address.
+    pub per_address: WhenAway,
+    /// The limit of a principal.
+    pub per_user: WhenAway,
+    /// The limits of classes, where the configuration says so.
+    pub classes: BTreeMap<Arc<str>, WhenAway>,
+}
+
+impl LimitsAway {
+    /// What the limit of a class does. Guesses at passwords are worth more than an outage: sign-ins are closed unless
+    /// the configuration says otherwise, where their class has a limit at all.
+    #[must_use]
+    pub fn class(&self, class: &str) -> WhenAway {
+        let usual = if class == "auth" { WhenAway::Closed } else { WhenAway::Local };
+        self.classes.get(class).copied().unwrap_or(usual)
+    }
+}
+
+/// The Redis that gateways share limits in.
+#[derive(Clone)]
+pub struct SharedLimits {
+    /// Where it is.
+    pub address: RedisAddress,
+    /// The ACL user.
+    pub user: String,
+    /// Its password.
+    pub password: Secret<String>,
+    /// The database's number.
+    pub database: u16,
+    /// What every key begins with.
+    pub prefix: String,
+    /// How long a request waits for it at most.
+    pub budget: Duration,
+    /// How many gateways share the limits.
+    pub gateways: u32,
+}
+
+impl fmt::Debug for SharedLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedLimits(not shown)")
+    }
 }
 
 /// How many connections and requests are held at once, and how slow they may be.

@@ -95,8 +95,10 @@ pub struct Pipeline {
     pub snapshot: Arc<SnapshotCell>,
     /// The credential schemes.
     pub authn: Arc<Authn>,
-    /// What has been spent.
+    /// What has been spent here. It is all that is looked at before a credential is.
     pub counters: Arc<Counters>,
+    /// What has been spent at all gateways, where they share a store.
+    pub shared: Option<Arc<Counters>>,
     /// The limits.
     pub limits: Limits,
     /// What decides.
@@ -127,6 +129,6 @@ impl Pipeline {
             authorize::authorize(&self.oracle, &snapshot, now, &matched, &identified.identity, facts, trail);
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
-        spend::spend(&self.counters, &self.limits, now, permit, matched, identified.session, snapshot).await
+        spend::spend(self, now, facts.client, permit, matched, identified.session, snapshot).await
     }
 }

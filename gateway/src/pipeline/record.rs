@@ -428,6 +428,11 @@ pub fn oracle_differs(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, note
     security(audit, now, bundle, Some("oracle_differs"), notes);
 }
 
+/// Records that limits are counted without the store that gateways share, or in it again.
+pub fn limits_store(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, begins: bool, notes: &[String]) {
+    security(audit, now, bundle, begins.then_some("limits_away"), notes);
+}
+
 /// An event that belongs to no request.
 fn security(
     audit: &AuditLog,

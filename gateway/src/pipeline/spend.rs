@@ -1,6 +1,7 @@
 //! Stage 6, spend: the quota of whoever was permitted. Only a permit can spend, so that a refused caller
-//! never drains a victim's quota.
+//! never drains a victim's quota. Where gateways share a store of counters, this is where it is asked, once a request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::authz::Permit;
@@ -12,7 +13,8 @@ use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
 use crate::config::settings::Limits;
-use crate::pipeline::admit::whole_seconds;
+use crate::pipeline::Pipeline;
+use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
 use crate::snapshot::Snapshot;
 
 /// The name of the principal's limit.
@@ -53,36 +55,86 @@ impl Passage {
     }
 }
 
-/// Takes the principal's quota and the one of its class, both or neither.
+/// Takes the principal's quota and the one of its class, both or neither. Where gateways share a store, it takes what
+/// the address has of them as well, all in one question.
 ///
 /// # Errors
-/// `QuotaSpent` with the limit that is tightest and the exact time of the next admission.
+/// `QuotaSpent` or `Throttled` with the limit that is tightest and the exact time of the next admission; `Unavailable`
+/// where the shared store is away and a limit is closed without it.
 pub async fn spend(
-    counters: &Counters,
-    limits: &Limits,
+    pipeline: &Pipeline,
     now: UnixMillis,
+    client: IpAddr,
     permit: Permit,
     matched: Arc<RouteMatch>,
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
 ) -> Result<Passage, Refusal> {
-    if let Identity::Known(principal) = permit.identity() {
-        let class = &matched.route.class;
-        let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
-        let mut takes = vec![of(PER_USER, limits.per_user)];
-        if let Some(rate) = limits.classes.get(class) {
-            takes.push(of(class, *rate));
-        }
-        match counters.take(&takes, now).await {
-            Outcome::Admitted => {}
-            Outcome::Away => return Err(Refusal::Unavailable(Dependency::Counters)),
-            Outcome::Refused { index, retry_after_ms } => {
-                let limit = if index == 0 { Arc::from(PER_USER) } else { class.clone() };
-                return Err(Refusal::QuotaSpent { limit, retry_after_s: whole_seconds(retry_after_ms) });
+    let (limits, class) = (&pipeline.limits, &matched.route.class);
+    match (&pipeline.shared, permit.identity()) {
+        (None, Identity::Known(principal)) => {
+            let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
+            let mut takes = vec![of(PER_USER, limits.per_user)];
+            if let Some(rate) = limits.classes.get(class) {
+                takes.push(of(class, *rate));
             }
+            take(&pipeline.counters, now, &takes, 0, class).await?;
+        }
+        (None, Identity::Anonymous) => {}
+        (Some(shared), identity) => {
+            let (takes, of_address) = everywhere(limits, &matched, identity, client);
+            take(shared, now, &takes, of_address, class).await?;
         }
     }
     Ok(Passage { permit, matched, session, snapshot })
+}
+
+/// What a request takes of the limits that gateways share: first what is its address's, and how many those are.
+fn everywhere<'a>(
+    limits: &Limits,
+    matched: &'a RouteMatch,
+    identity: &Identity,
+    client: IpAddr,
+) -> (Vec<Take<'a>>, usize) {
+    let (class, away) = (&matched.route.class, &limits.away);
+    let class_rate = limits.classes.get(class).copied();
+    let address =
+        Take::new(LimitKey::address(PER_ADDRESS, client), limits.per_address).when_away(away.per_address);
+    let mut takes = Vec::with_capacity(4);
+    takes.push(address);
+    if let Some(rate) = class_rate.filter(|_| matched.route.accept.anonymous) {
+        takes.push(Take::new(LimitKey::address(class, client), rate).when_away(away.class(class)));
+    }
+    let of_address = takes.len();
+    if let Identity::Known(principal) = identity {
+        let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
+        takes.push(of(PER_USER, limits.per_user).when_away(away.per_user));
+        takes.extend(class_rate.map(|rate| of(class, rate).when_away(away.class(class))));
+    }
+    (takes, of_address)
+}
+
+/// Takes from all. The first `of_address` are the address's, whose refusal is the one that it has in `admit`; then
+/// comes the principal's own, then the one of the class.
+async fn take(
+    counters: &Counters,
+    now: UnixMillis,
+    takes: &[Take<'_>],
+    of_address: usize,
+    class: &Arc<str>,
+) -> Result<(), Refusal> {
+    match counters.take(takes, now).await {
+        Outcome::Admitted => Ok(()),
+        Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
+        Outcome::Refused { index, retry_after_ms } => {
+            let retry_after_s = whole_seconds(retry_after_ms);
+            if index < of_address {
+                return Err(Refusal::Throttled { retry_after_s });
+            }
+            let limit = if index == of_address { Arc::from(PER_USER) } else { class.clone() };
+            Err(Refusal::QuotaSpent { limit, retry_after_s })
+        }
+    }
 }
 
 /// The passage of what goes on, once policy has permitted it again; its quota was spent when it began.
@@ -94,4 +146,54 @@ pub fn again(
     snapshot: Arc<Snapshot>,
 ) -> Passage {
     Passage { permit, matched, session, snapshot }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use engine::limit::Rate;
+    use storage::counters::WhenAway;
+
+    use super::*;
+    use crate::config::settings::LimitsAway;
+    use crate::pipeline::testing;
+
+    #[test]
+    fn a_request_takes_what_its_address_and_its_principal_have_at_all_gateways() {
+        let rate = |count| Rate { count, period_ms: 1_000 };
+        let classes = BTreeMap::from([(Arc::from("auth"), rate(3)), (Arc::from("llm"), rate(4))]);
+        let limits = Limits { per_address: rate(1), per_user: rate(2), classes, away: LimitsAway::default() };
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        let id = testing::known(7, 7);
+        let Identity::Known(principal) = &id else { panic!("somebody is known") };
+        let address =
+            |limit, count, away| Take::new(LimitKey::address(limit, client), rate(count)).when_away(away);
+        let own = |limit, count, away| {
+            Take::new(LimitKey::principal(limit, principal.id), rate(count)).when_away(away)
+        };
+        let (local, closed) = (WhenAway::Local, WhenAway::Closed);
+        let check =
+            |class: &str, anonymous: bool, identity: &Identity, expected: &[Take<'_>], of_address: usize| {
+                let mut route = testing::route();
+                route.class = class.into();
+                route.accept.anonymous = anonymous;
+                let matched = RouteMatch { route: Arc::new(route), parameters: Vec::new().into() };
+                let (takes, first) = everywhere(&limits, &matched, identity, client);
+                let shown =
+                    |takes: &[Take<'_>]| takes.iter().map(|take| format!("{take:?}")).collect::<Vec<_>>();
+                assert_eq!(
+                    (shown(&takes), first),
+                    (shown(expected), of_address),
+                    "{class} {anonymous} {identity:?}"
+                );
+            };
+        let all = address("per-address", 1, local);
+        check("standard", true, &Identity::Anonymous, &[all], 1);
+        check("auth", true, &Identity::Anonymous, &[all, address("auth", 3, closed)], 2);
+        check("standard", false, &id, &[all, own("per-user", 2, local)], 1);
+        check("llm", false, &id, &[all, own("per-user", 2, local), own("llm", 4, local)], 1);
+        let both = [all, address("auth", 3, closed), own("per-user", 2, local), own("auth", 3, closed)];
+        check("auth", true, &id, &both, 2);
+    }
 }

@@ -92,6 +92,12 @@ impl Gateway {
         &self.0.recorder.metrics
     }
 
+    /// The stages, and where they record.
+    #[must_use]
+    pub fn pipeline(&self) -> (&Pipeline, &Arc<Recorder>) {
+        (&self.0.pipeline, &self.0.recorder)
+    }
+
     /// How slow a client may be.
     #[must_use]
     pub fn bounds(&self) -> Connections {
@@ -166,7 +172,7 @@ impl Gateway {
             clock::now(),
             connection.peer.ip().to_canonical(),
         );
-        // The counters are local and answer at once; those that ask a server have their time elsewhere.
+        // The counters are local and answer at once; those that gateways share are asked in `spend`.
         admitted.now_or_never().unwrap_or(Ok(()))
     }
 

@@ -12,12 +12,23 @@ const DURATION_BOUNDS_S: [f64; 12] =
 /// Upper bounds of a stage's histogram, in seconds: most stages take microseconds.
 const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 0.01, 0.1, 1.0];
 
+/// Upper bounds of what requests wait for the shared store of counters, in seconds: around its usual budget.
+const STORE_BOUNDS_S: [f64; 10] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.007, 0.01, 0.1, 1.0];
+
 /// What became of telemetry, by signal.
 #[derive(Clone, Debug)]
 pub(super) struct Telemetry {
     pub(super) sent: IntCounterVec,
     pub(super) dropped: IntCounterVec,
     pub(super) failures: IntCounterVec,
+}
+
+/// How the shared store of counters does.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) up: IntGauge,
+    pub(super) asked: IntCounterVec,
+    pub(super) waited: Histogram,
 }
 
 /// Makes metrics of the gateway's name, each registered as it is made: none can be counted and not told.
@@ -77,6 +88,22 @@ impl Maker {
                 "Exports that failed.",
                 &["signal"],
             )?,
+        })
+    }
+
+    pub(super) fn limits(&self) -> Result<Limits, prometheus::Error> {
+        let waited = HistogramOpts::from(opts(
+            "limits_redis_seconds",
+            "What requests have waited for the store of counters.",
+        ));
+        Ok(Limits {
+            up: self.gauge("limits_redis_up", "1 while limits are counted in the shared store.")?,
+            asked: self.counters(
+                "limits_redis_total",
+                "Questions to the shared store of counters, by what became of them.",
+                &["result"],
+            )?,
+            waited: self.registered(Histogram::with_opts(waited.buckets(STORE_BOUNDS_S.to_vec()))?)?,
         })
     }
 

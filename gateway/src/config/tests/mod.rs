@@ -4,6 +4,7 @@ mod network;
 mod oidc;
 mod otel;
 mod secrets;
+mod shared_limits;
 mod values;
 
 use std::path::Path;

@@ -1,0 +1,127 @@
+//! The Redis that gateways share limits in.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use storage::counters::{RedisAddress, WhenAway};
+
+use super::super::settings::SharedLimits;
+use super::{HOSTS, check, keys, read};
+
+/// A file with this URL, and the lines that name it.
+fn naming(url: &str, lines: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("url");
+    std::fs::write(&file, url).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let toml = format!("[limits.redis]\nurl = \"file:{}\"\n{lines}", file.display());
+    (folder, toml)
+}
+
+fn shared(toml: &str) -> (Option<SharedLimits>, Vec<String>) {
+    let config = read(&format!("{HOSTS}{toml}"), &keys()).unwrap();
+    (config.shared_limits.clone(), config.notices().to_vec())
+}
+
+#[test]
+fn without_a_redis_every_gateway_counts_for_itself() {
+    assert!(shared("").0.is_none());
+    let (none, notices) = shared("[limits]\ngateways = 3\n");
+    assert!(none.is_none());
+    assert!(
+        notices.iter().any(|notice| notice.contains("does nothing without `limits.redis`")),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn a_redis_and_its_defaults() {
+    let (_folder, toml) = naming("redis://gate:s3cret@127.0.0.1:7000/3\n", "");
+    let (found, notices) = shared(&toml);
+    let found = found.unwrap();
+    assert_eq!(found.address, RedisAddress::Tcp { host: "127.0.0.1".to_owned(), port: 7000, tls: None });
+    assert_eq!(
+        (found.user.as_str(), found.password.expose().as_str(), found.database),
+        ("gate", "s3cret", 3)
+    );
+    assert_eq!(
+        (found.prefix.as_str(), found.budget, found.gateways),
+        ("cedargate", Duration::from_millis(5), 1)
+    );
+    assert!(notices.iter().any(|notice| notice.contains("`limits.gateways` is not set")), "{notices:?}");
+    assert!(!format!("{found:?}").contains("s3cret"));
+
+    let (_folder, toml) = naming("rediss://gate:p@cache.internal", "budget = \"20ms\"\nprefix = \"a:b\"\n");
+    let (found, _) = shared(&format!("[limits]\ngateways = 7\n{toml}"));
+    let found = found.unwrap();
+    let RedisAddress::Tcp { tls, .. } = &found.address;
+    assert!(tls.is_some());
+    assert_eq!((found.prefix.as_str(), found.budget, found.gateways), ("a:b", Duration::from_millis(20), 7));
+}
+
+#[test]
+fn what_limits_do_while_it_is_away() {
+    let away = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.away;
+    let usual = away("");
+    assert_eq!((usual.per_address, usual.per_user), (WhenAway::Local, WhenAway::Local));
+    assert_eq!((usual.class("auth"), usual.class("llm")), (WhenAway::Closed, WhenAway::Local));
+    let chosen = away(
+        "[limits]\nper_address_away = \"open\"\nper_user_away = \"closed\"\n[limits.class.auth]\nrate = \"5/1m\"\naway = \"local\"\n",
+    );
+    assert_eq!((chosen.per_address, chosen.per_user), (WhenAway::Open, WhenAway::Closed));
+    assert_eq!(chosen.class("auth"), WhenAway::Local);
+    check(
+        "[limits]\nper_user_away = \"shut\"\n",
+        &[],
+        &["gate.toml:3: ", "limits.per_user_away", "`closed`"],
+    );
+    check(
+        "[limits.class.llm]\nrate = \"5/1m\"\naway = 3\n",
+        &[],
+        &["gate.toml:4: ", "limits.class.llm.away"],
+    );
+}
+
+#[test]
+fn threat_14_a_redis_that_is_not_safe_stops_the_start_and_is_never_quoted() {
+    let check = |url: &str, lines: &str, parts: &[&str]| {
+        let (_folder, toml) = naming(url, lines);
+        check(&toml, &[], parts);
+        if let Err(faults) = read(&format!("{HOSTS}{toml}"), &keys()) {
+            assert!(!faults.contains("s3cret"), "{faults}");
+        }
+    };
+    let clear = "redis://gate:s3cret@cache.internal:6379";
+    check(clear, "", &["gate.toml:3: ", "in clear off loopback"]);
+    check(clear, "insecure = \"a wire of our own\"\n", &[]);
+    check("redis://gate:s3cret@localhost", "", &[]);
+    check("redis://gate:s3cret@[::1]", "", &[]);
+    check("redis://:s3cret@127.0.0.1", "", &["gate.toml:3: ", "no user of our own"]);
+    check("rediss://gate:s3cret@h#insecure", "", &["fragment"]);
+    check(
+        "rediss://gate:s3cret@127.0.0.1",
+        "ca = \"none.pem\"\n",
+        &["gate.toml:4: ", "no certificate is read"],
+    );
+    let made = rcgen::generate_simple_self_signed(vec!["cache.internal".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).unwrap();
+    let ca = format!("ca = {pem:?}\n");
+    check("rediss://gate:s3cret@cache.internal", &ca, &[]);
+    check("redis://gate:s3cret@127.0.0.1", &ca, &["gate.toml:4: ", "does nothing without TLS"]);
+    check("redis://gate:s3cret@127.0.0.1", "budget = \"2s\"\n", &["gate.toml:4: ", "limits.redis.budget"]);
+    check("redis://gate:s3cret@127.0.0.1", "prefix = \"a b\"\n", &["gate.toml:4: ", "limits.redis.prefix"]);
+    check("redis://gate:s3cret@127.0.0.1", "timeout = 5\n", &["unknown key `limits.redis.timeout`"]);
+}
+
+#[test]
+fn a_url_is_named_and_not_written_down() {
+    check("[limits.redis]\nbudget = \"5ms\"\n", &[], &["gate.toml:2: ", "`limits.redis.url` is not set"]);
+    check(
+        "[limits.redis]\nurl = \"redis://gate:p@127.0.0.1\"\n",
+        &[],
+        &["gate.toml:3: ", "holds a secret itself"],
+    );
+    check("[limits]\ngateways = 0\n", &[], &["gate.toml:3: ", "limits.gateways"]);
+}

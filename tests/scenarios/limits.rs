@@ -1,0 +1,354 @@
+//! Limits that hold across gateways, and when the store that they share is gone.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::client::{Client, Request, Response};
+use tests::production::{HOST, Production};
+use tests::redis::Redis;
+use tests::upstream::Upstream;
+use tests::wait::{self, PATIENCE};
+
+const READ: &str = "/api/docs/list";
+
+/// A gateway that shares limits in this Redis. Its budget is one that no busy machine exceeds by itself.
+fn sharing(upstream: &Upstream, redis: &Redis, limits: &str) -> Production {
+    let lines = format!("[limits]\n{limits}\n{}budget = \"400ms\"\n", redis.lines());
+    let mut production = Production::before(upstream.address()).with_lines(lines);
+    production.secrets.push(redis.password().to_owned());
+    production
+}
+
+/// A key of a service that nobody has asked with.
+fn key(production: &mut Production, name: &str) -> String {
+    let (content, said) =
+        production.cli(&["key", "add", name, "--scope", "docs.*", "--role", "standard_user"], "");
+    assert!(content, "{said}");
+    // The key stands alone on standard output, what it is on standard error.
+    let (key, _) = said.trim().split_once('\n').expect("the key and what it is");
+    production.secrets.push(key.to_owned());
+    key.to_owned()
+}
+
+fn ask(production: &Production, target: &str, key: Option<&str>) -> Response {
+    let request = Request::new("GET", target).with("Host", HOST);
+    let request = match key {
+        Some(key) => request.with("X-API-Key", key),
+        None => request,
+    };
+    Client::connect(production.address()).ask(&request).expect("every request is answered")
+}
+
+/// How many of so many requests are let through; the others are told when to come again.
+fn admitted(production: &Production, key: &str, asked: usize) -> usize {
+    let answers: Vec<Response> = (0..asked).map(|_| ask(production, READ, Some(key))).collect();
+    for answer in &answers {
+        assert!(matches!(answer.status, 200 | 429), "{}: {}", answer.status, answer.text());
+        assert_eq!(answer.header("retry-after").is_some(), answer.status == 429, "{:?}", answer.headers);
+    }
+    answers.iter().filter(|answer| answer.status == 200).count()
+}
+
+fn told_by_admin(production: &Production, target: &str) -> Response {
+    let request = Request::new("GET", target).with("Host", &production.admin().to_string());
+    Client::connect(production.admin()).ask(&request).expect("an answer")
+}
+
+/// Waits until the part of readiness says so. That it is ready never depends on it.
+fn reaches(production: &Production, state: &str, detail: &str) {
+    wait::until(&format!("{state}: {detail}"), PATIENCE, || {
+        let answer = told_by_admin(production, "/readyz");
+        let told = answer.json();
+        let part = &told["parts"]["limits"];
+        let said = part["detail"].as_str().unwrap_or_default();
+        (part["state"] == state && said.contains(detail)).then_some(())
+    });
+}
+
+/// The events of the store: whether it went away, and what was noted.
+fn events(production: &Production) -> Vec<(bool, String)> {
+    let about = |record: &Value| {
+        let note = record["notes"][0].as_str().unwrap_or_default();
+        let ours = record["kind"] == "security" && note.starts_with("limits are counted");
+        ours.then(|| (record["decision"]["refusal"] == "limits_away", note.to_owned()))
+    };
+    production.audit().records().iter().filter_map(about).collect()
+}
+
+fn metric(production: &Production, name: &str) -> u64 {
+    let text = told_by_admin(production, "/metrics").text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
+    let value = value.unwrap_or_else(|| panic!("{name} is not in {text}"));
+    format!("{value:.0}").parse().expect("a count")
+}
+
+#[test]
+fn three_gateways_admit_what_one_would() {
+    const BURST: u64 = 300;
+    let (upstream, redis) = (Upstream::start(), Redis::start());
+    // Each gateway by itself would let its address ask as often.
+    let gateways: Vec<Production> = (0..3)
+        .map(|_| {
+            let mut production = sharing(&upstream, &redis, "gateways = 3\nper_address = \"300/1m\"");
+            production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+            production
+        })
+        .collect();
+    let _processes: Vec<_> = gateways.iter().map(Production::start).collect();
+    for gateway in &gateways {
+        reaches(gateway, "up", "redis");
+    }
+    let before_first = redis.time_us();
+    let first = ask(&gateways[0], "/health", None);
+    let after_first = redis.time_us();
+    assert_eq!(first.status, 200, "{}", first.text());
+    let count: u64 = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..24_usize)
+            .map(|number| {
+                let gateway = &gateways[number % 3];
+                scope.spawn(move || {
+                    let statuses = (0..20).map(|_| ask(gateway, "/health", None).status);
+                    statuses.filter(|status| *status == 200).count() as u64
+                })
+            })
+            .collect();
+        asking.into_iter().map(|asked| asked.join().expect("it asks to the end")).sum()
+    });
+    // What has come back meanwhile is taken as well, until one is refused: then all of it was.
+    let mut admitted = 1 + count;
+    let (before_last, after_last) = loop {
+        let before = redis.time_us();
+        let status = ask(&gateways[1], "/health", None).status;
+        if status == 429 {
+            break (before, redis.time_us());
+        }
+        assert_eq!(status, 200);
+        admitted += 1;
+    };
+    let grown = |microseconds: u64| BURST + microseconds * BURST / 60_000_000;
+    let (least, most) = (grown(before_last - after_first), grown(after_last - before_first));
+    // One more or less: a millisecond is the finest that the store counts in.
+    assert!((least - 1..=most + 1).contains(&admitted), "{least} to {most}: {admitted}");
+    for gateway in &gateways {
+        assert_eq!(events(gateway), [], "nothing was away");
+        assert_eq!(metric(gateway, "cedargate_limits_redis_total{result=\"away\"}"), 0);
+    }
+}
+
+/// What breaks the store, what mends it, and what is said of it.
+struct Fault {
+    name: &'static str,
+    breaks: fn(&mut Redis) -> Option<TcpListener>,
+    mends: fn(&mut Redis),
+    detail: &'static str,
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault {
+        name: "killed",
+        breaks: |redis| {
+            redis.kill();
+            None
+        },
+        mends: Redis::restart,
+        detail: "",
+    },
+    Fault {
+        name: "stopped",
+        breaks: |redis| {
+            redis.signal(Signal::STOP);
+            None
+        },
+        mends: |redis| redis.signal(Signal::CONT),
+        detail: "",
+    },
+    Fault {
+        name: "paused",
+        breaks: |redis| {
+            redis.order(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+            None
+        },
+        mends: |redis| redis.order(&["CLIENT", "UNPAUSE"]),
+        detail: "budget",
+    },
+    Fault {
+        name: "read-only",
+        breaks: |redis| {
+            redis.order(&["REPLICAOF", "127.0.0.1", "1"]);
+            None
+        },
+        mends: |redis| redis.order(&["REPLICAOF", "NO", "ONE"]),
+        detail: "READONLY",
+    },
+    Fault {
+        name: "full",
+        breaks: |redis| {
+            redis.order(&["CONFIG", "SET", "maxmemory", "1"]);
+            None
+        },
+        mends: |redis| redis.order(&["CONFIG", "SET", "maxmemory", "0"]),
+        detail: "OOM",
+    },
+    Fault {
+        name: "another password",
+        breaks: |redis| {
+            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", ">another"]);
+            redis.order(&["CLIENT", "KILL", "USER", "cedargate"]);
+            None
+        },
+        mends: |redis| {
+            let password = format!(">{}", redis.password());
+            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", &password]);
+        },
+        detail: "password",
+    },
+    Fault {
+        name: "not permitted",
+        breaks: |redis| {
+            redis.order(&["ACL", "SETUSER", "cedargate", "-set"]);
+            None
+        },
+        mends: |redis| redis.order(&["ACL", "SETUSER", "cedargate", "+set"]),
+        detail: "the error ERR",
+    },
+    Fault {
+        name: "a black hole",
+        breaks: |redis| {
+            redis.kill();
+            // It accepts as the kernel does, and nobody ever answers.
+            Some(TcpListener::bind(redis.address()).expect("its port"))
+        },
+        mends: Redis::restart,
+        detail: "reached",
+    },
+];
+
+#[test]
+fn whatever_becomes_of_redis_limits_hold_every_request_is_answered_and_nobody_has_a_second_quota() {
+    let (upstream, mut redis) = (Upstream::start(), Redis::stopped());
+    let mut production = sharing(&upstream, &redis, "gateways = 2\nper_user = \"10/1h\"");
+    let _process = production.start();
+    let keys: Vec<String> =
+        (0..=FAULTS.len()).map(|number| key(&mut production, &format!("caller-{number}"))).collect();
+
+    // It starts without its store, and enforces its part: a half.
+    reaches(&production, "degraded", "refuses connections");
+    assert_eq!(admitted(&production, &keys[0], 12), 5, "before the first start");
+    redis.restart();
+    reaches(&production, "up", "redis");
+    assert_eq!(admitted(&production, &keys[0], 3), 0, "before the first start, and back");
+
+    for (number, fault) in (1..).zip(FAULTS) {
+        let held = (fault.breaks)(&mut redis);
+        assert_eq!(admitted(&production, &keys[number], 12), 5, "{}", fault.name);
+        reaches(&production, "degraded", fault.detail);
+        assert_eq!(metric(&production, "cedargate_limits_redis_up"), 0, "{}", fault.name);
+        drop(held);
+        (fault.mends)(&mut redis);
+        reaches(&production, "up", "redis");
+        assert_eq!(admitted(&production, &keys[number], 3), 0, "{}, and back", fault.name);
+        // One event when it began and one when it ended.
+        let events = wait::until("the last event", PATIENCE, || {
+            let events = events(&production);
+            (events.len() >= 2 * (number + 1)).then_some(events)
+        });
+        let kinds: Vec<bool> = events.iter().map(|(begins, _)| *begins).collect();
+        assert_eq!(kinds, [true, false].repeat(number + 1), "{}: {events:#?}", fault.name);
+    }
+    assert!(metric(&production, "cedargate_limits_redis_total{result=\"answered\"}") > 0);
+}
+
+#[test]
+fn a_redis_that_is_killed_under_load_loses_no_request_and_gives_no_second_quota() {
+    const CALLERS: usize = 6;
+    let (upstream, mut redis) = (Upstream::start(), Redis::start());
+    let mut production = sharing(&upstream, &redis, "per_user = \"90/1h\"");
+    let _process = production.start();
+    let key = key(&mut production, "caller");
+    reaches(&production, "up", "redis");
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let let_through: usize = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let one = |_| {
+                        asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        admitted(&production, &key, 1)
+                    };
+                    (0..40).map(one).sum::<usize>()
+                })
+            })
+            .collect();
+        let so_many = |count: usize| {
+            wait::until("requests", PATIENCE, || {
+                (asked.load(std::sync::atomic::Ordering::Relaxed) >= count).then_some(())
+            });
+        };
+        so_many(30);
+        redis.kill();
+        so_many(100);
+        redis.restart();
+        asking.into_iter().map(|asked| asked.join().expect("it asks to the end")).sum()
+    });
+    // What was under way when it was killed may be counted once for two.
+    assert!((90 - CALLERS..=90 + CALLERS).contains(&let_through), "{let_through}");
+    reaches(&production, "up", "redis");
+    assert_eq!(admitted(&production, &key, 3), 0);
+}
+
+#[test]
+fn a_hanging_redis_is_waited_for_three_times_in_all() {
+    let (upstream, redis) = (Upstream::start(), Redis::start());
+    let mut production = sharing(&upstream, &redis, "per_user = \"1000/1h\"");
+    let _process = production.start();
+    let key = key(&mut production, "caller");
+    reaches(&production, "up", "redis");
+    redis.signal(Signal::STOP);
+    assert_eq!(admitted(&production, &key, 200), 200);
+    let told =
+        |result: &str| metric(&production, &format!("cedargate_limits_redis_total{{result=\"{result}\"}}"));
+    // Trials of its own are late as well, and count.
+    let late = told("late");
+    assert!(late <= 3, "{late}");
+    assert_eq!(late + told("away") + told("answered"), 200);
+    assert_eq!(metric(&production, "cedargate_limits_redis_seconds_count"), late + told("answered"));
+    redis.signal(Signal::CONT);
+    reaches(&production, "up", "redis");
+}
+
+#[test]
+fn sign_ins_are_closed_while_redis_is_away_and_open_again_with_it() {
+    let (upstream, mut redis) = (Upstream::start(), Redis::start());
+    let production = sharing(&upstream, &redis, "class.auth.rate = \"1000/1m\"");
+    let _process = production.start();
+    reaches(&production, "up", "redis");
+    let status = || ask(&production, "/.cedargate/login", None).status;
+    assert_eq!(status(), 200);
+    redis.kill();
+    reaches(&production, "degraded", "away");
+    let closed = ask(&production, "/.cedargate/login", None);
+    assert_eq!(closed.status, 503, "{}", closed.text());
+    assert!(closed.header("retry-after").is_some(), "{:?}", closed.headers);
+    assert_eq!(ask(&production, "/health", None).status, 200, "what is not closed is served");
+    redis.restart();
+    reaches(&production, "up", "redis");
+    assert_eq!(status(), 200);
+}
+
+#[test]
+fn threat_14_over_tls_a_redis_is_who_its_certificate_says() {
+    let upstream = Upstream::start();
+    for (name, state, detail) in
+        [("localhost", "up", "redis"), ("another.example", "degraded", "its TLS does not hold")]
+    {
+        let redis = Redis::encrypted(name);
+        let mut production = sharing(&upstream, &redis, "per_user = \"10/1h\"");
+        let _process = production.start();
+        let key = key(&mut production, "caller");
+        reaches(&production, state, detail);
+        assert_eq!(admitted(&production, &key, 12), 10, "{name}");
+        let asked = redis.say(&["KEYS", "cedargate:*per-user"]);
+        assert_eq!(asked.starts_with("*1"), state == "up", "{name}: {asked}");
+    }
+}

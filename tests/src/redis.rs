@@ -1,0 +1,159 @@
+//! A real redis-server of the test's own. `tests/run` installs it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::ports::Port;
+use crate::production::random_hex;
+use crate::tls::Certificate;
+use crate::wait::{self, PATIENCE};
+
+/// What the gateway's user may do: the line of docs/operate.md.
+const GRANTED: [&str; 7] = ["~cedargate:*", "+eval", "+evalsha", "+script|load", "+get", "+set", "+time"];
+
+/// A Redis on a port of the loopback interface; killed when dropped.
+#[derive(Debug)]
+pub struct Redis {
+    child: Option<Child>,
+    folder: TempDir,
+    port: Port,
+    /// A port over TLS, and the certificate there.
+    encrypted: Option<(Port, Certificate)>,
+    password: String,
+}
+
+impl Redis {
+    /// Starts one that is empty, and waits until it listens.
+    #[must_use]
+    pub fn start() -> Self {
+        let mut redis = Self::stopped();
+        redis.restart();
+        redis
+    }
+
+    /// One that does not run yet.
+    #[must_use]
+    pub fn stopped() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        Self { child: None, folder, port: Port::take(), encrypted: None, password: random_hex() }
+    }
+
+    /// One that is empty and spoken to over TLS as well, with a certificate for this name.
+    #[must_use]
+    pub fn encrypted(name: &str) -> Self {
+        let mut redis = Self::stopped();
+        redis.encrypted = Some((Port::take(), Certificate::make(redis.folder.path(), name)));
+        redis.restart();
+        redis
+    }
+
+    /// Starts it, with nothing in it, and waits until it listens.
+    pub fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.address().port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        command.args(["--enable-debug-command", "local"]).arg("--dir").arg(self.folder.path());
+        command.args(["--user", "cedargate", "on", &format!(">{}", self.password)]).args(GRANTED);
+        if let Some((port, Certificate { cert, key, .. })) = &self.encrypted {
+            command.args(["--tls-port", &port.address().port().to_string(), "--tls-auth-clients", "no"]);
+            command
+                .arg("--tls-cert-file")
+                .arg(cert)
+                .arg("--tls-key-file")
+                .arg(key)
+                .arg("--tls-ca-cert-file")
+                .arg(cert);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("redis-server is installed: tests/run sees to it"));
+        wait::until("redis", PATIENCE, || TcpStream::connect(self.address()).ok());
+    }
+
+    /// Ends it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// Sends a signal to it.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("it is ours to signal");
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The gateway's password there.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The lines of `[limits.redis]` that name it, its URL in a file.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let file = self.folder.path().join("url");
+        let (place, ca) = match &self.encrypted {
+            None => (format!("redis://cedargate:{}@{}/0", self.password, self.address()), String::new()),
+            Some((port, certificate)) => {
+                let port = port.address().port();
+                let ca = format!("ca = \"{}\"\n", certificate.cert.display());
+                (format!("rediss://cedargate:{}@localhost:{port}", self.password), ca)
+            }
+        };
+        std::fs::write(&file, place + "\n").expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+        format!("[limits.redis]\nurl = \"file:{}\"\n{ca}", file.display())
+    }
+
+    /// Says something to it as its administrator; the bytes of its answer.
+    #[must_use]
+    pub fn say(&self, words: &[&str]) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        stream.write_all(request.as_bytes()).expect("it reads");
+        // What follows is the end of the connection, so that an answer is whole when there is no more.
+        stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer in text");
+        answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned()
+    }
+
+    /// The same where only `+OK` will do.
+    pub fn order(&self, words: &[&str]) {
+        let answer = self.say(words);
+        assert!(answer == "+OK\r\n" || answer.starts_with(':'), "{words:?}: {answer}");
+    }
+
+    /// Its own time in microseconds since 1970.
+    #[must_use]
+    pub fn time_us(&self) -> u64 {
+        let answer = self.say(&["TIME"]);
+        let mut numbers = answer.lines().filter_map(|line| line.parse::<u64>().ok());
+        let (seconds, microseconds) =
+            (numbers.next().expect("seconds"), numbers.next().expect("microseconds"));
+        seconds * 1_000_000 + microseconds
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
