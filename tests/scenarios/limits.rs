@@ -352,3 +352,37 @@ fn threat_14_over_tls_a_redis_is_who_its_certificate_says() {
         assert_eq!(asked.starts_with("*1"), state == "up", "{name}: {asked}");
     }
 }
+
+#[test]
+fn whoever_is_refused_is_told_which_limit_it_was() {
+    let upstream = Upstream::start();
+    let lines = "[limits]\nper_user = \"2/1h\"\nheaders = \"both\"\n".to_owned();
+    let mut production = Production::before(upstream.address()).with_lines(lines);
+    production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+    let _process = production.start();
+    let key = key(&mut production, "caller");
+    let answers: Vec<Response> = (0..3).map(|_| ask(&production, READ, Some(&key))).collect();
+    for let_through in &answers[..2] {
+        assert_eq!(let_through.status, 200);
+        assert_eq!(let_through.header("ratelimit"), None);
+    }
+    let wait = answers[2].header("retry-after").expect("a time").to_owned();
+    for (name, value) in [
+        ("ratelimit-policy", "\"per-user\";q=2;w=3600".to_owned()),
+        ("ratelimit", format!("\"per-user\";r=0;t={wait}")),
+        ("x-ratelimit-limit", "2".to_owned()),
+        ("x-ratelimit-remaining", "0".to_owned()),
+        ("x-ratelimit-reset", wait.clone()),
+    ] {
+        assert_eq!(answers[2].header(name), Some(value.as_str()), "{name}: {:?}", answers[2].headers);
+    }
+    // The address has a limit of its own, of which a malformed flood is told as well.
+    let mut last = ask(&production, "/health", None);
+    for _ in 0..120 {
+        let mut client = Client::connect(production.address());
+        client.send(b"GET / HTTP/1.1\r\nHost : nobody\r\n\r\n");
+        last = client.receive().expect("an answer");
+    }
+    assert_eq!(last.status, 429, "{}", last.text());
+    assert_eq!(last.header("ratelimit-policy"), Some("\"per-address\";q=100;w=60"));
+}

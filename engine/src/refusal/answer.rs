@@ -1,6 +1,7 @@
 //! What a client is told: one exhaustive match, so that a new refusal does not compile without its answer.
 
-use super::{Answer, Dependency, Malformed, Refusal, UpstreamFault};
+use super::{Answer, Dependency, Malformed, Refusal, Spent, UpstreamFault};
+use crate::limit::Rate;
 
 /// Seconds after which a program may try again when a part of the gateway is away. Long enough that a crowd
 /// of retries does not keep it away, short enough that a person waits.
@@ -24,7 +25,7 @@ impl Refusal {
         match self {
             Self::Malformed(malformed) => from_malformed(malformed),
             Self::Unrouted => plain(404, "not_found", "There is nothing here", "Check the address."),
-            Self::Throttled { retry_after_s } => {
+            Self::Throttled { retry_after_s, .. } => {
                 plain(429, "throttled", "Too many requests", WAIT).after(*retry_after_s)
             }
             Self::Unauthenticated => {
@@ -60,6 +61,31 @@ impl Refusal {
                 let remedy = "Try again; if it happens again, report the request id.";
                 plain(500, "faulted", "Something went wrong here", remedy).closing()
             }
+        }
+    }
+
+    /// The limit that is spent, its rate, and the seconds until it admits again; where a limit of a rate refuses.
+    #[must_use]
+    pub fn spent(&self) -> Option<(&str, Rate, u32)> {
+        match self {
+            Self::Throttled { retry_after_s, limit: Some(Spent { limit, rate }) }
+            | Self::QuotaSpent { limit, rate: Some(rate), retry_after_s } => {
+                Some((limit, *rate, *retry_after_s))
+            }
+            Self::Throttled { limit: None, .. }
+            | Self::QuotaSpent { rate: None, .. }
+            | Self::Malformed(_)
+            | Self::Unrouted
+            | Self::Unauthenticated
+            | Self::CredentialRejected(_)
+            | Self::CrossSite(_)
+            | Self::Forbidden(_)
+            | Self::StepUp
+            | Self::Undecidable
+            | Self::TooLarge { .. }
+            | Self::Unavailable(_)
+            | Self::NoUpstream(_)
+            | Self::Faulted => None,
         }
     }
 

@@ -12,6 +12,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::limit::Rate;
+
 pub use answer::{CAPACITY_RETRY_S, HASHING_RETRY_S, UNAVAILABLE_RETRY_S};
 pub use table::table;
 
@@ -26,6 +28,8 @@ pub enum Refusal {
     Throttled {
         /// Seconds until the next request is admitted.
         retry_after_s: u32,
+        /// The limit that answered, where the configuration has one.
+        limit: Option<Spent>,
     },
     /// The route needs a credential and none was presented.
     Unauthenticated,
@@ -45,6 +49,8 @@ pub enum Refusal {
         limit: Arc<str>,
         /// Seconds until the next request is admitted.
         retry_after_s: u32,
+        /// What the limit is, where it is one of a rate.
+        rate: Option<Rate>,
     },
     /// The body is larger than the route allows.
     TooLarge {
@@ -57,6 +63,15 @@ pub enum Refusal {
     NoUpstream(UpstreamFault),
     /// A stage failed in a way that we did not foresee.
     Faulted,
+}
+
+/// A limit that is spent, as clients are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Its name in the configuration.
+    pub limit: Arc<str>,
+    /// What it is.
+    pub rate: Rate,
 }
 
 /// What is wrong with a request that never reached a decision. The name is what clients and records see.

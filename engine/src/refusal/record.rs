@@ -11,7 +11,7 @@ impl Refusal {
         match self {
             Self::Malformed(malformed) => Cow::Borrowed(malformed.sentence()),
             Self::Unrouted => Cow::Borrowed("no route names this method and path"),
-            Self::Throttled { retry_after_s } => {
+            Self::Throttled { retry_after_s, .. } => {
                 Cow::Owned(format!("the address asks too often; next in {retry_after_s} s"))
             }
             Self::Unauthenticated => Cow::Borrowed("no credential that the route accepts was presented"),
@@ -24,7 +24,7 @@ impl Refusal {
             }
             Self::StepUp => Cow::Borrowed("the session's proof is too weak or too old for this route"),
             Self::Undecidable => Cow::Borrowed("a policy could not be evaluated"),
-            Self::QuotaSpent { limit, retry_after_s } => {
+            Self::QuotaSpent { limit, retry_after_s, .. } => {
                 Cow::Owned(format!("limit `{limit}` is spent; next in {retry_after_s} s"))
             }
             Self::TooLarge { bytes_max } => Cow::Owned(format!("the body is larger than {bytes_max} bytes")),

@@ -42,7 +42,11 @@ fn every() -> Vec<Refusal> {
     let deciding = Deciding { id: "guardrail.example".into(), reason: "an example".into() };
     let mut every: Vec<Refusal> =
         Malformed::ALL.iter().map(|(malformed, _)| Refusal::Malformed(malformed.clone())).collect();
-    every.extend([Refusal::Unrouted, Refusal::Throttled { retry_after_s: 7 }, Refusal::Unauthenticated]);
+    every.extend([
+        Refusal::Unrouted,
+        Refusal::Throttled { retry_after_s: 7, limit: None },
+        Refusal::Unauthenticated,
+    ]);
     every.extend(
         [
             CredentialFault::SessionEnded,
@@ -70,7 +74,7 @@ fn every() -> Vec<Refusal> {
         Refusal::Forbidden(Denial { forbidding: vec![deciding] }),
         Refusal::StepUp,
         Refusal::Undecidable,
-        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 7 },
+        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 7, rate: None },
         Refusal::TooLarge { bytes_max: 1024 },
     ]);
     every.extend(

@@ -8,7 +8,7 @@ use engine::limit::Rate;
 use storage::counters::WhenAway;
 
 use super::reader::{Reader, Section, printable};
-use super::settings::{Limits, LimitsAway, LoginLimits, SessionEnds, SharedLimits};
+use super::settings::{LimitHeaders, Limits, LimitsAway, LoginLimits, SessionEnds, SharedLimits};
 use super::upstreams::is_name;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,6 +17,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// What a limit does while the store that gateways share is away.
 const AWAY: [(&str, WhenAway); 3] =
     [("local", WhenAway::Local), ("open", WhenAway::Open), ("closed", WhenAway::Closed)];
+const HEADERS: [(&str, LimitHeaders); 3] =
+    [("draft", LimitHeaders::Draft), ("both", LimitHeaders::Both), ("none", LimitHeaders::None)];
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
@@ -62,6 +64,8 @@ impl Reader<'_> {
         away.per_address = self.choice(written, &AWAY).unwrap_or_default();
         let written = self.pick(&mut section, "per_user_away", None);
         away.per_user = self.choice(written, &AWAY).unwrap_or_default();
+        let written = self.pick(&mut section, "headers", None);
+        let headers = self.choice(written, &HEADERS).unwrap_or_default();
         let classes = self.classes(&mut section, &mut away);
         let shared = self.shared_limits(&mut section);
         self.finish(&section);
@@ -70,6 +74,7 @@ impl Reader<'_> {
             per_user: per_user.unwrap_or(rate(1_000, HOUR)),
             classes,
             away,
+            headers,
         };
         (limits, shared)
     }

@@ -101,6 +101,20 @@ pub struct Limits {
     pub classes: BTreeMap<Arc<str>, Rate>,
     /// What each does while the store that gateways share is away.
     pub away: LimitsAway,
+    /// Which headers tell of a limit that is spent, besides `Retry-After`.
+    pub headers: LimitHeaders,
+}
+
+/// Which headers tell of a limit that is spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitHeaders {
+    /// `RateLimit` and `RateLimit-Policy`.
+    #[default]
+    Draft,
+    /// And `X-RateLimit-Limit`, `-Remaining` and `-Reset`, for clients that read no others.
+    Both,
+    /// None.
+    None,
 }
 
 /// What limits do while the store that gateways share is away.

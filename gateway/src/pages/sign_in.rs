@@ -132,7 +132,7 @@ fn held(wait_ms: u64, said: &'static str) -> (metrics::Login, Refusal, String, &
     let retry_after_s = u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
     let problem =
         format!("Too many failed tries for this login. Try again in {}.", wait_in_words(retry_after_s));
-    (metrics::Login::Held, Refusal::Throttled { retry_after_s }, problem, said)
+    (metrics::Login::Held, Refusal::Throttled { retry_after_s, limit: None }, problem, said)
 }
 
 /// The id that an account of this login has, whether or not there is one: the login as typed may be a password.

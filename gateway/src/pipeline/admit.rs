@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use engine::limit::Rate;
-use engine::refusal::{Dependency, Refusal};
+use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
@@ -25,7 +25,7 @@ pub async fn address(
     now: UnixMillis,
     client: IpAddr,
 ) -> Result<(), Refusal> {
-    take(counters, LimitKey::address(PER_ADDRESS, client), limits.per_address, now).await
+    take(counters, PER_ADDRESS, client, limits.per_address, now).await
 }
 
 /// The half that knows the route: where nobody need be known, a class with a limit counts by address.
@@ -43,15 +43,23 @@ pub async fn admit(
         return Ok(());
     }
     let Some(rate) = limits.classes.get(&matched.route.class) else { return Ok(()) };
-    take(counters, LimitKey::address(&matched.route.class, client), *rate, now).await
+    take(counters, &matched.route.class, client, *rate, now).await
 }
 
-async fn take(counters: &Counters, key: LimitKey<'_>, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
+async fn take(
+    counters: &Counters,
+    name: &str,
+    client: IpAddr,
+    rate: Rate,
+    now: UnixMillis,
+) -> Result<(), Refusal> {
+    let key = LimitKey::address(name, client);
     match counters.take(&[Take::new(key, rate)], now).await {
         Outcome::Admitted => Ok(()),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
-            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
+            let limit = Some(Spent { limit: name.into(), rate });
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit })
         }
     }
 }

@@ -99,7 +99,7 @@ pub async fn answered(
         Outcome::Admitted => decided,
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
-            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms) })
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit: None })
         }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
         for number in 0..60 {
             assert_eq!(refused(&ada, 0).await, Refusal::Undecidable, "{number}");
         }
-        assert_eq!(refused(&ada, 0).await, Refusal::Throttled { retry_after_s: 1 });
+        assert_eq!(refused(&ada, 0).await, Refusal::Throttled { retry_after_s: 1, limit: None });
         // Nobody else pays for it, and who is nobody has its address's limit.
         assert_eq!(refused(&bob, 0).await, Refusal::Undecidable);
         for _ in 0..100 {
@@ -150,6 +150,6 @@ mod tests {
         }
         // One comes back each second.
         assert_eq!(refused(&ada, 1_000).await, Refusal::Undecidable);
-        assert_eq!(refused(&ada, 1_000).await, Refusal::Throttled { retry_after_s: 1 });
+        assert_eq!(refused(&ada, 1_000).await, Refusal::Throttled { retry_after_s: 1, limit: None });
     }
 }

@@ -1,9 +1,11 @@
 //! Stage 9, respond: every answer gets what every answer has, refusals included.
 
+use engine::refusal::Refusal;
 use engine::route::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
+use crate::config::settings::LimitHeaders;
 use crate::pipeline::headers::{HeaderEdits, spelt_id};
 
 /// One year, the least that browsers' preload lists ask for.
@@ -132,6 +134,31 @@ pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits
     edits
 }
 
+/// What says which limit is spent: draft-ietf-httpapi-ratelimit-headers-11, and the older names where they are wanted.
+/// The window is rounded up to whole seconds, as the draft has no others.
+#[must_use]
+pub fn limited(refusal: &Refusal, headers: LimitHeaders) -> Vec<(HeaderName, HeaderValue)> {
+    let Some((name, rate, wait)) = refusal.spent().filter(|_| headers != LimitHeaders::None) else {
+        return Vec::new();
+    };
+    let window = rate.period_ms.div_ceil(1000);
+    // Names are plain words of the configuration, so that none of them needs an escape.
+    let policy = format!("\"{name}\";q={};w={window}", rate.count);
+    let mut said = vec![
+        (HeaderName::from_static("ratelimit-policy"), HeaderValue::try_from(policy).ok()),
+        (
+            HeaderName::from_static("ratelimit"),
+            HeaderValue::try_from(format!("\"{name}\";r=0;t={wait}")).ok(),
+        ),
+    ];
+    if headers == LimitHeaders::Both {
+        said.push((HeaderName::from_static("x-ratelimit-limit"), Some(HeaderValue::from(rate.count))));
+        said.push((HeaderName::from_static("x-ratelimit-remaining"), Some(HeaderValue::from(0))));
+        said.push((HeaderName::from_static("x-ratelimit-reset"), Some(HeaderValue::from(wait))));
+    }
+    said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
 fn everywhere(edits: &mut HeaderEdits, place: &Place<'_>) {
     edits.set(REQUEST_ID, spelt_id(place.request_id));
     edits.set(header::X_CONTENT_TYPE_OPTIONS, values::NO_SNIFF.clone());
@@ -168,6 +195,46 @@ mod tests {
 
     fn place(route: &Route) -> Place<'_> {
         Place { request_id: Uuid::nil(), https: true, known: true, route: Some(route) }
+    }
+
+    #[test]
+    fn a_spent_limit_is_told_by_its_name_its_rate_and_its_time() {
+        use engine::limit::Rate;
+        use engine::refusal::Spent;
+        let throttled = Refusal::Throttled {
+            retry_after_s: 7,
+            limit: Some(Spent { limit: "per-address".into(), rate: Rate { count: 100, period_ms: 60_000 } }),
+        };
+        let rate = Some(Rate { count: 3, period_ms: 1_500 });
+        let spent = Refusal::QuotaSpent { limit: "llm".into(), retry_after_s: 1, rate };
+        let check = |refusal: &Refusal, headers, expected: &[&str]| {
+            let said: Vec<String> = limited(refusal, headers)
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            assert_eq!(said, expected, "{refusal:?} {headers:?}");
+        };
+        let of_address =
+            ["ratelimit-policy: \"per-address\";q=100;w=60", "ratelimit: \"per-address\";r=0;t=7"];
+        check(&throttled, LimitHeaders::Draft, &of_address);
+        check(&throttled, LimitHeaders::None, &[]);
+        let both = [
+            "ratelimit-policy: \"llm\";q=3;w=2",
+            "ratelimit: \"llm\";r=0;t=1",
+            "x-ratelimit-limit: 3",
+            "x-ratelimit-remaining: 0",
+            "x-ratelimit-reset: 1",
+        ];
+        check(&spent, LimitHeaders::Both, &both);
+        for silent in [
+            Refusal::Throttled { retry_after_s: 7, limit: None },
+            Refusal::QuotaSpent { limit: "websockets".into(), retry_after_s: 7, rate: None },
+            Refusal::Unrouted,
+            // Nobody learns of a route by its limit.
+            throttled.clone().concealed(),
+        ] {
+            check(&silent, LimitHeaders::Both, &[]);
+        }
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::authz::Permit;
 use engine::identity::Identity;
-use engine::refusal::{Dependency, Refusal};
+use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
@@ -128,11 +128,14 @@ async fn take(
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { index, retry_after_ms } => {
             let retry_after_s = whole_seconds(retry_after_ms);
+            let rate = takes.get(index).map(|take| take.rate);
             if index < of_address {
-                return Err(Refusal::Throttled { retry_after_s });
+                let limit = if index == 0 { Arc::from(PER_ADDRESS) } else { class.clone() };
+                let limit = rate.map(|rate| Spent { limit, rate });
+                return Err(Refusal::Throttled { retry_after_s, limit });
             }
             let limit = if index == of_address { Arc::from(PER_USER) } else { class.clone() };
-            Err(Refusal::QuotaSpent { limit, retry_after_s })
+            Err(Refusal::QuotaSpent { limit, retry_after_s, rate })
         }
     }
 }
@@ -156,14 +159,20 @@ mod tests {
     use storage::counters::WhenAway;
 
     use super::*;
-    use crate::config::settings::LimitsAway;
+    use crate::config::settings::{LimitHeaders, LimitsAway};
     use crate::pipeline::testing;
 
     #[test]
     fn a_request_takes_what_its_address_and_its_principal_have_at_all_gateways() {
         let rate = |count| Rate { count, period_ms: 1_000 };
         let classes = BTreeMap::from([(Arc::from("auth"), rate(3)), (Arc::from("llm"), rate(4))]);
-        let limits = Limits { per_address: rate(1), per_user: rate(2), classes, away: LimitsAway::default() };
+        let limits = Limits {
+            per_address: rate(1),
+            per_user: rate(2),
+            classes,
+            away: LimitsAway::default(),
+            headers: LimitHeaders::Draft,
+        };
         let client: IpAddr = "192.0.2.7".parse().unwrap();
         let id = testing::known(7, 7);
         let Identity::Known(principal) = &id else { panic!("somebody is known") };

@@ -190,6 +190,7 @@ pub async fn refusal(
         Audience::Program => problem(&answer, ctx.trail.request_id),
     };
     rendered.headers.extend(refusal_headers(&answer, session));
+    rendered.headers.extend(respond::limited(&told, parts.config.limits.headers));
     write(parts, session, ctx, answer.status, rendered).await
 }
 
@@ -345,6 +346,7 @@ pub fn unparsed(connection: &Connection, parts: &Parts, refusal: Refusal) -> Byt
     if let Some(seconds) = answer.retry_after_s {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    headers.extend(respond::limited(&refusal, parts.config.limits.headers));
     let headers: Vec<(&str, &str)> =
         headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
     let reason = http::StatusCode::from_u16(answer.status).ok().and_then(|status| status.canonical_reason());

@@ -212,7 +212,7 @@ async fn stages(
 pub fn over(over: Over) -> Refusal {
     match over {
         Over::All => Refusal::Unavailable(Dependency::Capacity),
-        Over::Address => Refusal::Throttled { retry_after_s: CAPACITY_RETRY_S },
+        Over::Address => Refusal::Throttled { retry_after_s: CAPACITY_RETRY_S, limit: None },
     }
 }
 

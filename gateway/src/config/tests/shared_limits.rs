@@ -60,6 +60,16 @@ fn a_redis_and_its_defaults() {
 }
 
 #[test]
+fn which_headers_tell_of_a_limit() {
+    use super::super::settings::LimitHeaders;
+    let headers = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.headers;
+    assert_eq!(headers(""), LimitHeaders::Draft);
+    assert_eq!(headers("[limits]\nheaders = \"both\"\n"), LimitHeaders::Both);
+    assert_eq!(headers("[limits]\nheaders = \"none\"\n"), LimitHeaders::None);
+    check("[limits]\nheaders = \"X\"\n", &[], &["gate.toml:3: ", "limits.headers", "`both`"]);
+}
+
+#[test]
 fn what_limits_do_while_it_is_away() {
     let away = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.away;
     let usual = away("");

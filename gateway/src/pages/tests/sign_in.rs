@@ -103,7 +103,7 @@ async fn threat_11_too_many_failures_wait_and_lock_whether_or_not_there_is_an_ac
         let held = held.unwrap();
         let wait: u32 = header(&held, &RETRY_AFTER).unwrap().parse().unwrap();
         assert!(wait > 0 && text(&held).contains("Try again in"), "{login}");
-        assert_eq!(held.refusal, Some(Refusal::Throttled { retry_after_s: wait }));
+        assert_eq!(held.refusal, Some(Refusal::Throttled { retry_after_s: wait, limit: None }));
         // The right password is not looked at meanwhile.
         assert_eq!(world.sign_in(NOW, login, "correct+horse+battery").await.status, 429, "{login}");
     }
