@@ -231,6 +231,23 @@ fn an_answer_before_the_body_is_whole_reaches_the_client() {
     assert_eq!(seen.body.len(), body.len());
 }
 
+/// An upstream that takes no more of a body may have said why, and the client is still sending when that is known.
+#[test]
+fn an_answer_of_an_upstream_that_takes_no_more_reaches_a_client_that_still_sends() {
+    let (upstream, gateway, browser) = started();
+    let said = b"HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nfull";
+    upstream.script([Behaviour::EarlyThenClose(said.to_vec())]);
+    let body = vec![b'x'; 4_000_000];
+    let bytes = browser.request("POST", WRITE).body("application/octet-stream", &body).to_bytes();
+    let mut client = Client::connect(gateway.address());
+    for piece in bytes.chunks(64 * 1024) {
+        client.send(piece);
+    }
+    let answer = client.receive().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (409, "full"));
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
 #[test]
 fn nobody_is_asked_on_behalf_of_a_client_that_has_left() {
     let (upstream, gateway, browser) = started();

@@ -48,6 +48,8 @@ pub enum Behaviour {
     RawThenNext(Vec<u8>),
     /// Sends these bytes before it reads the request's body, and takes the next request after it.
     Early(Vec<u8>),
+    /// Sends these bytes before it reads the request's body, and closes without having read any of it.
+    EarlyThenClose(Vec<u8>),
     /// Sends these bytes and keeps the connection open without a further one.
     RawThenSilent(Vec<u8>),
     /// Closes the connection as soon as a byte has come.
@@ -221,8 +223,12 @@ fn serve(mut stream: &TcpStream, connection: usize, shared: &Mutex<Shared>) -> O
     let received = Received { connection, ..parse(&head) };
     note(shared, index, |noted| *noted = received.clone());
     let behaviour = behaviour(shared, &received);
-    if let Behaviour::Early(bytes) = &behaviour {
+    if let Behaviour::Early(bytes) | Behaviour::EarlyThenClose(bytes) = &behaviour {
         stream.write_all(bytes).ok()?;
+    }
+    if matches!(behaviour, Behaviour::EarlyThenClose(_)) {
+        stream.shutdown(Shutdown::Both).ok();
+        return None;
     }
     read_body(stream, &received, |bytes| note(shared, index, |noted| noted.body.extend_from_slice(bytes)))?;
     note(shared, index, |noted| noted.complete = true);
@@ -262,6 +268,7 @@ fn answer(mut stream: &TcpStream, received: &Received, behaviour: Behaviour) -> 
         Behaviour::Raw(bytes) => stream.write_all(&bytes).ok()?,
         Behaviour::RawThenNext(bytes) => return stream.write_all(&bytes).ok(),
         Behaviour::Early(_said) => return Some(()),
+        Behaviour::EarlyThenClose(_said) => {}
         Behaviour::RawThenSilent(bytes) => {
             stream.write_all(&bytes).ok()?;
             return read_on(stream);

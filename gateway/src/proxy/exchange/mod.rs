@@ -169,10 +169,14 @@ async fn answer(
         }
     }
     session.finish_body().await.map_err(|error| error.into_down())?;
-    while upload.goes_on() {
+    while upload.is_wanted() {
         // The answer was whole before the body was: the client was told that its connection ends with it.
         let piece = session.read_request_body().await.map_err(|error| error.into_down())?;
         upload.pass(gateway, session, asked, piece, ctx).await?;
+    }
+    if upload.goes_on() {
+        // Closed at once under a client that still sends, the connection would take the answer with it.
+        ctx.connection.meter.linger();
     }
     Ok(())
 }

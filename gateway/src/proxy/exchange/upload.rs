@@ -30,6 +30,11 @@ impl Upload {
         self.goes_on
     }
 
+    /// Whether there is, and somebody who takes it.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.goes_on && self.failed.is_none()
+    }
+
     /// Whether the upstream has been sent all of it.
     pub(super) const fn whole(&self) -> bool {
         !self.goes_on && self.failed.is_none()
@@ -96,9 +101,8 @@ impl Upload {
         }
     }
 
+    /// What still comes is read and dropped until the answer is there: left unread, it would look like bytes past the end.
     fn fails(&mut self, error: Box<Error>) {
-        // Nothing more is read from the client for nobody.
-        self.goes_on = false;
         self.failed = Some(error.into_up());
     }
 }
