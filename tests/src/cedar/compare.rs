@@ -8,7 +8,7 @@ use engine::authz::{PolicyIndex, Verdict};
 use super::generate::{self, Case, Written};
 
 /// What is counted, so that a reader knows that the edges were reached: answers, sets, policies.
-const NAMES: [&str; 37] = [
+const NAMES: [&str; 38] = [
     "comparisons",
     "permitted",
     "forbidden",
@@ -25,6 +25,7 @@ const NAMES: [&str; 37] = [
     "sets with templates",
     "sets valid by the schema",
     "sets of more than 20",
+    "sets with more than 16 unscoped",
     "policies",
     "links of templates",
     "policies with `==`",
@@ -122,6 +123,9 @@ impl Seen {
         self.count("sets with templates", u64::from(links > 0));
         self.count("sets valid by the schema", u64::from(case.is_valid && !case.written.is_empty()));
         self.count("sets of more than 20", u64::from(case.written.len() > 20));
+        let unscoped = |written: &&Written| written.to_string().contains("(principal, action, resource)");
+        let unscoped = case.written.iter().filter(unscoped).count();
+        self.count("sets with more than 16 unscoped", u64::from(unscoped > 16));
         self.count("policies", case.written.len() as u64);
         self.count("links of templates", links);
         for written in &case.written {

@@ -87,7 +87,9 @@ fn write(source: &mut Source<'_>, words: &Words, is_sound: bool) -> Vec<Written>
     // Few often enough that an answer is not always somebody's.
     let most = source.one_of(&[5, 20, 40, POLICIES_MAX]);
     let count = 1 + source.below(most);
-    let mut terms = Terms { source, is_sound, guards: Vec::new(), liked: Vec::new() };
+    // Of policies that share a scope the index tells more than sixteen apart in another way than fewer.
+    let is_crowded = source.once_in(3);
+    let mut terms = Terms { source, is_sound, is_crowded, guards: Vec::new(), liked: Vec::new() };
     terms.choose_liked();
     let mut known = Vec::new();
     (0..count).map(|number| terms.policy(number, words, &mut known)).collect()

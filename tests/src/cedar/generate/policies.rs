@@ -69,9 +69,14 @@ impl Terms<'_, '_> {
     pub(super) fn policy(&mut self, number: usize, words: &Words, known: &mut Vec<String>) -> Written {
         let effect = if self.source.once_in(3) { "forbid" } else { "permit" };
         let is_template = self.source.once_in(8);
-        let principal = self.part("principal", is_template, &[&USERS, &OTHERS]);
-        let resource = self.part("resource", is_template, &[&THINGS]);
-        let action = self.action();
+        let is_unscoped = self.is_crowded && !self.source.once_in(8);
+        let [principal, action, resource] = if is_unscoped {
+            ["principal", "action", "resource"].map(str::to_owned)
+        } else {
+            let principal = self.part("principal", is_template, &[&USERS, &OTHERS]);
+            let resource = self.part("resource", is_template, &[&THINGS]);
+            [principal, self.action(), resource]
+        };
         let conditions = if !known.is_empty() && self.source.once_in(4) {
             known[self.source.below(known.len())].clone()
         } else {

@@ -55,6 +55,8 @@ pub(super) struct Terms<'s, 'a> {
     pub(super) source: &'s mut Source<'a>,
     /// Whether everything must be valid by the schema.
     pub(super) is_sound: bool,
+    /// Whether nearly all policies of the set have no scope, so that they share one place of the index.
+    pub(super) is_crowded: bool,
     /// `has` for each optional attribute that was written since they were last taken.
     pub(super) guards: Vec<String>,
     /// Roots and texts that this set likes, so that many of its policies ask the same of the same path.
