@@ -146,7 +146,7 @@ impl Decision {
     /// As [`Decision::permitted`], and `Unauthenticated`.
     pub fn permitted_on(self, accept: Accept, identity: &Identity) -> Result<Permit, Refusal> {
         let open = matches!(&self, Self::Deny(denial) if denial.forbidding.is_empty());
-        if open && matches!(identity, Identity::Anonymous) && (accept.session || accept.api_key) {
+        if open && matches!(identity, Identity::Anonymous) && accept.wants_credential() {
             return Err(Refusal::Unauthenticated);
         }
         self.permitted()
@@ -154,6 +154,12 @@ impl Decision {
 }
 
 impl Accept {
+    /// Whether a route looks at any credential.
+    #[must_use]
+    pub const fn wants_credential(self) -> bool {
+        self.session || self.api_key || self.access_token
+    }
+
     /// Whether a route looks at the credential that gave this identity.
     #[must_use]
     pub fn takes(self, identity: &Identity) -> bool {
@@ -161,6 +167,7 @@ impl Accept {
             Identity::Anonymous => self.anonymous,
             Identity::Known(principal) => match principal.scheme {
                 Scheme::Session => self.session,
+                Scheme::AccessToken => self.access_token,
                 Scheme::ApiKey => self.api_key,
                 Scheme::ControlSocket => false,
             },

@@ -43,6 +43,8 @@ pub enum Scheme {
     Session,
     /// An API key, in `X-API-Key` or as bearer.
     ApiKey,
+    /// An access token of an identity provider, as bearer.
+    AccessToken,
     /// The peer of the control socket, as the kernel tells it.
     ControlSocket,
 }
@@ -60,7 +62,8 @@ pub struct Principal {
     pub roles: BTreeSet<String>,
     /// Groups that it is a member of.
     pub groups: BTreeSet<String>,
-    /// What an API key is restricted to: action names or `*`-suffixed prefixes. Empty for people.
+    /// What an API key or an access token is restricted to: action names or `*`-suffixed prefixes. Empty for sessions,
+    /// which are not restricted.
     pub scopes: BTreeSet<String>,
     /// How it was proved.
     pub scheme: Scheme,
@@ -68,7 +71,7 @@ pub struct Principal {
     pub assurance: u8,
     /// When it was proved.
     pub authenticated_at: UnixMillis,
-    /// The public id of the session or key that carries it.
+    /// The public id of the session, key or token that carries it.
     pub credential_id: Option<Uuid>,
     /// When the credential ends for good.
     pub expires_at: Option<UnixMillis>,

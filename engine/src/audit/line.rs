@@ -85,6 +85,7 @@ fn principal(line: &mut String, principal: &Principal) {
     let scheme = match scheme {
         Scheme::Session => "session",
         Scheme::ApiKey => "api_key",
+        Scheme::AccessToken => "access_token",
         Scheme::ControlSocket => "control_socket",
     };
     plain(line, ",\"principal\":{\"kind\":", kind);
@@ -364,7 +365,8 @@ mod tests {
                 roles: names(has(6)),
                 groups: names(has(7)),
                 scopes: names(has(8)),
-                scheme: [Scheme::Session, Scheme::ApiKey, Scheme::ControlSocket][usize::from(which) % 3],
+                scheme: [Scheme::Session, Scheme::ApiKey, Scheme::ControlSocket, Scheme::AccessToken]
+                    [usize::from(which) % 4],
                 assurance: which,
                 authenticated_at: UnixMillis(numbers[5]),
                 credential_id: has(5).then_some(Uuid::from_u128(!id)),

@@ -1,4 +1,4 @@
-//! What an API key is restricted to. Comes before policy: a scope never grants anything.
+//! What an API key or an access token is restricted to. Comes before policy: a scope never grants anything.
 
 use std::sync::Arc;
 
@@ -6,18 +6,20 @@ use super::AuthzRequest;
 use crate::identity::{Identity, Scheme};
 use crate::refusal::{Deciding, Denial};
 
-/// Recorded as deciding when a key's scopes do not cover the action.
+/// Recorded as deciding when a credential's scopes do not cover the action.
 pub const SCOPE: &str = "cedargate.scope";
 
-/// The denial, where an API key's scopes do not cover the action. A key without scopes covers nothing.
+/// The denial, where the scopes of an API key or an access token do not cover the action. Without scopes it covers nothing.
 pub(super) fn denial(request: &AuthzRequest<'_>) -> Option<Denial> {
     let Identity::Known(principal) = request.identity else { return None };
-    if principal.scheme != Scheme::ApiKey
-        || principal.scopes.iter().any(|scope| covers(scope, request.action))
-    {
+    let restricted = match principal.scheme {
+        Scheme::ApiKey | Scheme::AccessToken => true,
+        Scheme::Session | Scheme::ControlSocket => false,
+    };
+    if !restricted || principal.scopes.iter().any(|scope| covers(scope, request.action)) {
         return None;
     }
-    let reason = Arc::from("The key's scopes do not cover this action");
+    let reason = Arc::from("The credential's scopes do not cover this action");
     Some(Denial { forbidding: vec![Deciding { id: Arc::from(SCOPE), reason }] })
 }
 

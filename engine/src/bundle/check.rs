@@ -63,7 +63,7 @@ fn missing_principals<'a>(
     let types = &vocabulary.types;
     let wanted = [
         (accept.anonymous, &types.anonymous),
-        (accept.session, &types.user),
+        (accept.session || accept.access_token, &types.user),
         (accept.api_key, &types.service),
     ];
     let missing =
@@ -183,7 +183,7 @@ fn example_identities(accept: Accept) -> Vec<Identity> {
     if accept.anonymous {
         identities.push(Identity::Anonymous);
     }
-    if accept.session {
+    if accept.session || accept.access_token {
         identities.push(known(PrincipalKind::User));
     }
     if accept.api_key {

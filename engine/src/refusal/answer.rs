@@ -114,14 +114,15 @@ impl Refusal {
             | Self::Forbidden(_)
             | Self::StepUp
             | Self::Undecidable
-            | Self::Unavailable(Dependency::Sessions | Dependency::Credentials) => Self::Unrouted,
+            | Self::Unavailable(
+                Dependency::Sessions | Dependency::Credentials | Dependency::IdentityProvider,
+            ) => Self::Unrouted,
             told @ (Self::QuotaSpent { .. }
             | Self::TooLarge { .. }
             | Self::Unavailable(
                 Dependency::Counters
                 | Dependency::AuditLog
                 | Dependency::PasswordHashing
-                | Dependency::IdentityProvider
                 | Dependency::Draining
                 | Dependency::Capacity,
             )

@@ -92,6 +92,8 @@ pub enum CredentialFault {
     KeyUnknown,
     /// A bearer value of a form that no accepted scheme reads.
     BearerUnknown,
+    /// An access token that no provider of ours issued, that is not for us, or that holds no longer.
+    Token,
     /// Two credentials of ours that disagree, or one of a kind twice.
     Conflicting,
     /// The account is suspended.
@@ -146,7 +148,7 @@ pub enum Dependency {
     AuditLog,
     /// The queue of password hashes is full.
     PasswordHashing,
-    /// The identity provider that somebody signs in at.
+    /// The identity provider that somebody signs in at, or whose keys are needed for a token.
     IdentityProvider,
     /// The gateway is shutting down.
     Draining,

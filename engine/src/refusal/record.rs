@@ -40,6 +40,9 @@ const fn credential_fault(fault: CredentialFault) -> &'static str {
         CredentialFault::SessionEnded => "the session is unknown or has ended",
         CredentialFault::KeyUnknown => "the API key is unknown, ended or malformed",
         CredentialFault::BearerUnknown => "the bearer value has a form that no accepted scheme reads",
+        CredentialFault::Token => {
+            "the token is none that a configured provider issued for this, or holds no longer"
+        }
         CredentialFault::Conflicting => "two credentials disagree, or one kind was sent twice",
         CredentialFault::Suspended => "the account is suspended",
         CredentialFault::NotAccepted => "the route does not accept this kind of credential",

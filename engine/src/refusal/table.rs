@@ -52,6 +52,7 @@ fn every() -> Vec<Refusal> {
             CredentialFault::SessionEnded,
             CredentialFault::KeyUnknown,
             CredentialFault::BearerUnknown,
+            CredentialFault::Token,
             CredentialFault::Conflicting,
             CredentialFault::Suspended,
             CredentialFault::NotAccepted,

@@ -307,6 +307,7 @@ impl Reader<'_> {
                 Scheme::Anonymous => accept.anonymous = true,
                 Scheme::Session => accept.session = true,
                 Scheme::ApiKey => accept.api_key = true,
+                Scheme::AccessToken => accept.access_token = true,
             }
         }
         if accept == Accept::default() {

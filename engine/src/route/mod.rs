@@ -143,6 +143,8 @@ pub struct Accept {
     pub session: bool,
     /// An API key.
     pub api_key: bool,
+    /// An access token of an identity provider, where the configuration takes any.
+    pub access_token: bool,
 }
 
 /// The type of a parameter: exactly one spelling of a value is accepted.

@@ -71,6 +71,7 @@ pub(super) enum Scheme {
     Anonymous,
     Session,
     ApiKey,
+    AccessToken,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cedar::{CedarRequest, ask};
-use super::subject::Answer;
+use super::subject::{Answer, accepts};
 use crate::authz::AuthzRequest;
 use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_parameters, example_principal};
@@ -182,7 +182,7 @@ impl Case {
             for (who, identity) in &identities {
                 count += 1;
                 let answer = match asked.route {
-                    Some(route) if !route.accept.takes(identity) => Answer::NotAccepted,
+                    Some(route) if !accepts(route.accept, identity) => Answer::NotAccepted,
                     Some(_) | None => Answer::from(bundle.decide(&self.request(&asked, identity))),
                 };
                 self.judge(&format!("{who} on {}", asked.spelt), answer.word(), answer.ids(), report);

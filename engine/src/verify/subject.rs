@@ -8,7 +8,7 @@ use crate::bundle::Bundle;
 use crate::bundle::example::{example, example_parameters, example_principal};
 use crate::identity::{Identity, PrincipalKind};
 use crate::refusal::Deciding;
-use crate::route::Route;
+use crate::route::{Accept, Route};
 
 /// Roles that a service without a role of its own is shown with, the first that the bundle declares.
 const SERVICE_ROLES: [&str; 2] = ["service", "standard_user"];
@@ -60,13 +60,18 @@ fn known(kind: PrincipalKind, roles: BTreeSet<String>) -> Identity {
 #[must_use]
 pub fn answer(bundle: &Bundle, route: &Route, identity: &Identity) -> Answer {
     // A credential that an open route does not look at is as good as none.
-    let identity = match (route.accept.takes(identity), route.accept.anonymous) {
+    let identity = match (accepts(route.accept, identity), route.accept.anonymous) {
         (true, _) => identity,
         (false, true) => &Identity::Anonymous,
         (false, false) => return Answer::NotAccepted,
     };
     let parameters = example_parameters(route);
     Answer::from(bundle.decide(&example(route, identity, &parameters)))
+}
+
+/// Whether a route looks at a credential of this identity. A person may have either of two.
+pub(super) fn accepts(accept: Accept, identity: &Identity) -> bool {
+    Accept { session: accept.session || accept.access_token, ..accept }.takes(identity)
 }
 
 impl From<Decision> for Answer {

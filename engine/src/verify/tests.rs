@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 
+use super::subject::accepts;
 use super::{Answer, answer, explain, matrix, run_tests, subjects, uncovered};
 use crate::authz::Decision;
 use crate::bundle::Bundle;
@@ -60,7 +61,7 @@ proptest! {
         let marks = line.expect("each route has a line").trim_start().split("  ").next().unwrap_or_default();
         let mark = marks.chars().filter(|mark| *mark != ' ').nth(subject);
         let identity = &subjects[subject].identity;
-        let accepted = route.accept.takes(identity);
+        let accepted = accepts(route.accept, identity);
         let (looked_at, identity) = match (accepted, route.accept.anonymous) {
             (true, _) => (true, identity),
             (false, anonymous) => (anonymous, &Identity::Anonymous),

@@ -268,7 +268,9 @@ impl Authn {
                 session::again(&self.sessions, &self.accounts, &self.principals, now, id).await?
             }
             (Scheme::ApiKey, Some(id)) if accept.api_key => api_key::again(&self.keys, now, id).await?,
-            (Scheme::Session | Scheme::ApiKey | Scheme::ControlSocket, _) => Outcome::NotPresented,
+            (Scheme::Session | Scheme::ApiKey | Scheme::AccessToken | Scheme::ControlSocket, _) => {
+                Outcome::NotPresented
+            }
         };
         match outcome {
             Outcome::Verified(proved) => Ok(Identified {

@@ -143,7 +143,12 @@ fn route(letters: &str) -> Route {
         resource: "Module::\"docs\"".into(),
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),
-        accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k') },
+        accept: Accept {
+            anonymous: has('a'),
+            session: has('s'),
+            api_key: has('k'),
+            access_token: false,
+        },
         class: "standard".into(),
         conceal: false,
         audited: false,

@@ -18,7 +18,7 @@ pub(crate) fn route() -> Route {
         resource: "Module::\"docs\"".into(),
         target: Target::Upstream("botserver".into()),
         action: "docs.read".into(),
-        accept: Accept { anonymous: false, session: true, api_key: true },
+        accept: Accept { anonymous: false, session: true, api_key: true, access_token: false },
         class: "standard".into(),
         conceal: false,
         audited: false,

@@ -280,6 +280,7 @@ const fn scheme(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Session => "session",
         Scheme::ApiKey => "api_key",
+        Scheme::AccessToken => "access_token",
         Scheme::ControlSocket => "control_socket",
     }
 }

@@ -44,6 +44,7 @@ fn credentials(before: Accept, after: Accept) -> impl Iterator<Item = String> {
         (!before.anonymous && after.anonymous, "anonymous callers"),
         (!before.session && after.session, "sessions"),
         (!before.api_key && after.api_key, "API keys"),
+        (!before.access_token && after.access_token, "access tokens"),
     ];
     set(kinds).map(|kind| format!("now accepts {kind}"))
 }
