@@ -89,7 +89,7 @@ impl Live {
     /// Wakes whatever rests on what has changed.
     pub fn changed(&self, change: Change) {
         self.wake(|open| match change {
-            Change::Session(id) | Change::ApiKey(id) => open.credential == Some(id),
+            Change::Session(id) | Change::ApiKey(id) | Change::AccessToken(id) => open.credential == Some(id),
             Change::Account(id) => open.principal == Some(id),
         });
     }

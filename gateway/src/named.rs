@@ -52,7 +52,7 @@ impl Named {
 
     /// Forgets what was named to what has ended.
     pub fn changed(&self, change: Change) {
-        if let Change::Session(id) | Change::ApiKey(id) = change {
+        if let Change::Session(id) | Change::ApiKey(id) | Change::AccessToken(id) = change {
             let mut state = self.state();
             if state.values.remove(&id).is_some() {
                 state.order.retain(|known| *known != id);

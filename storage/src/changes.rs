@@ -19,6 +19,8 @@ pub enum Change {
     Account(Uuid),
     /// An API key was revoked, by its public id.
     ApiKey(Uuid),
+    /// An access token was ended by its provider, by its public id.
+    AccessToken(Uuid),
 }
 
 /// Where changes are told. Clones share their listeners.

@@ -57,6 +57,8 @@ pub enum Purpose {
     UpstreamIdentity,
     /// What a browser keeps while its person is at an identity provider.
     OidcFlow,
+    /// Names of sessions at identity providers, and of what those have ended.
+    ProviderSession,
 }
 
 /// Which master made something: the truncated digest of that master.
@@ -147,7 +149,7 @@ impl Keyring {
 
 impl Purpose {
     /// Every purpose.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::KeyCheck,
         Self::SessionDigest,
         Self::SessionRecord,
@@ -160,6 +162,7 @@ impl Purpose {
         Self::FormToken,
         Self::UpstreamIdentity,
         Self::OidcFlow,
+        Self::ProviderSession,
     ];
 
     /// The name that goes into derivations and associated data. Changing one orphans what was made with it.
@@ -177,6 +180,7 @@ impl Purpose {
             Self::FormToken => "form-token",
             Self::UpstreamIdentity => "upstream-identity",
             Self::OidcFlow => "oidc-flow",
+            Self::ProviderSession => "provider-session",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`sessions`] | who signed in, until when | the embedded store, or memory |
 //! | [`credentials`] | accounts, API keys, and attempts to guess a password | the embedded store |
 //! | [`counters`] | how often somebody did something lately | memory of a fixed size, or a Redis that gateways share |
+//! | [`endings`] | what identity providers have ended lately | the embedded store |
 //! | [`audit_log`] | one line of JSON a request | files, one a day |
 //!
 //! Below them:
@@ -28,6 +29,7 @@ pub mod audit_log;
 mod changes;
 pub mod counters;
 pub mod credentials;
+pub mod endings;
 mod files;
 pub mod keyring;
 mod opened;

@@ -27,6 +27,7 @@ pub(super) async fn begin(
         assurance,
         client: Some(at.request.client),
         user_agent: agent.map(str::to_owned),
+        provider: None,
     };
     let ended = end_presented(at).await;
     let created = match ended.and(at.parts.sessions.create(new, at.now).await) {

@@ -36,6 +36,7 @@ fn new(account: u128) -> NewSession {
         assurance: 1,
         client: Some("192.0.2.1".parse().unwrap()),
         user_agent: Some("x".repeat(USER_AGENT_BYTES_MAX - 1) + "é"),
+        provider: None,
     }
 }
 
@@ -207,5 +208,63 @@ async fn who_asks_again_finds_by_public_id_what_lives_and_is_told_what_ends() {
         assert_eq!(sessions.live(kept.session.id, end).await.unwrap(), None, "{name}: idle too long");
         sessions.end_all(Uuid::from_u128(1), NOW).await.unwrap();
         assert_eq!(told.try_recv(), Ok(Change::Session(kept.session.id)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_ends_is_ended_by_its_name_and_by_the_account_and_nothing_else() {
+    let at = |issuer: &str, sid: &str| ProviderSession::new(issuer, sid).unwrap();
+    for Case { name, sessions, .. } in adapters() {
+        let made = async |account: u128, provider: Option<ProviderSession>| {
+            sessions.create(NewSession { provider, ..new(account) }, NOW).await.unwrap()
+        };
+        let ada = Uuid::from_u128(1);
+        let one = made(1, Some(at("a", "s1"))).await;
+        let other = made(1, Some(at("a", "s2"))).await;
+        let nameless = made(1, None).await;
+        let neighbour = made(2, Some(at("a", "s1"))).await;
+        let elsewhere = made(3, Some(at("as", "1"))).await;
+        assert_eq!(one.session.provider.as_deref(), Some(&at("a", "s1")), "{name}");
+        let found = sessions.find(&one.secret, NOW).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&one.session), "{name}: it is remembered");
+
+        let mut told = sessions.changes().listen();
+        let end = async |ended| {
+            let ended = sessions.end_elsewhere(ended, NOW).await.unwrap();
+            ended.into_iter().collect::<BTreeSet<_>>()
+        };
+        let ids =
+            |created: &[&CreatedSession]| created.iter().map(|one| one.session.id).collect::<BTreeSet<_>>();
+        assert_eq!(end(EndedElsewhere::Session(at("b", "s1"))).await, ids(&[]), "{name}: another provider's");
+        assert_eq!(end(EndedElsewhere::Session(at("a", "s"))).await, ids(&[]), "{name}: another name");
+        let ended = end(EndedElsewhere::SessionOf(at("a", "s1"), ada)).await;
+        assert_eq!(ended, ids(&[&one, &nameless]), "{name}: of the account, those without a name as well");
+        for created in [&one, &nameless] {
+            assert!(!is_found(&sessions, created, NOW).await, "{name}");
+        }
+        let heard: BTreeSet<_> = [told.try_recv(), told.try_recv()]
+            .into_iter()
+            .map(|change| match change {
+                Ok(Change::Session(id)) => id,
+                other => panic!("{name}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(heard, ids(&[&one, &nameless]), "{name}: whoever is open is told");
+        assert_eq!(end(EndedElsewhere::Session(at("a", "s1"))).await, ids(&[&neighbour]), "{name}");
+        assert_eq!(end(EndedElsewhere::Account(ada)).await, ids(&[&other]), "{name}");
+        assert!(is_found(&sessions, &elsewhere, NOW).await, "{name}: `a` and `s1` spell no other pair");
+        assert_eq!(end(EndedElsewhere::Session(at("as", "1"))).await, ids(&[&elsewhere]), "{name}");
+        assert_eq!(end(EndedElsewhere::Session(at("as", "1"))).await, ids(&[]), "{name}: once");
+        let over = made(4, Some(at("a", "s4"))).await;
+        let later = NOW.plus(RULES.idle_ms);
+        let ended = sessions.end_elsewhere(EndedElsewhere::Session(at("a", "s4")), later).await.unwrap();
+        assert!(ended.is_empty() && !is_found(&sessions, &over, NOW).await, "{name}: over by time already");
+    }
+}
+
+#[test]
+fn a_session_at_a_provider_has_a_name_within_bounds() {
+    for (sid, is_name) in [(0, false), (1, true), (SID_BYTES_MAX, true), (SID_BYTES_MAX + 1, false)] {
+        assert_eq!(ProviderSession::new("a", &"s".repeat(sid)).is_some(), is_name, "{sid}");
     }
 }

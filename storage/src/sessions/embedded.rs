@@ -4,7 +4,10 @@ use engine::time::UnixMillis;
 use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
-use super::{CreatedSession, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced};
+use super::{
+    CreatedSession, EndedElsewhere, NewSession, ProviderSession, Record, SessionRules, SessionSecret,
+    SessionView, displaced,
+};
 use crate::keyring::{DIGEST_BYTES, Digest, Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::{Reach, Recent};
@@ -19,6 +22,8 @@ const TOUCHES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("session_tou
 const PLACES: TableDefinition<u128, &[u8]> = TableDefinition::new("session_places");
 /// Account and public id.
 const OWNERS: TableDefinition<(u128, u128), ()> = TableDefinition::new("session_owners");
+/// Digest of a session at an identity provider, and public id.
+const ELSEWHERE: TableDefinition<(&[u8], u128), ()> = TableDefinition::new("session_elsewhere");
 /// Digest of the secret of a session that was ended -> its absolute end.
 const TOMBSTONES: TableDefinition<&[u8], u64> = TableDefinition::new("session_tombstones");
 
@@ -158,6 +163,29 @@ impl Embedded {
         .await
     }
 
+    pub(super) async fn end_elsewhere(
+        &self,
+        ended: EndedElsewhere,
+        now: UnixMillis,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let rules = self.rules;
+        self.write(move |tables| {
+            let concerned = match &ended {
+                EndedElsewhere::Session(session) => tables.of_provider(session, &rules)?,
+                EndedElsewhere::SessionOf(_, account) | EndedElsewhere::Account(account) => {
+                    tables.of(*account, &rules)?
+                }
+            };
+            let mut gone = Vec::new();
+            for session in concerned.iter().filter(|session| ended.ends(session)) {
+                tables.end(session.id, &rules)?;
+                gone.extend(session.is_live(now).then_some(session.id));
+            }
+            Ok(gone)
+        })
+        .await
+    }
+
     pub(super) async fn list(
         &self,
         account: Option<Uuid>,
@@ -211,6 +239,7 @@ struct Tables<'t> {
     touches: Table<'t, &'static [u8], &'static [u8]>,
     places: Table<'t, u128, &'static [u8]>,
     owners: Table<'t, (u128, u128), ()>,
+    elsewhere: Table<'t, (&'static [u8], u128), ()>,
     tombstones: Table<'t, &'static [u8], u64>,
 }
 
@@ -222,6 +251,7 @@ impl<'t> Tables<'t> {
             touches: transaction.open_table(TOUCHES)?,
             places: transaction.open_table(PLACES)?,
             owners: transaction.open_table(OWNERS)?,
+            elsewhere: transaction.open_table(ELSEWHERE)?,
             tombstones: transaction.open_table(TOMBSTONES)?,
         })
     }
@@ -233,6 +263,10 @@ impl<'t> Tables<'t> {
         self.records.insert(place.as_bytes().as_slice(), sealed.as_slice())?;
         self.places.insert(record.id.as_u128(), place.as_bytes().as_slice())?;
         self.owners.insert((record.account.as_u128(), record.id.as_u128()), ())?;
+        if let Some(provider) = &record.provider {
+            let digest = provider.digest(self.keyring);
+            self.elsewhere.insert((digest.as_bytes().as_slice(), record.id.as_u128()), ())?;
+        }
         self.put_touch(place, now)
     }
 
@@ -260,6 +294,22 @@ impl<'t> Tables<'t> {
         Ok(sessions)
     }
 
+    fn of_provider(
+        &self,
+        provider: &ProviderSession,
+        rules: &SessionRules,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        let mut sessions = Vec::new();
+        for digest in provider.digests(self.keyring) {
+            let digest = digest.as_bytes().as_slice();
+            for row in self.elsewhere.range((digest, u128::MIN)..=(digest, u128::MAX))? {
+                let (_, id) = row?.0.value();
+                sessions.extend(self.find(Uuid::from_u128(id), rules)?.map(|(_, session)| session));
+            }
+        }
+        Ok(sessions)
+    }
+
     fn all(&self, rules: &SessionRules) -> Result<Vec<SessionView>, StoreError> {
         let mut sessions = Vec::new();
         for row in self.places.iter()? {
@@ -276,6 +326,12 @@ impl<'t> Tables<'t> {
         self.touches.remove(key)?;
         self.places.remove(id.as_u128())?;
         self.owners.remove((session.account.as_u128(), id.as_u128()))?;
+        if let Some(provider) = &session.provider {
+            // Under whichever master it was put there.
+            for digest in provider.digests(self.keyring) {
+                self.elsewhere.remove((digest.as_bytes().as_slice(), id.as_u128()))?;
+            }
+        }
         self.tombstones.insert(key, session.absolute_end.0)?;
         Ok(Some(session))
     }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use engine::time::UnixMillis;
 use uuid::Uuid;
 
-use super::{CreatedSession, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced};
+use super::{
+    CreatedSession, EndedElsewhere, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced,
+};
 use crate::Keyring;
 use crate::keyring::{Digest, Purpose};
 
@@ -78,6 +80,13 @@ impl Memory {
     pub(super) fn end_all(&self, account: Uuid, now: UnixMillis) -> Vec<Uuid> {
         let mut state = self.state();
         let ids: Vec<_> = state.of(Some(account)).map(|session| session.id).collect();
+        ids.into_iter().filter(|id| state.end(*id).is_some_and(|session| session.is_live(now))).collect()
+    }
+
+    pub(super) fn end_elsewhere(&self, ended: &EndedElsewhere, now: UnixMillis) -> Vec<Uuid> {
+        let mut state = self.state();
+        let ids: Vec<_> =
+            state.of(None).filter(|session| ended.ends(session)).map(|session| session.id).collect();
         ids.into_iter().filter(|id| state.end(*id).is_some_and(|session| session.is_live(now))).collect()
     }
 

@@ -13,11 +13,15 @@
 //!   the session was read, and never creates: a touch that races an end loses (threat 14). A touch may be
 //!   lost in a crash, which shortens the session and nothing else.
 //! - an account has at most [`SessionRules::per_account_max`] live sessions; one more ends the oldest.
+//! - `end_elsewhere` ends what an identity provider names, by its name for the session, and by the account. A session of an
+//!   account that knows no such name, because it was made before names were kept or the provider tells none, ends with
+//!   every session of its account that the provider ends: rather too many than one too few.
 
 #[cfg(test)]
 mod contract;
 mod embedded;
 mod memory;
+mod provider;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,7 @@ use crate::{Change, Changes, Keyring, Store, StoreError};
 use embedded::Embedded;
 pub(crate) use embedded::prepare;
 use memory::Memory;
+pub use provider::{EndedElsewhere, ProviderSession, SID_BYTES_MAX};
 pub use secret::SessionSecret;
 
 /// `User-Agent` is remembered up to this many bytes, for the list of sessions that a person sees.
@@ -78,6 +83,8 @@ pub struct NewSession {
     pub client: Option<IpAddr>,
     /// With which program; kept up to [`USER_AGENT_BYTES_MAX`] bytes.
     pub user_agent: Option<String>,
+    /// The session at an identity provider that it goes back to, where that has a name.
+    pub provider: Option<ProviderSession>,
 }
 
 /// A session that was just created.
@@ -111,6 +118,8 @@ pub struct SessionView {
     pub client: Option<IpAddr>,
     /// With which program.
     pub user_agent: Option<Arc<str>>,
+    /// The session at an identity provider that it goes back to.
+    pub provider: Option<Arc<ProviderSession>>,
     /// The part of the store that its use is noted in.
     pub(crate) part: u8,
 }
@@ -211,6 +220,23 @@ impl Sessions {
         Ok(ended)
     }
 
+    /// Ends what an identity provider says has ended there, and answers which.
+    ///
+    /// # Errors
+    /// When the store fails; then none was ended.
+    pub async fn end_elsewhere(
+        &self,
+        ended: EndedElsewhere,
+        now: UnixMillis,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let ended = match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.end_elsewhere(ended, now).await?,
+            Adapter::Memory(memory) => memory.end_elsewhere(&ended, now),
+        };
+        self.tell(&ended);
+        Ok(ended)
+    }
+
     /// The live sessions, of one account or of all, oldest first.
     ///
     /// # Errors
@@ -271,6 +297,9 @@ struct Record {
     assurance: u8,
     client: Option<IpAddr>,
     user_agent: Option<Arc<str>>,
+    /// Absent in records of before there were names to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider: Option<Arc<ProviderSession>>,
 }
 
 impl Record {
@@ -287,6 +316,7 @@ impl Record {
             assurance: new.assurance,
             client: new.client,
             user_agent,
+            provider: new.provider.map(Arc::new),
         }
     }
 
@@ -301,6 +331,7 @@ impl Record {
             assurance: self.assurance,
             client: self.client,
             user_agent: self.user_agent,
+            provider: self.provider,
             part,
         }
     }

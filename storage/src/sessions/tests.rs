@@ -26,7 +26,13 @@ fn open(home: &Path, keyring: &Keyring) -> Sessions {
 }
 
 fn new(account: u128) -> NewSession {
-    NewSession { account: Uuid::from_u128(account), assurance: 1, client: None, user_agent: None }
+    NewSession {
+        account: Uuid::from_u128(account),
+        assurance: 1,
+        client: None,
+        user_agent: None,
+        provider: None,
+    }
 }
 
 #[tokio::test]
@@ -106,6 +112,33 @@ async fn sessions_outlive_a_restart_and_a_rotation_of_the_master() {
     assert!(rotated.touch(&seen, NOW.plus(60_000)).await.unwrap());
     assert!(rotated.find(&created.secret, NOW.plus(60_000)).await.unwrap().is_some());
     assert!(rotated.end(seen.id, NOW).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_session_of_a_provider_is_found_by_its_name_after_a_rotation() {
+    let home = tempfile::tempdir().unwrap();
+    let provider = ProviderSession::new("https://id.example", "s1").unwrap();
+    let at_provider = || NewSession { provider: Some(provider.clone()), ..new(1) };
+    let before = open(home.path(), &ring(1)).create(at_provider(), NOW).await.unwrap();
+    let sessions = open(home.path(), &ring(2).with_old(&[1; 32]));
+    let after = sessions.create(at_provider(), NOW.plus(1)).await.unwrap();
+    let ended = sessions.end_elsewhere(EndedElsewhere::Session(provider.clone()), NOW.plus(2)).await.unwrap();
+    let ended: BTreeSet<_> = ended.into_iter().collect();
+    assert_eq!(ended, BTreeSet::from([before.session.id, after.session.id]));
+    drop(sessions);
+    let file = fs::read(home.path().join("store/store.redb")).unwrap();
+    assert!(!file.windows(10).any(|window| window == b"id.example"), "the index names no provider");
+}
+
+/// A record of before names were kept has the very fields that one without a name has today.
+#[test]
+fn a_record_without_a_provider_reads_and_writes_as_it_always_did() {
+    let text = r#"{"id":"00000000-0000-4000-8000-000000000001","account":"00000000-0000-0000-0000-000000000002",
+        "created_at":1,"absolute_end":2,"assurance":1,"client":null,"user_agent":null}"#;
+    let record: Record = serde_json::from_str(text).unwrap();
+    assert!(record.provider.is_none());
+    let again: serde_json::Value = serde_json::to_value(&record).unwrap();
+    assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
 }
 
 #[tokio::test]

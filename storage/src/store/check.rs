@@ -20,6 +20,7 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
     crate::sessions::prepare(transaction)?;
     crate::credentials::prepare_accounts(transaction)?;
     crate::credentials::prepare_api_keys(transaction)?;
+    crate::endings::prepare(transaction)?;
     crate::credentials::prepare_attempts(transaction)
 }
 

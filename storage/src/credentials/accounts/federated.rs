@@ -4,6 +4,7 @@
 //! person of a provider for a local one. They have no password, and roles and groups are what the provider said last.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use engine::identity::{PrincipalKind, principal_id};
 use engine::time::UnixMillis;
@@ -117,6 +118,41 @@ impl Accounts {
             self.store.changes().tell(Change::Account(id));
         }
         Ok(account)
+    }
+}
+
+impl Accounts {
+    /// The account of a person whom a provider names without their signing in here, by an access token for example: as it
+    /// is, or made of what the provider says where there is none, so that it can be suspended.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing changed.
+    pub async fn met(&self, person: &Person, now: UnixMillis) -> Result<Arc<Account>, StoreError> {
+        let id = person.origin.account_id();
+        if let Some(account) = self.find(id).await? {
+            return Ok(account);
+        }
+        let person = person.clone();
+        let account = self
+            .store
+            .write(Durability::Immediate, move |transaction, keyring| {
+                let mut table = transaction.open_table(ACCOUNTS)?;
+                // Somebody may have met them while we waited.
+                let known =
+                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
+                let record = match known {
+                    Some(record) => record,
+                    None => {
+                        let record = new(person, now);
+                        put(&mut table, keyring, id, &record)?;
+                        record
+                    }
+                };
+                Ok::<_, StoreError>(record.account(id))
+            })
+            .await?;
+        // As every later look-up finds it: the same allocation while it has not changed.
+        Ok(self.find(id).await?.unwrap_or_else(|| Arc::new(account)))
     }
 }
 
