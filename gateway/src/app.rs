@@ -15,6 +15,7 @@ use storage::credentials::{
     Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings,
     PasswordVerifier, SignIn,
 };
+use storage::endings::Endings;
 use storage::keyring::Purpose;
 use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
 use storage::{Keyring, Mark, OpenError, Store};
@@ -262,8 +263,8 @@ impl House {
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
         let reloader = reloader(config, cell.clone());
-        let authn = authn(&sites, &sessions, &accounts, &keys, &metrics);
-        let providers = Arc::new(Providers::new(&config.oidc, keyring.clone())?);
+        let providers = providers(config, &store, &keyring)?;
+        let authn = Arc::new(Authn::new(&sites, &sessions, &accounts, &keys, &providers, &metrics));
         let pages = Arc::new(Pages::new(PagesParts {
             sites: sites.clone(),
             sessions: sessions.clone(),
@@ -339,6 +340,7 @@ impl House {
                     store: self.store.clone(),
                     sessions: self.sessions.clone(),
                     attempts: self.attempts.clone(),
+                    endings: self.providers.endings.clone(),
                     audit: self.audit.clone(),
                     health: self.health.clone(),
                     metrics: self.metrics.clone(),
@@ -426,14 +428,9 @@ fn sign_in(accounts: &Accounts, attempts: &Attempts, keyring: &Keyring) -> Resul
     ))
 }
 
-fn authn(
-    sites: &Arc<Sites>,
-    sessions: &Arc<Sessions>,
-    accounts: &Accounts,
-    keys: &ApiKeys,
-    metrics: &Arc<Metrics>,
-) -> Arc<Authn> {
-    Arc::new(Authn::new(sites.clone(), sessions.clone(), accounts.clone(), keys.clone(), metrics.clone()))
+fn providers(config: &Config, store: &Store, keyring: &Keyring) -> Result<Arc<Providers>, RunError> {
+    let endings = Endings::open(store.clone()).map_err(RunError::Credentials)?;
+    Ok(Arc::new(Providers::new(&config.oidc, keyring.clone(), endings)?))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use storage::Store;
 use storage::audit_log::{AuditLog, AuditState};
 use storage::credentials::Attempts;
+use storage::endings::Endings;
 use storage::sessions::Sessions;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -129,6 +130,8 @@ pub struct Kept {
     pub sessions: Arc<Sessions>,
     /// Whose counters are put into the store.
     pub attempts: Attempts,
+    /// What providers have ended, and is forgotten in time.
+    pub endings: Endings,
     /// Whose state is told.
     pub audit: AuditLog,
     /// Where it is told.
@@ -153,6 +156,9 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
             next_sweep = clock::instant() + SWEEP;
             if let Err(error) = kept.sessions.sweep(clock::now()).await {
                 tracing::warn!(%error, "expired sessions could not be swept");
+            }
+            if let Err(error) = kept.endings.sweep(clock::now()).await {
+                tracing::warn!(%error, "what providers have ended long ago could not be swept");
             }
             if let Ok(live) = kept.sessions.list(None, clock::now()).await {
                 kept.metrics.sessions_live(live.len() as u64);

@@ -14,6 +14,11 @@ const { Provider } = await import(pathToFileURL(createRequire(`${modules}/`).res
 // Read at every sign-in, so that a test may change who the person is and what is said of them.
 const settings = () => JSON.parse(readFileSync(settingsFile, 'utf8'));
 const { issuer, port, client } = settings();
+// A program that asks for access tokens of its own; its client id is their subject unless the settings say otherwise.
+const app = {
+  client_id: 'app', client_secret: 'the-secret-of-the-app', grant_types: ['client_credentials'], redirect_uris: [],
+  response_types: [], token_endpoint_auth_method: 'client_secret_post',
+};
 
 function keys() {
   const made = [['rsa', { modulusLength: 2048 }], ['ec', { namedCurve: 'P-256' }], ['ed25519', {}]];
@@ -24,11 +29,27 @@ function keys() {
 
 const names = ['preferred_username', 'roles', 'groups', 'realm_access', 'urn:zitadel:iam:org:project:roles'];
 const provider = new Provider(issuer, {
-  clients: [client],
+  clients: [client, app],
   claims: { openid: ['sub', 'acr', 'amr', ...names] },
   // As Zitadel does: claims stand in the ID token, too, where the settings say so.
   conformIdTokenClaims: settings().userinfo_only ?? false,
-  features: { devInteractions: { enabled: false }, userinfo: { enabled: true }, rpInitiatedLogout: { enabled: true } },
+  features: {
+    devInteractions: { enabled: false },
+    userinfo: { enabled: true },
+    rpInitiatedLogout: { enabled: true },
+    backchannelLogout: { enabled: true },
+    clientCredentials: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (_, resource) => ({
+        scope: 'docs sheet', audience: resource, accessTokenTTL: 300, accessTokenFormat: 'jwt',
+        jwt: { sign: { alg: settings().access_token_alg ?? 'ES256' } },
+      }),
+    },
+  },
+  formats: { customizers: { jwt: (_, token, jwt) => { Object.assign(jwt.payload, settings().token_claims); } } },
+  // It tells the gateway of the end of a session, which here is on loopback; by itself it would not speak to that.
+  fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ ...settings().claims, sub: id }) }),
   pkce: { required: () => true },
   scopes: ['openid', 'profile', 'email', 'urn:zitadel:iam:org:projects:roles'],
@@ -39,6 +60,8 @@ const provider = new Provider(issuer, {
   // New keys at every start, one of each kind that the gateway verifies.
   jwks: { keys: keys() },
 });
+
+provider.on('backchannel.error', (_, error) => console.error('back-channel logout:', error));
 
 // The person: signs in and agrees at once, or declines.
 async function person(request, response) {
@@ -58,7 +81,10 @@ async function person(request, response) {
 }
 
 const answer = provider.callback();
+let keysAsked = 0;
 createServer((request, response) => {
+  if (request.url === '/test/keys-asked') return response.end(String(keysAsked));
+  if (request.url === '/jwks') keysAsked += 1;
   const handled = request.url.startsWith('/person/') ? person(request, response) : answer(request, response);
   Promise.resolve(handled).catch((error) => response.writeHead(500).end(String(error)));
 }).listen(port, '127.0.0.1', () => console.log('ready'));

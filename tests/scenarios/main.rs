@@ -3,6 +3,8 @@
 //! With the feature `security_tests` the scenarios run the real gateway; without it only the house's rules are tried.
 
 #[cfg(feature = "security_tests")]
+mod access_tokens;
+#[cfg(feature = "security_tests")]
 mod attacks;
 #[cfg(feature = "security_tests")]
 mod browser;
@@ -26,6 +28,8 @@ mod library;
 mod limits;
 #[cfg(feature = "security_tests")]
 mod openid;
+#[cfg(feature = "security_tests")]
+mod openid_ended;
 #[cfg(feature = "security_tests")]
 mod openid_refused;
 #[cfg(feature = "security_tests")]

@@ -87,6 +87,7 @@ fn what_is_public_only_reads() {
     let allowed: BTreeMap<&str, &str> = BTreeMap::from([
         ("POST /.cedargate/login", "the login form"),
         ("GET /.cedargate/oidc/callback", "a provider sends people back who are not signed in yet"),
+        ("POST /.cedargate/oidc/logout", "a provider says so without an account, by what it has signed"),
         ("POST /api/client-errors", "browsers report their errors before anybody is signed in"),
         ("GET /api/auth", "a visitor's chat begins before anybody is signed in"),
         ("POST /api/email/click/:campaign_id/:email", "mail programs report a click without signing in"),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use crate::client::{Client, Request, Response};
 use crate::peer::installed;
 use crate::ports::Port;
 use crate::repository;
-use crate::session::LOGIN;
+use crate::session::{LOGIN, hidden_fields};
 use crate::wait::{self, PATIENCE};
 
 /// Our name at the provider.
@@ -29,6 +30,8 @@ pub struct OpenId {
     port: Port,
     held: Option<Port>,
     settings: Value,
+    /// Those of whoever walked through its pages last.
+    cookies: Mutex<Vec<(String, String)>>,
 }
 
 impl OpenId {
@@ -38,7 +41,9 @@ impl OpenId {
         let (folder, port) = (TempDir::new().expect("a folder"), Port::take());
         let signed_out: Vec<String> =
             redirect_uris.iter().map(|uri| uri.replace("/.cedargate/oidc/callback", LOGIN)).collect();
+        let told = redirect_uris.first().map(|uri| uri.replace("/oidc/callback", "/oidc/logout"));
         let client = json!({
+            "backchannel_logout_uri": told, "backchannel_logout_session_required": true,
             "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uris": redirect_uris,
             "post_logout_redirect_uris": signed_out,
             "grant_types": ["authorization_code"], "response_types": ["code"],
@@ -47,7 +52,7 @@ impl OpenId {
         let claims = json!({"sub": "242424", "preferred_username": "ada"});
         let settings =
             json!({"issuer": issuer, "port": port.address().port(), "client": client, "claims": claims});
-        Self { child: None, folder, port, held: None, settings }
+        Self { child: None, folder, port, held: None, settings, cookies: Mutex::default() }
     }
 
     /// The same, started.
@@ -133,11 +138,51 @@ impl OpenId {
                 None if next.starts_with('/') => target = next,
                 None => {
                     let path = next.splitn(4, '/').nth(3).expect("a path at the gateway");
+                    *self.cookies.lock().expect("a lock") = cookies;
                     return format!("/{path}");
                 }
             }
         }
         panic!("the provider leads in a circle: {target}");
+    }
+
+    /// Signs out at the provider whoever walked through its pages last; the provider tells the gateway before this returns.
+    pub fn sign_out(&self) {
+        let cookies = self.cookies.lock().expect("a lock").clone();
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let ask = |request: Request| {
+            let request = request.with("Host", &self.port.address().to_string());
+            let request = request.with("Accept", "text/html").with("Cookie", &pairs.join("; "));
+            Client::connect(self.address()).ask(&request).expect("the provider answers")
+        };
+        let page = ask(Request::new("GET", "/session/end")).text();
+        let fields = hidden_fields(&page);
+        let (_, secret) = fields.iter().find(|(name, _)| name == "xsrf").unwrap_or_else(|| panic!("{page}"));
+        let form = format!("xsrf={secret}&logout=yes");
+        let done = Request::new("POST", "/session/end/confirm");
+        let answer = ask(done.body("application/x-www-form-urlencoded", form.as_bytes()));
+        assert!(matches!(answer.status, 200 | 302 | 303), "{}", answer.text());
+    }
+
+    /// An access token for an API, as a program of its own asks for one; claims of the setting `token_claims` besides.
+    #[must_use]
+    pub fn access_token(&self, audience: &str, scope: &str) -> String {
+        let form = format!(
+            "grant_type=client_credentials&client_id=app&client_secret=the-secret-of-the-app&resource={}&scope={scope}",
+            audience.replace(':', "%3A").replace('/', "%2F"),
+        );
+        let request = Request::new("POST", "/token")
+            .with("Host", &self.port.address().to_string())
+            .body("application/x-www-form-urlencoded", form.as_bytes());
+        let answer = Client::connect(self.address()).ask(&request).expect("the provider answers");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// How often it was asked for its keys since it was started.
+    #[must_use]
+    pub fn keys_asked(&self) -> usize {
+        self.page(&format!("{}/test/keys-asked", self.issuer())).text().parse().expect("a number")
     }
 
     /// What the provider shows at an address of its own.

@@ -122,6 +122,8 @@ pub enum Page {
     OidcStart,
     /// Where an identity provider sends the browser back to.
     OidcCallback,
+    /// Where an identity provider says that somebody has signed out there.
+    OidcLogout,
     /// A page that asks whether to sign out.
     SignOut,
     /// What that page posts to.

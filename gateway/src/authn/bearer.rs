@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use engine::refusal::Answer;
+use http::HeaderValue;
 use serde_json::Value;
 
 /// How our API keys begin.
@@ -21,9 +23,8 @@ pub enum Form<'h> {
     /// What BotServer's web client sends: `gb_<uuid>_<seconds>`. Anything so formed is a user there, so it is
     /// never passed on.
     Legacy,
-    /// A token that only we could have meant for an upstream, or that is signed with a shared key: a key that we
-    /// share with an upstream would mint these back at us (threat 8).
-    OwnUpstreamToken,
+    /// Three parts, as a signed token has; nothing of it is read yet.
+    Token(&'h str),
     /// Anything else, other schemes included.
     Unknown,
 }
@@ -36,11 +37,22 @@ pub fn classify(value: &[u8]) -> Form<'_> {
         Form::ApiKey(token)
     } else if token.starts_with("gb_") {
         Form::Legacy
-    } else if is_own_upstream_token(token) {
-        Form::OwnUpstreamToken
+    } else if token.bytes().filter(|byte| *byte == b'.').count() == 2 {
+        Form::Token(token)
     } else {
         Form::Unknown
     }
+}
+
+/// What goes with a refusal that asks for a credential (RFC 6750, section 3); `presented` where the request had an
+/// `Authorization` header, which did not hold. Which part of it did not is for the record alone.
+#[must_use]
+pub fn challenge(answer: &Answer, presented: bool) -> HeaderValue {
+    HeaderValue::from_static(if presented && answer.code == "credential_rejected" {
+        "Bearer realm=\"cedargate\", error=\"invalid_token\""
+    } else {
+        "Bearer realm=\"cedargate\""
+    })
 }
 
 fn bearer_token(value: &[u8]) -> Option<&str> {
@@ -51,8 +63,11 @@ fn bearer_token(value: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
-/// Reads a compact JWS without verifying it: enough to name it in the record, it is refused either way.
-fn is_own_upstream_token(token: &str) -> bool {
+/// Whether it is a token that only we could have meant for an upstream, or that is signed with a shared key: a key that we
+/// share with an upstream would mint these back at us (threat 8). Read without verifying it: enough to name it in the
+/// record, it is refused either way.
+#[must_use]
+pub fn is_own_upstream_token(token: &str) -> bool {
     let mut parts = token.split('.');
     let (Some(header), Some(claims), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -95,22 +110,22 @@ mod tests {
         check("Bearer cgk_abc", Form::ApiKey("cgk_abc"));
         check("bearer   cgk_abc ", Form::ApiKey("cgk_abc"));
         check("BEARER gb_0b0f_17", Form::Legacy);
-        check(&own, Form::OwnUpstreamToken);
-        check(&symmetric, Form::OwnUpstreamToken);
-        check(&asymmetric_own, Form::OwnUpstreamToken);
-        check(&own_in_header, Form::OwnUpstreamToken);
-        check(&foreign, Form::Unknown);
-        for unknown in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "Basic YTpi",
-            "cgk_abc",
-            "Bearer xyz",
-            "Bearer a.b",
-            "Bearer ..",
-            "Bearer a.b.c.d",
+        for (value, is_own) in [
+            (&own, true),
+            (&symmetric, true),
+            (&asymmetric_own, true),
+            (&own_in_header, true),
+            (&foreign, false),
         ] {
+            let text = value.strip_prefix("Bearer ").unwrap();
+            check(value, Form::Token(text));
+            assert_eq!(is_own_upstream_token(text), is_own, "{text}");
+        }
+        check("Bearer ..", Form::Token(".."));
+        assert!(!is_own_upstream_token("..") && !is_own_upstream_token("a.b.c.d"));
+        for unknown in
+            ["", "Bearer", "Bearer ", "Basic YTpi", "cgk_abc", "Bearer xyz", "Bearer a.b", "Bearer a.b.c.d"]
+        {
             check(unknown, Form::Unknown);
         }
         assert_eq!(classify(b"Bearer \xff"), Form::Unknown);
@@ -133,7 +148,7 @@ mod tests {
                 &format!(r#"{{"alg":"{alg}"}}"#),
                 &format!(r#"{{"sub":"{sub}","iss":"general-bots"}}"#),
             );
-            prop_assert_eq!(classify(value.as_bytes()), Form::OwnUpstreamToken);
+            prop_assert!(is_own_upstream_token(value.strip_prefix("Bearer ").unwrap()));
         }
     }
 }

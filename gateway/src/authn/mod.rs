@@ -4,6 +4,7 @@
 //! schemes that the route accepts are asked. Anything presented that does not hold refuses the request, even
 //! where another credential does: a request that carries two stories is somebody's attempt at one of them.
 
+mod access_token;
 mod api_key;
 pub mod bearer;
 pub mod cookies;
@@ -26,6 +27,8 @@ use storage::credentials::{Accounts, ApiKeys};
 use storage::sessions::{SessionView, Sessions};
 
 use crate::admin::metrics::Metrics;
+use crate::oidc::Providers;
+use access_token::AccessTokens;
 use bearer::Form;
 use cookies::{Cookie, Found};
 use site::Sites;
@@ -47,6 +50,7 @@ pub struct Authn {
     accounts: Accounts,
     principals: session::Principals,
     keys: ApiKeys,
+    tokens: AccessTokens,
     metrics: Arc<Metrics>,
 }
 
@@ -99,13 +103,22 @@ impl Authn {
     /// Schemes over these stores, for these hosts.
     #[must_use]
     pub fn new(
-        sites: Arc<Sites>,
-        sessions: Arc<Sessions>,
-        accounts: Accounts,
-        keys: ApiKeys,
-        metrics: Arc<Metrics>,
+        sites: &Arc<Sites>,
+        sessions: &Arc<Sessions>,
+        accounts: &Accounts,
+        keys: &ApiKeys,
+        providers: &Arc<Providers>,
+        metrics: &Arc<Metrics>,
     ) -> Self {
-        Self { sites, sessions, accounts, principals: session::Principals::default(), keys, metrics }
+        Self {
+            sites: sites.clone(),
+            sessions: sessions.clone(),
+            accounts: accounts.clone(),
+            principals: session::Principals::default(),
+            keys: keys.clone(),
+            tokens: AccessTokens::new(providers.clone()),
+            metrics: metrics.clone(),
+        }
     }
 
     /// Who asks, by the credentials that the route accepts.
@@ -154,10 +167,7 @@ impl Authn {
                 notes.push(LEGACY_BEARER_NOTE.to_owned());
                 Outcome::NotPresented
             }
-            Some(Form::OwnUpstreamToken) => {
-                notes.push(OWN_TOKEN_NOTE.to_owned());
-                Outcome::Rejected(CredentialFault::BearerUnknown)
-            }
+            Some(Form::Token(text)) => self.access_token(now, route, text, notes).await?,
             Some(Form::Legacy | Form::Unknown) => Outcome::Rejected(CredentialFault::BearerUnknown),
         };
         let proved = agree(agree(agree(None, session)?, key)?, bearer)?;
@@ -219,6 +229,25 @@ impl Authn {
         }
     }
 
+    async fn access_token(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        text: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        let (taken, accepted) = (self.tokens.are_taken(), route.accept.access_token);
+        if taken && accepted {
+            return self.tokens.verify(&self.accounts, now, text, notes).await;
+        }
+        if bearer::is_own_upstream_token(text) {
+            notes.push(OWN_TOKEN_NOTE.to_owned());
+            return Ok(Outcome::Rejected(CredentialFault::BearerUnknown));
+        }
+        let fault = if taken { CredentialFault::NotAccepted } else { CredentialFault::BearerUnknown };
+        Ok(Outcome::Rejected(fault))
+    }
+
     /// What a session's use asks for: that no other site has sent a write, and that the use is noted.
     async fn used(
         &self,
@@ -268,6 +297,9 @@ impl Authn {
                 session::again(&self.sessions, &self.accounts, &self.principals, now, id).await?
             }
             (Scheme::ApiKey, Some(id)) if accept.api_key => api_key::again(&self.keys, now, id).await?,
+            (Scheme::AccessToken, Some(id)) if accept.access_token => {
+                self.tokens.again(&self.accounts, now, id).await?
+            }
             (Scheme::Session | Scheme::ApiKey | Scheme::AccessToken | Scheme::ControlSocket, _) => {
                 Outcome::NotPresented
             }

@@ -14,6 +14,8 @@ use uuid::Uuid;
 use super::site::tests::sites;
 use super::*;
 
+mod access_token;
+
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const HOST: &str = "app.example";
 
@@ -25,6 +27,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Providers::alone(&[])).await
+    }
+
+    async fn with(providers: Providers) -> Self {
         let keyring = Keyring::from_master(&[7; 32]);
         let store = Store::in_memory(&keyring).unwrap();
         let rules = SessionRules { idle_ms: 60_000, absolute_ms: 600_000, per_account_max: 10 };
@@ -32,7 +38,7 @@ impl World {
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store));
         let sites = Arc::new(sites(&[(HOST, "https://app.example")], &["https://friend.example"]));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let authn = Authn::new(sites, sessions, accounts, keys, metrics);
+        let authn = Authn::new(&sites, &sessions, &accounts, &keys, &Arc::new(providers), &metrics);
         let mut world = Self { authn, known: Vec::new() };
         world.people().await;
         world.services().await;
@@ -106,6 +112,17 @@ impl World {
         host: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Identified, Rejection> {
+        self.ask_at(NOW, route, upgrade, host, headers).await
+    }
+
+    async fn ask_at(
+        &self,
+        now: UnixMillis,
+        route: Route,
+        upgrade: bool,
+        host: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Identified, Rejection> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, self.header(value));
@@ -120,17 +137,17 @@ impl World {
             headers: &map,
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             tls: true,
-            received_at: NOW,
+            received_at: now,
             request_id: Uuid::nil(),
             content_length: None,
             upgrade,
         };
         let matched = RouteMatch { route: Arc::new(route), parameters: Parameters::new() };
-        self.authn.identify(NOW, &matched, &facts).await
+        self.authn.identify(now, &matched, &facts).await
     }
 }
 
-/// A route that accepts what its letters say: `a`nonymous, `s`ession, `k`ey; `w` for a write, `l` for dropping
+/// A route that accepts what its letters say: `a`nonymous, `s`ession, `k`ey, `t`oken; `w` for a write, `l` for dropping
 /// BotServer bearers.
 fn route(letters: &str) -> Route {
     let has = |letter| letters.contains(letter);
@@ -143,12 +160,7 @@ fn route(letters: &str) -> Route {
         resource: "Module::\"docs\"".into(),
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),
-        accept: Accept {
-            anonymous: has('a'),
-            session: has('s'),
-            api_key: has('k'),
-            access_token: false,
-        },
+        accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k'), access_token: has('t') },
         class: "standard".into(),
         conceal: false,
         audited: false,

@@ -13,6 +13,8 @@ use super::secret::Secret;
 use super::settings::Deployment;
 use super::tls_files;
 
+mod access_tokens;
+
 /// Characters of an issuer, a client id or a secret: a bound, so that a file's accident is told.
 const TEXT_BYTES_MAX: usize = 1024;
 /// Entries of one list.
@@ -144,6 +146,7 @@ impl<'e> Reader<'e> {
         let roles = self.grants(table, "roles", roles);
         let groups = self.grants(table, "groups", groups);
         let second_factor = self.second_factor(table);
+        let access_tokens = self.access_tokens(table, preset, client_id.as_deref());
         let name = name?;
         Some(Provider {
             title: title.or(preset.title().map(str::to_owned)).unwrap_or_else(|| name.to_string()),
@@ -159,6 +162,7 @@ impl<'e> Reader<'e> {
             roles,
             groups,
             second_factor,
+            access_tokens,
         })
     }
 

@@ -39,6 +39,29 @@ pub struct Provider {
     pub groups: BTreeMap<String, String>,
     /// What it says when a person has proved more than one factor.
     pub second_factor: SecondFactor,
+    /// Its access tokens as credentials of callers; `None` takes none.
+    pub access_tokens: Option<AccessTokens>,
+}
+
+/// Which access tokens of a provider are taken from callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessTokens {
+    /// Our names as an API there, one of which stands in `aud`. Never our client id, which ID tokens name.
+    pub audiences: Vec<String>,
+    /// Which `typ` they may have.
+    pub types: TokenTypes,
+    /// What each of its scopes covers here: action names or `*`-suffixed prefixes, by its own names for them. `None` where
+    /// scopes restrict nothing.
+    pub scopes: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// What the `typ` of an access token's header may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenTypes {
+    /// `at+jwt` alone (RFC 9068): no other kind of token can be taken for one.
+    Profile,
+    /// `JWT`, or nothing, as well: of providers that write no profile. What marks an ID or a logout token is refused.
+    Any,
 }
 
 /// Whom an ID token may name in `aud` beside us.
@@ -126,6 +149,15 @@ impl Preset {
         match self {
             Self::Zitadel | Self::Keycloak => true,
             Self::Generic | Self::Entra => false,
+        }
+    }
+
+    /// What its access tokens call themselves.
+    #[must_use]
+    pub const fn token_types(self) -> TokenTypes {
+        match self {
+            Self::Generic => TokenTypes::Profile,
+            Self::Zitadel | Self::Keycloak | Self::Entra => TokenTypes::Any,
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 use storage::credentials::{Login, Origin, Person};
+use storage::sessions::ProviderSession;
 
 use crate::config::providers::{ClaimNames, Provider, SecondFactor};
 
@@ -16,6 +17,11 @@ const NAMES_MAX: usize = 512;
 const NAME_BYTES_MAX: usize = 128;
 /// Names that are told of those that were left out; past them a count.
 const TOLD_MAX: usize = 8;
+
+/// The session at the provider that a token belongs to, where it says so in a name within bounds.
+pub(super) fn session(issuer: &str, claims: &Map<String, Value>) -> Option<ProviderSession> {
+    ProviderSession::new(issuer, claims.get("sid").and_then(Value::as_str)?)
+}
 
 /// A person as the provider's claims make them.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use engine::time::UnixMillis;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use storage::sessions::ProviderSession;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::claims::{self, Mapped};
@@ -41,6 +42,17 @@ struct Refusal {
     error: String,
 }
 
+/// Somebody whom a provider vouches for.
+#[derive(Clone, Debug)]
+pub struct Vouched {
+    /// Who it is.
+    pub mapped: Mapped,
+    /// When the provider said so, by its clock.
+    pub issued: UnixMillis,
+    /// Their session there, where it has a name.
+    pub session: Option<ProviderSession>,
+}
+
 impl Provider {
     /// Exchanges the code that a browser brought back, and tells who signed in.
     ///
@@ -52,7 +64,7 @@ impl Provider {
         flow: &Flow,
         code: &str,
         redirect_uri: &str,
-    ) -> Result<Mapped, Fault> {
+    ) -> Result<Vouched, Fault> {
         let asked = tokio::time::timeout(BUDGET, self.asked(now, flow, code, redirect_uri)).await;
         asked.unwrap_or(Err(Fault::Http { what: "its answers", fault: HttpFault::Timeout }))
     }
@@ -63,7 +75,7 @@ impl Provider {
         flow: &Flow,
         code: &str,
         redirect_uri: &str,
-    ) -> Result<Mapped, Fault> {
+    ) -> Result<Vouched, Fault> {
         let metadata = self.metadata().await?;
         let tokens = self.tokens(&metadata, flow, code, redirect_uri).await?;
         let access_token = tokens.access_token.as_deref();
@@ -76,7 +88,9 @@ impl Provider {
             access_token,
             now,
         };
-        let IdToken { origin, claims } = self.verified(&metadata, &tokens.id_token, &expected).await?;
+        let IdToken { origin, issued, claims } =
+            self.verified(&metadata, &tokens.id_token, &expected).await?;
+        let session = claims::session(origin.issuer(), &claims);
         let claims = match (&metadata.userinfo_endpoint, access_token) {
             (Some(url), Some(token)) if self.settings.userinfo => {
                 let userinfo = self.userinfo(url, token, origin.subject()).await?;
@@ -84,7 +98,7 @@ impl Provider {
             }
             (Some(_) | None, _) => claims,
         };
-        Ok(claims::map(&self.settings, origin, &claims))
+        Ok(Vouched { mapped: claims::map(&self.settings, origin, &claims), issued, session })
     }
 
     async fn tokens(

@@ -8,13 +8,10 @@ use serde_json::{Map, Value};
 use storage::credentials::{Origin, PersonError};
 use subtle::ConstantTimeEq;
 
-use super::jose::{Algorithm, Jws, JwsFault};
+use super::jose::{Algorithm, Jws, JwsFault, Kind};
 use super::keys::{KeySet, SignatureFault};
+use super::times::{TimeFault, Times};
 use crate::config::providers::Audiences;
-
-/// How far the provider's clock and ours may be apart, in milliseconds: a minute, as RFC 7519 suggests "no more than a
-/// few minutes".
-pub const LEEWAY_MS: u64 = 60_000;
 
 /// Audiences of one token: a Zitadel project has an application for each.
 const AUDIENCES_MAX: usize = 256;
@@ -41,6 +38,8 @@ pub struct Expected<'a> {
 pub struct IdToken {
     /// Who signed in.
     pub origin: Origin,
+    /// When it was issued, by the provider's clock.
+    pub issued: UnixMillis,
     /// All that it claims.
     pub claims: Map<String, Value>,
 }
@@ -86,19 +85,30 @@ pub enum TokenFault {
     Subject(#[from] PersonError),
 }
 
+impl From<TimeFault> for TokenFault {
+    fn from(fault: TimeFault) -> Self {
+        match fault {
+            TimeFault::Form => Self::Time,
+            TimeFault::Expired => Self::Expired,
+            TimeFault::NotYet => Self::NotYet,
+        }
+    }
+}
+
 /// Verifies a token.
 ///
 /// # Errors
 /// The first rule that it breaks; [`SignatureFault::UnknownKey`] may be another with newer keys.
 pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<IdToken, TokenFault> {
     let jws = Jws::parse(token)?;
+    jws.is(Kind::Id)?;
     keys.verify(&jws)?;
     let text = |name: &str| jws.claims.get(name).and_then(Value::as_str);
     if text("iss") != Some(expected.issuer) {
         return Err(TokenFault::Issuer);
     }
     audience(&jws.claims, expected)?;
-    times(&jws.claims, expected.now)?;
+    let issued = Times::of(&jws.claims, expected.now)?.issued;
     let nonce = text("nonce").unwrap_or_default();
     if !bool::from(nonce.as_bytes().ct_eq(expected.nonce.as_bytes())) {
         return Err(TokenFault::Nonce);
@@ -110,26 +120,15 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<IdT
         }
     }
     let origin = Origin::new(expected.issuer, text("sub").unwrap_or_default())?;
-    Ok(IdToken { origin, claims: jws.claims })
+    Ok(IdToken { origin, issued, claims: jws.claims })
 }
 
 fn audience(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), TokenFault> {
-    let named: Vec<&str> = match claims.get("aud") {
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(several)) if several.len() <= AUDIENCES_MAX => {
-            let names: Option<Vec<&str>> = several.iter().map(Value::as_str).collect();
-            names.ok_or(TokenFault::Audience)?
-        }
-        Some(_) | None => return Err(TokenFault::Audience),
-    };
+    let named = audiences(claims).ok_or(TokenFault::Audience)?;
     if !named.contains(&expected.client_id) {
         return Err(TokenFault::Audience);
     }
-    let strange = |name: &&str| match expected.audiences {
-        Audiences::Any => false,
-        Audiences::Listed(listed) => *name != expected.client_id && !listed.iter().any(|known| known == name),
-    };
-    if named.iter().any(strange) {
+    if others(&named, expected.client_id, expected.audiences) {
         return Err(TokenFault::OtherAudience);
     }
     match claims.get("azp") {
@@ -139,32 +138,24 @@ fn audience(claims: &Map<String, Value>, expected: &Expected<'_>) -> Result<(), 
     }
 }
 
-/// `exp` and `iat` must be there, `nbf` may; each is a number, because a text would be passed over by others.
-fn times(claims: &Map<String, Value>, now: UnixMillis) -> Result<(), TokenFault> {
-    let time =
-        |name: &str| claims.get(name).map(|value| milliseconds(value).ok_or(TokenFault::Time)).transpose();
-    let ends = time("exp")?.ok_or(TokenFault::Time)?;
-    let issued = time("iat")?.ok_or(TokenFault::Time)?;
-    let begins = time("nbf")?.unwrap_or(issued);
-    if now.0 >= ends.saturating_add(LEEWAY_MS) {
-        return Err(TokenFault::Expired);
-    }
-    if issued.max(begins) > now.0.saturating_add(LEEWAY_MS) {
-        return Err(TokenFault::NotYet);
-    }
-    Ok(())
+/// Whether somebody is named whom the configuration does not.
+pub(super) fn others(named: &[&str], client_id: &str, audiences: &Audiences) -> bool {
+    let strange = |name: &&str| match audiences {
+        Audiences::Any => false,
+        Audiences::Listed(listed) => *name != client_id && !listed.iter().any(|known| known == name),
+    };
+    named.iter().any(strange)
 }
 
-/// A `NumericDate` (RFC 7519, section 2) in milliseconds; seconds may have a fraction.
-fn milliseconds(value: &Value) -> Option<u64> {
-    if let Some(seconds) = value.as_u64() {
-        return seconds.checked_mul(1000);
+/// Whom a token is for: a name, or a list of names and nothing else.
+pub(super) fn audiences(claims: &Map<String, Value>) -> Option<Vec<&str>> {
+    match claims.get("aud")? {
+        Value::String(one) => Some(vec![one]),
+        Value::Array(several) if several.len() <= AUDIENCES_MAX => {
+            several.iter().map(Value::as_str).collect()
+        }
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
-    // 2^53 milliseconds: past it a fraction of a number says nothing.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    let milliseconds = value.as_f64().filter(|_| value.is_f64())? * 1000.0;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 and 2^53")]
-    (0.0..EXACT).contains(&milliseconds).then_some(milliseconds as u64)
 }
 
 /// The left half of the digest that goes with the algorithm; for Ed25519 that is SHA-512.

@@ -56,6 +56,20 @@ pub enum JwsFault {
     Payload,
 }
 
+/// What a token is meant to be. All of one issuer are signed with the same keys, so `typ` is what tells them apart before
+/// their claims do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ID token: `JWT`, or no `typ`.
+    Id,
+    /// An access token by RFC 9068: `at+jwt`.
+    AccessProfile,
+    /// An access token of a provider that writes no profile: `at+jwt`, `JWT`, or no `typ`.
+    Access,
+    /// A logout token: `logout+jwt`, or of older providers `JWT` or no `typ`.
+    Logout,
+}
+
 /// A token, taken apart.
 #[derive(Debug)]
 pub struct Jws<'t> {
@@ -63,6 +77,8 @@ pub struct Jws<'t> {
     pub algorithm: Algorithm,
     /// Which key the header names.
     pub kid: Option<String>,
+    /// What the header says that it is.
+    pub typ: Option<String>,
     /// What is signed.
     pub signed: &'t [u8],
     /// The signature.
@@ -100,6 +116,16 @@ impl<'t> Jws<'t> {
     /// # Errors
     /// See [`JwsFault`].
     pub fn parse(token: &'t str) -> Result<Self, JwsFault> {
+        let (jws, payload) = Self::apart(token)?;
+        let Object(claims) = serde_json::from_slice(&payload).map_err(|_| JwsFault::Payload)?;
+        Ok(Self { claims, ..jws })
+    }
+
+    /// Takes apart what may have any bytes for its payload, which come beside it: it claims nothing.
+    ///
+    /// # Errors
+    /// See [`JwsFault`].
+    pub fn apart(token: &'t str) -> Result<(Self, Vec<u8>), JwsFault> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(JwsFault::TooLong);
         }
@@ -113,15 +139,40 @@ impl<'t> Jws<'t> {
         if header.crit.is_some() {
             return Err(JwsFault::Critical);
         }
-        // An access token or a logout token of the same issuer is signed with the same keys.
-        if header.typ.is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
-            return Err(JwsFault::Type);
-        }
         if header.kid.as_ref().is_some_and(|kid| kid.len() > KID_BYTES_MAX) {
             return Err(JwsFault::Header);
         }
-        let Object(claims) = serde_json::from_slice(&payload).map_err(|_| JwsFault::Payload)?;
-        Ok(Self { algorithm, kid: header.kid, signed: signed.as_bytes(), signature, claims })
+        let Header { kid, typ, .. } = header;
+        let jws = Self { algorithm, kid, typ, signed: signed.as_bytes(), signature, claims: Map::new() };
+        Ok((jws, payload))
+    }
+
+    /// Whether its `typ` is of this kind.
+    ///
+    /// # Errors
+    /// [`JwsFault::Type`] where it is another's.
+    pub fn is(&self, kind: Kind) -> Result<(), JwsFault> {
+        if kind.takes(self.typ.as_deref()) { Ok(()) } else { Err(JwsFault::Type) }
+    }
+}
+
+impl Kind {
+    fn takes(self, typ: Option<&str>) -> bool {
+        let Some(typ) = typ else {
+            return match self {
+                Self::Id | Self::Access | Self::Logout => true,
+                Self::AccessProfile => false,
+            };
+        };
+        let is = |name: &str| typ.eq_ignore_ascii_case(name);
+        // RFC 7515, section 4.1.9: `application/` is left out where no other slash follows.
+        let profile = is("at+jwt") || is("application/at+jwt");
+        match self {
+            Self::Id => is("JWT"),
+            Self::AccessProfile => profile,
+            Self::Access => profile || is("JWT"),
+            Self::Logout => is("logout+jwt") || is("application/logout+jwt") || is("JWT"),
+        }
     }
 }
 

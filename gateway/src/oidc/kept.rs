@@ -49,9 +49,20 @@ impl<T, F: Clone> Kept<T, F> {
         self.had(now, RENEW_EVERY, RENEW_EVERY, fetch).await
     }
 
+    /// What is kept and not too old to be used, without asking anybody: whoever cannot wait leaves asking to others.
+    pub(super) fn standing(&self, now: Instant) -> Option<Arc<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stale(now)
+    }
+
     /// Why the last try failed, if it did.
     pub(super) fn fault(&self) -> Option<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set(&self, value: T, now: Instant) {
+        let mut state = self.state.lock().unwrap();
+        *state = State { value: Some((Arc::new(value), now)), tried: Some(now), fault: None };
     }
 
     async fn had(

@@ -1,5 +1,7 @@
 //! A provider's public keys (RFC 7517), and signatures by them. Verified by `ring`.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{
@@ -42,18 +44,19 @@ pub enum SignatureFault {
 /// The keys of a provider that verify what we accept. The others are left out: symmetric ones among them.
 #[derive(Debug)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<Arc<Key>>,
 }
 
-#[derive(Debug)]
-struct Key {
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
     kid: Option<String>,
     /// What it may be used with, where the set says so.
     algorithm: Option<Algorithm>,
     material: Material,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Material {
     Rsa {
         modulus: Vec<u8>,
@@ -95,11 +98,12 @@ impl KeySet {
             return Err(KeysFault::Form);
         }
         // A key of a kind that we do not know is no reason to refuse the others.
-        let keys: Vec<Key> = set
+        let keys: Vec<Arc<Key>> = set
             .keys
             .into_iter()
             .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
             .filter_map(Key::of)
+            .map(Arc::new)
             .collect();
         if keys.is_empty() { Err(KeysFault::NoneUsable) } else { Ok(Self { keys }) }
     }
@@ -116,26 +120,29 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Whether one of the keys made a token's signature, with an algorithm that is that key's own.
+    /// Whether a key is one of these, by all that is known of it.
+    #[must_use]
+    pub fn has(&self, key: &Key) -> bool {
+        self.keys.iter().any(|known| **known == *key)
+    }
+
+    /// The key that made a token's signature, with an algorithm that is that key's own.
     ///
     /// # Errors
     /// See [`SignatureFault`].
-    pub fn verify(&self, token: &Jws<'_>) -> Result<(), SignatureFault> {
+    pub fn verify(&self, token: &Jws<'_>) -> Result<Arc<Key>, SignatureFault> {
         let mut named = self.keys.iter().filter(|key| match &token.kid {
             Some(kid) => key.kid.as_ref() == Some(kid),
             None => key.takes(token.algorithm),
         });
         let Some(first) = named.next() else { return Err(SignatureFault::UnknownKey) };
-        let rest: Vec<&Key> = named.collect();
+        let rest: Vec<&Arc<Key>> = named.collect();
         if token.kid.is_none() && !rest.is_empty() {
             return Err(SignatureFault::Ambiguous);
         }
-        let made = |key: &&Key| key.made(token.algorithm, token.signed, &token.signature);
-        if std::iter::once(first).chain(rest).any(|key| made(&key)) {
-            Ok(())
-        } else {
-            Err(SignatureFault::Wrong)
-        }
+        let mut all = std::iter::once(first).chain(rest);
+        let made = all.find(|key| key.made(token.algorithm, token.signed, &token.signature));
+        made.map(Arc::clone).ok_or(SignatureFault::Wrong)
     }
 }
 

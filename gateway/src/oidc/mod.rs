@@ -5,12 +5,15 @@
 //! | `discovery`, `keys`, `kept` | what a provider says of itself, fetched once for everybody |
 //! | `flow` | a sign-in under way, sealed into a cookie |
 //! | `exchange` | code to tokens to claims |
-//! | `jose`, `id_token` | what must hold of a token; pure |
+//! | `jose`, `times`, `id_token`, `access_token`, `logout_token` | what must hold of a token; pure |
+//! | `presented` | access tokens that callers present, verified once while they hold |
 //! | `claims` | from what a provider says to who somebody is here; pure |
 //! | `watch` | keeps what is fetched fresh, and tells the health |
 //!
-//! A provider's tokens are used here and forgotten: none reaches a browser, a record or the store.
+//! The tokens that we are given for a code are used here and forgotten, and of a caller's token nothing is kept but its
+//! digest and what it says: none reaches a browser, a record, an upstream or the store.
 
+pub mod access_token;
 mod claims;
 pub mod discovery;
 mod exchange;
@@ -20,25 +23,33 @@ pub mod id_token;
 pub mod jose;
 mod kept;
 pub mod keys;
+pub mod logout_token;
+pub mod presented;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod times;
 mod watch;
 
 use std::sync::Arc;
 
 use reqwest::Url;
 use storage::Keyring;
+use storage::endings::Endings;
 
 use crate::clock;
 use crate::config::providers::Provider as Settings;
+use access_token::AccessFault;
 pub use claims::Mapped;
 use discovery::{Metadata, MetadataFault};
+pub use exchange::Vouched;
 use flow::Flow;
 use http::Http;
 pub use http::{ClientError, HttpFault};
 use id_token::TokenFault;
 use kept::Kept;
 use keys::{KeySet, KeysFault};
+use logout_token::LogoutFault;
+use presented::Presented;
 pub use watch::watch;
 
 /// The configured providers, in the order of the sign-in page.
@@ -46,6 +57,10 @@ pub struct Providers {
     all: Vec<Arc<Provider>>,
     /// Seals the flows of browsers.
     pub keyring: Keyring,
+    /// What they have ended lately.
+    pub endings: Endings,
+    /// The access tokens that callers have presented.
+    pub presented: Presented,
 }
 
 /// A provider, with what is known of it.
@@ -83,12 +98,32 @@ pub enum Fault {
     /// Its ID token does not hold.
     #[error(transparent)]
     Token(#[from] TokenFault),
+    /// An access token does not hold.
+    #[error(transparent)]
+    AccessToken(#[from] AccessFault),
+    /// A logout token does not hold.
+    #[error(transparent)]
+    LogoutToken(#[from] LogoutFault),
     /// Its userinfo is of somebody else, or no object.
     #[error("userinfo is not read, or is of somebody else than the ID token")]
     Userinfo,
 }
 
 impl Fault {
+    /// Whether it says something of a token, and not of a provider that cannot be asked about it.
+    #[must_use]
+    pub fn tells_of_the_token(&self) -> bool {
+        match self {
+            Self::AccessToken(_) | Self::LogoutToken(_) | Self::Token(_) => true,
+            Self::Http { .. }
+            | Self::Metadata(_)
+            | Self::Keys(_)
+            | Self::Refused(_)
+            | Self::TokenResponse
+            | Self::Userinfo => false,
+        }
+    }
+
     /// Whether it is worth trying again in a moment: the provider is away, and nothing that it said is wrong.
     #[must_use]
     pub fn is_away(&self) -> bool {
@@ -99,6 +134,8 @@ impl Fault {
             | Self::Refused(_)
             | Self::TokenResponse
             | Self::Token(_)
+            | Self::AccessToken(_)
+            | Self::LogoutToken(_)
             | Self::Userinfo => false,
         }
     }
@@ -109,9 +146,10 @@ impl Providers {
     ///
     /// # Errors
     /// A provider's certificate file cannot be used.
-    pub fn new(settings: &[Settings], keyring: Keyring) -> Result<Self, ClientError> {
+    pub fn new(settings: &[Settings], keyring: Keyring, endings: Endings) -> Result<Self, ClientError> {
         let all = settings.iter().map(|settings| Provider::new(settings.clone()).map(Arc::new));
-        Ok(Self { all: all.collect::<Result<_, _>>()?, keyring })
+        let all = all.collect::<Result<_, _>>()?;
+        Ok(Self { all, keyring, endings, presented: Presented::default() })
     }
 
     /// All, in their order.
@@ -129,6 +167,37 @@ impl Providers {
     #[must_use]
     pub fn of_issuer(&self, issuer: &str) -> Option<&Provider> {
         self.all.iter().find(|provider| provider.settings.issuer == issuer).map(AsRef::as_ref)
+    }
+}
+
+#[cfg(test)]
+impl Providers {
+    /// Providers that need not be asked: they have these keys from now on.
+    pub(crate) fn with_keys(settings: &[Settings], jwks: &str) -> Self {
+        let providers = Self::alone(settings);
+        providers.all.iter().for_each(|provider| provider.have(jwks));
+        providers
+    }
+
+    /// Providers with a store of their own.
+    pub(crate) fn alone(settings: &[Settings]) -> Self {
+        // Whichever test comes first installs it for all.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let keyring = Keyring::from_master(&[7; 32]);
+        let endings = Endings::open(storage::Store::in_memory(&keyring).unwrap()).unwrap();
+        Self::new(settings, keyring, endings).unwrap()
+    }
+
+    /// Changes the keys of all.
+    pub(crate) fn rotate(&self, jwks: &str) {
+        self.all.iter().for_each(|provider| provider.have(jwks));
+    }
+}
+
+#[cfg(test)]
+impl Provider {
+    fn have(&self, jwks: &str) {
+        self.keys.set(KeySet::parse(jwks.as_bytes()).unwrap(), clock::instant());
     }
 }
 
@@ -183,6 +252,11 @@ impl Provider {
         if anew { self.keys.renewed(now, fetch).await } else { self.keys.fresh(now, fetch).await }
     }
 
+    /// Its keys, as they were told last, without asking: `None` where they never were, or a day ago.
+    fn standing_keys(&self) -> Option<Arc<KeySet>> {
+        self.keys.standing(clock::instant())
+    }
+
     /// Where a person signs out of the provider as well (OpenID Connect RP-Initiated Logout 1.0), where it has such a place
     /// and has told of it. We are named by our id: the ID token is not kept, so the provider asks the person.
     pub async fn end_session(&self, return_uri: &str) -> Option<Url> {
@@ -198,7 +272,12 @@ impl Provider {
     /// # Errors
     /// It is away, or what it says of itself is not taken.
     pub async fn authorization(&self, flow: &Flow, redirect_uri: &str) -> Result<Url, Fault> {
-        let mut url = self.metadata().await?.authorization_endpoint.clone();
+        let metadata = self.metadata().await?;
+        Ok(self.authorization_at(&metadata, flow, redirect_uri))
+    }
+
+    fn authorization_at(&self, metadata: &Metadata, flow: &Flow, redirect_uri: &str) -> Url {
+        let mut url = metadata.authorization_endpoint.clone();
         url.query_pairs_mut()
             .append_pair("response_type", "code")
             .append_pair("client_id", &self.settings.client_id)
@@ -208,6 +287,6 @@ impl Provider {
             .append_pair("nonce", &flow.nonce())
             .append_pair("code_challenge", &flow.challenge())
             .append_pair("code_challenge_method", "S256");
-        Ok(url)
+        url
     }
 }

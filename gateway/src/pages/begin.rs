@@ -1,17 +1,42 @@
 //! A session begins, however its person has signed in.
 
 use bytes::Bytes;
-use engine::refusal::{Dependency, Refusal};
+use engine::refusal::{CredentialFault, Dependency, Refusal};
+use engine::time::UnixMillis;
 use http::HeaderValue;
 use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use storage::StoreError;
-use storage::sessions::{NewSession, SessionSecret, SessionView};
+use storage::credentials::Origin;
+use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView};
 use uuid::Uuid;
 
 use super::return_to::ReturnTo;
+use super::sign_in::told;
 use super::{At, PageAnswer, Rendered, WHO_AM_I_PATH};
 use crate::admin::metrics;
 use crate::authn::cookies::{self, Cookie};
+
+const SIGNED_OUT_THERE: &str =
+    "You were signed out where you sign in, while you signed in here. Please begin again.";
+
+/// Where a session goes back to, if that is an identity provider.
+pub(super) struct Elsewhere {
+    /// Who vouches for whom.
+    pub(super) origin: Origin,
+    /// When, by the provider's clock.
+    pub(super) issued: UnixMillis,
+    /// The session there, where it has a name.
+    pub(super) session: Option<ProviderSession>,
+}
+
+impl Elsewhere {
+    /// Whether the provider has ended it, while the person was on the way here.
+    fn has_ended(&self, at: &At<'_>) -> bool {
+        let sid = self.session.as_ref().map(ProviderSession::sid);
+        let (issuer, subject) = (self.origin.issuer(), self.origin.subject());
+        at.parts.providers.endings.has_ended(issuer, subject, sid, self.issued)
+    }
+}
 
 /// A session begins, and the one that this browser had before ends: a cookie that somebody planted before the
 /// sign-in is worth nothing after it. The answer leads where the person wanted to go.
@@ -20,6 +45,7 @@ pub(super) async fn begin(
     account: Uuid,
     assurance: u8,
     return_to: Option<&ReturnTo>,
+    elsewhere: Option<Elsewhere>,
 ) -> PageAnswer {
     let agent = at.request.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
     let new = NewSession {
@@ -27,7 +53,7 @@ pub(super) async fn begin(
         assurance,
         client: Some(at.request.client),
         user_agent: agent.map(str::to_owned),
-        provider: None,
+        provider: elsewhere.as_ref().and_then(|elsewhere| elsewhere.session.clone()),
     };
     let ended = end_presented(at).await;
     let created = match ended.and(at.parts.sessions.create(new, at.now).await) {
@@ -37,6 +63,10 @@ pub(super) async fn begin(
             return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
         }
     };
+    // After it is there: a provider's word that comes now finds either the session, or has marked it before.
+    if elsewhere.is_some_and(|elsewhere| elsewhere.has_ended(at)) {
+        return over_already(at, created.session.id, return_to).await;
+    }
     at.parts.metrics.login_ended(metrics::Login::Succeeded);
     let mut answer = leading_to(return_to)
         .noting(format!("login succeeded: account {account} session {}", created.session.id));
@@ -49,6 +79,18 @@ pub(super) async fn begin(
         answer = answer.with(SET_COOKIE, cookie);
     }
     answer
+}
+
+/// The provider has signed the person out while they signed in here.
+async fn over_already(at: &At<'_>, session: Uuid, return_to: Option<&ReturnTo>) -> PageAnswer {
+    if let Err(error) = at.parts.sessions.end(session, at.now).await {
+        // Nobody is told its secret, so nobody can use it.
+        tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
+    }
+    at.parts.metrics.login_ended(metrics::Login::Failed);
+    let refusal = Refusal::CredentialRejected(CredentialFault::Provider);
+    told(at, refusal, SIGNED_OUT_THERE.to_owned(), return_to)
+        .noting("login failed: the provider has ended its session already")
 }
 
 /// Where the person wanted to go, or to the page that says who they are.

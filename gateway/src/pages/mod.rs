@@ -5,6 +5,7 @@
 
 mod begin;
 pub mod form;
+mod logged_out;
 mod oidc;
 pub mod render;
 pub mod return_to;
@@ -44,6 +45,8 @@ pub const SIGN_IN_PATH: &str = "/.cedargate/login";
 pub const OIDC_START_PATH: &str = "/.cedargate/oidc/start";
 /// Where an identity provider sends browsers back to.
 pub const OIDC_CALLBACK_PATH: &str = "/.cedargate/oidc/callback";
+/// Where an identity provider says that somebody has signed out there.
+pub const OIDC_LOGOUT_PATH: &str = "/.cedargate/oidc/logout";
 /// The page that asks whether to sign out, and what it posts to.
 pub const SIGN_OUT_PATH: &str = "/.cedargate/logout";
 /// Who the caller is.
@@ -150,6 +153,7 @@ impl Pages {
             Page::SignInSubmit => sign_in::submit(&at).await,
             Page::OidcStart => oidc::start(&at).await,
             Page::OidcCallback => oidc::callback(&at).await,
+            Page::OidcLogout => logged_out::take(&at).await,
             Page::SignOut => sign_out::ask(&at),
             Page::SignOutSubmit => sign_out::submit(&at).await,
             Page::WhoAmI => who_am_i::show(&at),

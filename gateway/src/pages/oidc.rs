@@ -8,7 +8,7 @@ use engine::refusal::{CredentialFault, CrossSiteFault, Dependency, Refusal};
 use http::HeaderValue;
 use http::header::SET_COOKIE;
 
-use super::begin::{begin, elsewhere, leading_to, presented};
+use super::begin::{Elsewhere, begin, elsewhere, leading_to, presented};
 use super::return_to::{ReturnTo, sign_in_address};
 use super::sign_in::told;
 use super::{At, OIDC_CALLBACK_PATH, OIDC_START_PATH, PageAnswer};
@@ -16,7 +16,7 @@ use crate::admin::metrics::Login;
 use crate::authn::cookies;
 use crate::oidc::flow::{FLOW_LIFETIME_MS, Flow, FlowId, let_go};
 use crate::oidc::id_token::TokenFault;
-use crate::oidc::{Fault, Mapped, Provider};
+use crate::oidc::{Fault, Mapped, Provider, Vouched};
 use crate::random;
 
 const NO_SUCH: &str = "There is no such way to sign in here. Please choose one of these.";
@@ -108,7 +108,7 @@ pub(super) async fn callback(at: &At<'_>) -> PageAnswer {
             (Some(error), _) => refused(at, provider, &flow, &error),
             (None, Some(code)) if (1..=CODE_BYTES_MAX).contains(&code.len()) => {
                 match provider.vouched(at.now, &flow, &code, &redirect_uri(at)).await {
-                    Ok(mapped) => signed_in(at, provider, &flow, mapped).await,
+                    Ok(vouched) => signed_in(at, provider, &flow, vouched).await,
                     Err(fault) if fault.is_away() => return failed(at, provider, &flow, &fault),
                     Err(fault) => failed(at, provider, &flow, &fault),
                 }
@@ -160,8 +160,9 @@ fn without(at: &At<'_>, answer: PageAnswer, id: &str) -> PageAnswer {
 }
 
 /// A person whom the provider has vouched for: an account, and a session of it.
-async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, mapped: Mapped) -> PageAnswer {
-    let Mapped { person, assurance, notes } = mapped;
+async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouched) -> PageAnswer {
+    let Vouched { mapped: Mapped { person, assurance, notes }, issued, session } = vouched;
+    let origin = person.origin.clone();
     let account = match at.parts.accounts.vouched(person, at.now).await {
         Ok(account) => account,
         Err(error) => {
@@ -178,7 +179,8 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, mapped: Mapped
             account.id
         ))
     } else {
-        begin(at, account.id, assurance, flow.return_to())
+        let elsewhere = Elsewhere { origin, issued, session };
+        begin(at, account.id, assurance, flow.return_to(), Some(elsewhere))
             .await
             .noting(format!("provider {}, assurance {assurance}", provider.name()))
     };
@@ -269,6 +271,8 @@ fn failed(at: &At<'_>, provider: &Provider, flow: &Flow, fault: &Fault) -> PageA
         | Fault::Refused(_)
         | Fault::TokenResponse
         | Fault::Token(_)
+        | Fault::AccessToken(_)
+        | Fault::LogoutToken(_)
         | Fault::Userinfo => {
             let problem = format!(
                 "What {title} says cannot be used here. Tell whoever runs this site; the record says why."

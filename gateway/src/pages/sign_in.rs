@@ -92,7 +92,7 @@ async fn signed_in(
     device_cookie: &str,
     return_to: Option<&ReturnTo>,
 ) -> PageAnswer {
-    let answer = begin(at, account.id, 1, return_to).await;
+    let answer = begin(at, account.id, 1, return_to, None).await;
     if answer.refusal.is_some() {
         return answer;
     }

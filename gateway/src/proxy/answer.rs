@@ -15,6 +15,7 @@ use pingora_http::ResponseHeader;
 
 use super::Parts;
 use super::request::{RequestContext, panicked};
+use crate::authn::bearer;
 use crate::clock;
 use crate::edge::meter::Told;
 use crate::edge::pace::Late;
@@ -213,7 +214,8 @@ fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName,
         headers.push((header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
     if answer.challenge {
-        headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cedargate\"")));
+        let presented = session.req_header().headers.contains_key(header::AUTHORIZATION);
+        headers.push((header::WWW_AUTHENTICATE, bearer::challenge(answer, presented)));
         if session.req_header().headers.contains_key("hx-request") {
             // htmx follows this one; a redirect would be followed by the fetch underneath, out of sight.
             let to = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::providers::{Audiences, Provider};
+use super::super::providers::{Audiences, Provider, TokenTypes};
 use super::{HOSTS, check, keys, read};
 
 const SECRET: &str = "n0t-a-real:secret/of+a=test-4711";
@@ -191,4 +191,41 @@ fn an_issuer_is_https_or_on_loopback_in_development() {
     }
     check(&issuer("http://id.example"), &development, &["is http"]);
     check(&issuer("http://localhost.example"), &development, &["is http"]);
+}
+
+#[test]
+fn access_tokens_are_taken_for_named_audiences_alone() {
+    let of = |lines: &str| {
+        let config = read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap();
+        config.oidc[0].access_tokens.clone()
+    };
+    assert_eq!(of(""), None);
+    assert_eq!(of("api_audiences = []"), None);
+    let tokens = of("api_audiences = [\"https://api.example\"]").unwrap();
+    assert_eq!(
+        (tokens.audiences.as_slice(), tokens.types),
+        (["https://api.example".to_owned()].as_slice(), TokenTypes::Profile)
+    );
+    assert_eq!(tokens.scopes, None);
+    let preset = of("preset = \"zitadel\"\napi_audiences = [\"3141\"]").unwrap();
+    assert_eq!(preset.types, TokenTypes::Any);
+    let demanded =
+        of("preset = \"zitadel\"\napi_audiences = [\"3141\"]\napi_token_type = \"at+jwt\"").unwrap();
+    assert_eq!(demanded.types, TokenTypes::Profile);
+    let scoped = "api_audiences = [\"a\"]\napi_scopes = { \"docs:read\" = [\"docs.read\", \"sheet.*\"], all = [\"*\"], none = [] }";
+    let scopes = of(scoped).unwrap().scopes.unwrap();
+    assert_eq!(scopes["docs:read"], ["docs.read", "sheet.*"]);
+    assert_eq!((scopes["all"].len(), scopes["none"].len()), (1, 0));
+
+    let faulty = |lines: &str, expected: &str| check(&with(lines), &[], &[expected]);
+    faulty("api_audiences = [\"gate\"]", "`gate` is the client id, which ID tokens name");
+    faulty("api_audiences = [\"*\"]", "`*` would take tokens that the provider issued for anybody's API");
+    faulty("api_audiences = \"a\"", "write a list");
+    faulty("api_audiences = [\"your-api\"]", "still a placeholder");
+    faulty("api_token_type = \"jwt\"", "names no audience, so no access token is taken");
+    faulty("api_scopes = { a = [\"*\"] }", "names no audience, so no access token is taken");
+    faulty("api_audiences = [\"a\"]\napi_token_type = \"JWE\"", "JWE");
+    for odd in ["doc*", "docs.*.read", "Docs.read", "docs read", "**"] {
+        faulty(&format!("api_audiences = [\"a\"]\napi_scopes = {{ a = [\"{odd}\"] }}"), "covers no action");
+    }
 }

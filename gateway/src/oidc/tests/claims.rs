@@ -6,12 +6,11 @@ use serde_json::Map;
 use storage::credentials::Origin;
 
 use super::super::claims::{map, together};
-use super::super::id_token::IdToken;
 use super::*;
 
 fn mapped(preset: Preset, claims: &Value) -> super::super::Mapped {
     let origin = Origin::new(ISSUER, "242424").unwrap();
-    let IdToken { origin, claims } = IdToken { origin, claims: claims.as_object().unwrap().clone() };
+    let claims = claims.as_object().unwrap().clone();
     map(&provider(preset), origin, &claims)
 }
 

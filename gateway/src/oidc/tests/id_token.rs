@@ -1,8 +1,9 @@
 //! Each rule of an ID token, broken in turn.
 
-use super::super::id_token::{Expected, IdToken, LEEWAY_MS, TokenFault, verify};
+use super::super::id_token::{Expected, IdToken, TokenFault, verify};
 use super::super::jose::{JwsFault, TOKEN_BYTES_MAX};
 use super::super::keys::{KeySet, SignatureFault};
+use super::super::times::LEEWAY_MS;
 use super::*;
 use crate::config::providers::Audiences;
 

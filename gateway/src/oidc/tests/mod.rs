@@ -1,11 +1,14 @@
 //! Tables of what is believed and what is not, and properties of what a browser keeps.
 
+mod access_token;
 mod claims;
 mod flow;
 mod id_token;
 mod kept;
 mod keys;
+mod logout_token;
 mod metadata;
+mod presented;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -18,19 +21,21 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
-use super::jose::Algorithm;
-use crate::config::providers::{Preset, Provider, SecondFactor};
+pub(crate) use super::jose::Algorithm;
+use crate::config::providers::{AccessTokens, Preset, Provider, SecondFactor, TokenTypes};
 
-const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
-const ISSUER: &str = "https://id.example";
+pub(crate) const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+pub(crate) const ISSUER: &str = "https://id.example";
 const CLIENT: &str = "gateway";
+/// Our name as an API.
+const API: &str = "https://api.example";
 const NONCE: &str = "the-nonce-that-was-asked-for";
 
 /// An RSA key of 2048 bits that stands nowhere but here.
 const RSA: &str = include_str!("rsa.pk8.b64");
 
 /// One key of each kind, and what signs with them.
-struct Signer {
+pub(crate) struct Signer {
     rsa: RsaKeyPair,
     ec: EcdsaKeyPair,
     ed: Ed25519KeyPair,
@@ -38,7 +43,7 @@ struct Signer {
 }
 
 impl Signer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let random = SystemRandom::new();
         let der = STANDARD.decode(RSA.split_whitespace().collect::<String>()).unwrap();
         let ec = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
@@ -52,7 +57,7 @@ impl Signer {
     }
 
     /// The public keys, named `rsa`, `ec` and `ed`.
-    fn jwks(&self) -> Value {
+    pub(crate) fn jwks(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let point = self.ec.public_key().as_ref();
         let rsa = RsaPublicKeyComponents::<Vec<u8>>::from(self.rsa.public());
@@ -65,7 +70,7 @@ impl Signer {
         ]})
     }
 
-    fn sign(&self, algorithm: Algorithm, header: &Value, claims: &str) -> String {
+    pub(crate) fn sign(&self, algorithm: Algorithm, header: &Value, claims: &str) -> String {
         let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let signed = format!("{}.{}", part(&header.to_string()), part(claims));
         let with_rsa = |padding: &'static dyn ring::signature::RsaEncoding| {
@@ -91,8 +96,44 @@ fn claims() -> Value {
     })
 }
 
+/// Claims of an access token that hold.
+pub(crate) fn access_claims() -> Value {
+    let seconds = NOW.0 / 1000;
+    json!({
+        "iss": ISSUER, "aud": API, "sub": "242424", "client_id": "app", "jti": "1", "iat": seconds, "exp": seconds + 300,
+        "scope": "openid docs", "roles": ["viewer", "stranger"],
+    })
+}
+
+/// An access token of these claims.
+pub(crate) fn access_token(signer: &Signer, claims: &Value) -> String {
+    signer.sign(Algorithm::Es256, &json!({"alg": "ES256", "kid": "ec", "typ": "at+jwt"}), &claims.to_string())
+}
+
+/// Claims of a logout token that hold.
+fn logout_claims() -> Value {
+    let seconds = NOW.0 / 1000;
+    json!({
+        "iss": ISSUER, "aud": CLIENT, "iat": seconds, "exp": seconds + 120, "jti": "j1", "sid": "s1", "sub": "242424",
+        "events": {super::logout_token::EVENT: {}},
+    })
+}
+
+/// A logout token of these claims.
+pub(crate) fn logout_token(signer: &Signer, changes: &[(&str, Value)]) -> String {
+    let header = json!({"alg": "ES256", "kid": "ec", "typ": "logout+jwt"});
+    signer.sign(Algorithm::Es256, &header, &changed(logout_claims(), changes).to_string())
+}
+
+/// A provider whose access tokens are taken.
+pub(crate) fn of_api(types: TokenTypes) -> Provider {
+    let scopes = [("docs".to_owned(), vec!["docs.*".to_owned()])];
+    let access_tokens = AccessTokens { audiences: vec![API.to_owned()], types, scopes: Some(scopes.into()) };
+    Provider { access_tokens: Some(access_tokens), ..provider(Preset::Generic) }
+}
+
 /// An object with other values; `null` takes one away.
-fn changed(mut object: Value, changes: &[(&str, Value)]) -> Value {
+pub(crate) fn changed(mut object: Value, changes: &[(&str, Value)]) -> Value {
     for (name, value) in changes {
         if value.is_null() {
             object.as_object_mut().unwrap().remove(*name);
@@ -119,5 +160,6 @@ fn provider(preset: Preset) -> Provider {
         roles: map(&["viewer", "user"]),
         groups: map(&["staff"]),
         second_factor: SecondFactor { acr: vec!["urn:two".to_owned()], amr: vec!["mfa".to_owned()] },
+        access_tokens: None,
     }
 }

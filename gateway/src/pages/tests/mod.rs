@@ -1,12 +1,13 @@
 //! Signing in, being somebody and signing out, as a browser and as a program.
 
+mod logged_out;
 mod sign_in;
 mod signed_in;
 
 use std::net::Ipv4Addr;
 
 use engine::identity::{Identity, Principal, PrincipalKind, Scheme};
-use engine::refusal::{CrossSiteFault, Dependency, Malformed};
+use engine::refusal::{CredentialFault, CrossSiteFault, Dependency, Malformed};
 use http::StatusCode;
 use http::header::{COOKIE, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use storage::credentials::{
@@ -31,6 +32,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Providers::alone(&[])).await
+    }
+
+    async fn with(providers: Providers) -> Self {
         let keyring = Keyring::from_master(&[7; 32]);
         let store = Store::in_memory(&keyring).unwrap();
         let accounts = Accounts::new(store.clone());
@@ -48,7 +53,7 @@ impl World {
             sessions: Arc::new(Sessions::memory(keyring.clone(), rules)),
             sign_in,
             accounts: accounts.clone(),
-            providers: Arc::new(Providers::new(&[], keyring).unwrap()),
+            providers: Arc::new(providers),
             form_key: FormKey::new(&[9; 32]),
             keys: serde_json::json!({"keys": []}),
             metrics: Arc::new(Metrics::new().unwrap()),

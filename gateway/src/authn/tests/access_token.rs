@@ -1,0 +1,205 @@
+//! Access tokens, on every kind of route and beside every other credential.
+
+use engine::identity::PrincipalKind;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::providers::TokenTypes;
+use crate::oidc::tests::{self as tokens, Signer, access_claims, changed, of_api};
+
+struct Tokens {
+    world: World,
+    signer: Signer,
+    providers: Arc<Providers>,
+}
+
+impl Tokens {
+    async fn new() -> Self {
+        let signer = Signer::new();
+        let settings = [of_api(TokenTypes::Profile)];
+        let providers = Providers::with_keys(&settings, &signer.jwks().to_string());
+        let world = World::with(providers).await;
+        let providers = Arc::clone(world.authn.tokens.providers());
+        Self { world, signer, providers }
+    }
+
+    fn token(&self, changes: &[(&str, Value)]) -> String {
+        tokens::access_token(&self.signer, &changed(access_claims(), changes))
+    }
+
+    fn know(&mut self, name: &'static str, changes: &[(&str, Value)]) {
+        let token = self.token(changes);
+        self.world.known.push((name, token));
+    }
+
+    /// At the time of the tokens; `World` has made its own credentials long before.
+    async fn ask(&self, letters: &str, now: UnixMillis, headers: &[(&'static str, &str)]) -> String {
+        told(&self.whole(letters, now, headers).await)
+    }
+
+    async fn whole(
+        &self,
+        letters: &str,
+        now: UnixMillis,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Identified, Rejection> {
+        self.world.ask_at(now, route(letters), false, HOST, headers).await
+    }
+}
+
+fn principal(asked: Result<Identified, Rejection>) -> Arc<Principal> {
+    match asked.map(|identified| identified.identity) {
+        Ok(Identity::Known(principal)) => principal,
+        other => panic!("{other:?}"),
+    }
+}
+
+const TOKEN: (&str, &str) = (BEARER, "Bearer <TOKEN>");
+
+#[tokio::test]
+async fn tokens_by_route_and_beside_other_credentials() {
+    let mut tokens = Tokens::new().await;
+    tokens.know("TOKEN", &[]);
+    tokens.know("OTHER", &[("jti", json!("2"))]);
+    tokens.know("OVER", &[("exp", json!(tokens::NOW.0 / 1000 - 61))]);
+    tokens.know("FOREIGN", &[("iss", json!("https://other.example"))]);
+    let cases: &[Case] = &[
+        ("t", &[TOKEN], "corp:242424 by key"),
+        ("skt", &[TOKEN], "corp:242424 by key"),
+        ("at", &[TOKEN], "corp:242424 by key"),
+        // No cookie brings it along, so another site cannot send it for somebody.
+        (
+            "tw",
+            &[TOKEN, ("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")],
+            "corp:242424 by key",
+        ),
+        ("t", &[(BEARER, "bearer   <TOKEN> ")], "corp:242424 by key"),
+        ("t", &[], "Unauthenticated"),
+        ("sk", &[TOKEN], "NotAccepted"),
+        ("a", &[TOKEN], "NotAccepted"),
+        ("t", &[(BEARER, "Bearer <OVER>")], "Token"),
+        ("at", &[(BEARER, "Bearer <OVER>")], "Token"),
+        ("t", &[(BEARER, "Bearer <FOREIGN>")], "Token"),
+        ("t", &[(BEARER, "Bearer ..")], "Token"),
+        ("t", &[(BEARER, "Bearer <TOKEN>A")], "Token"),
+        ("t", &[(BEARER, "Bearer <TOKEN>.A")], "BearerUnknown"),
+        ("t", &[(BEARER, "Basic <TOKEN>")], "BearerUnknown"),
+        ("t", &[(KEY, "<TOKEN>")], "NotAccepted"),
+        ("t", &[(BEARER, "Bearer gb_0b_17")], "BearerUnknown"),
+        ("t", &[(BEARER, OWN_TOKEN)], "BearerUnknown"),
+        // Two stories.
+        ("t", &[TOKEN, TOKEN], "Conflicting"),
+        ("t", &[(BEARER, "Bearer <TOKEN>, Bearer <OTHER>")], "BearerUnknown"),
+        ("kt", &[TOKEN, (KEY, "<KEY>")], "Conflicting"),
+        ("kt", &[TOKEN, (KEY, "<REVOKED>")], "KeyUnknown"),
+        ("kt", &[(BEARER, "Bearer <OVER>"), (KEY, "<KEY>")], "Token"),
+    ];
+    for (letters, headers, expected) in cases {
+        assert_eq!(tokens.ask(letters, tokens::NOW, headers).await, *expected, "{letters} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_beside_a_token_is_another_story() {
+    let mut tokens = Tokens::new().await;
+    tokens.know("TOKEN", &[("iat", json!(NOW.0 / 1000)), ("exp", json!(NOW.0 / 1000 + 300))]);
+    assert_eq!(tokens.ask("st", NOW, &[TOKEN]).await, "corp:242424 by key");
+    assert_eq!(tokens.ask("st", NOW, &[SESSION]).await, "ada by session");
+    assert_eq!(tokens.ask("st", NOW, &[SESSION, TOKEN]).await, "Conflicting");
+}
+
+#[tokio::test]
+async fn whoever_has_a_token_is_the_account_of_its_subject_with_what_the_token_says() {
+    let tokens = Tokens::new().await;
+    let ask = async |token: &str| {
+        principal(tokens.whole("t", tokens::NOW, &[(BEARER, &format!("Bearer {token}"))]).await)
+    };
+    let plain = tokens.token(&[("acr", json!("urn:two"))]);
+    let first = ask(&plain).await;
+    let origin = storage::credentials::Origin::new(tokens::ISSUER, "242424").unwrap();
+    assert_eq!((first.kind, first.id), (PrincipalKind::User, origin.account_id()));
+    assert_eq!((first.scheme, first.assurance), (Scheme::AccessToken, 2));
+    assert_eq!((&first.roles, &first.scopes), (&["viewer".to_owned()].into(), &["docs.*".to_owned()].into()));
+    assert!(first.expires_at.is_some_and(|ends| ends > tokens::NOW));
+    // The same allocation for the same token, so that whoever compares principals sees it at a glance.
+    assert!(Arc::ptr_eq(&first, &ask(&plain).await));
+    let other = ask(&tokens.token(&[("roles", json!([]))])).await;
+    assert_eq!((other.id, other.roles.len()), (first.id, 0));
+    assert_ne!(other.credential_id, first.credential_id);
+    // What a token says does not change what its person has when they sign in.
+    let account = tokens.world.authn.accounts.find(first.id).await.unwrap().unwrap();
+    assert_eq!(account.roles, ["viewer".to_owned()].into());
+}
+
+#[tokio::test]
+async fn what_was_verified_before_is_asked_about_again() {
+    let tokens = Tokens::new().await;
+    let text = format!("Bearer {}", tokens.token(&[]));
+    let headers = [(BEARER, text.as_str())];
+    let accept = route("t").accept;
+    let authn = &tokens.world.authn;
+    let ask = async |now| tokens.ask("t", now, &headers).await;
+    let again = async |before: &Identity, now| {
+        told(&authn.again(now, before, accept).await.map_err(|refusal| Rejection {
+            refusal,
+            notes: Vec::new(),
+            principal: None,
+        }))
+    };
+    let before = tokens.whole("t", tokens::NOW, &headers).await.unwrap().identity;
+    let Identity::Known(known) = &before else { panic!("nobody") };
+    let ends = known.expires_at.unwrap();
+    assert_eq!(again(&before, tokens::NOW).await, "corp:242424 by key");
+    assert_eq!(again(&before, ends).await, "Token");
+    let refused = authn.again(tokens::NOW, &before, route("sk").accept).await;
+    assert_eq!(refused.err(), Some(Refusal::Unauthenticated), "the route takes none any more");
+
+    // Suspended, and back.
+    for (suspended, expected) in [(true, "Suspended"), (false, "corp:242424 by key")] {
+        let change = AccountChange { suspended: Some(suspended), ..AccountChange::default() };
+        authn.accounts.change(known.id, change).await.unwrap();
+        assert_eq!(ask(tokens::NOW).await, expected);
+        assert_eq!(again(&before, tokens::NOW).await, expected);
+    }
+    // Removed: what is open ends, and the next request meets its person anew.
+    authn.accounts.remove(known.id).await.unwrap();
+    assert_eq!(again(&before, tokens::NOW).await, "Token");
+    assert_eq!(ask(tokens::NOW).await, "corp:242424 by key");
+
+    // Its key is taken out of use.
+    tokens.providers.rotate(&Signer::new().jwks().to_string());
+    assert_eq!(again(&before, tokens::NOW).await, "Token");
+    assert_eq!(ask(tokens::NOW).await, "Token");
+    tokens.providers.rotate(&tokens.signer.jwks().to_string());
+    assert_eq!(ask(tokens::NOW).await, "corp:242424 by key");
+    assert_eq!(ask(ends).await, "Token");
+}
+
+#[tokio::test]
+async fn the_record_names_the_rule_and_never_the_token() {
+    let tokens = Tokens::new().await;
+    let notes = async |token: &str| {
+        let asked = tokens.whole("t", tokens::NOW, &[(BEARER, &format!("Bearer {token}"))]).await;
+        asked.map_or_else(|rejection| rejection.notes, |identified| identified.notes)
+    };
+    let plain = tokens.token(&[]);
+    let left_out = "provider corp may not assert these roles, left out: stranger";
+    assert_eq!(notes(&plain).await, [left_out]);
+    assert!(notes(&plain).await.is_empty(), "told when it is verified, not at each use");
+    let foreign = tokens.token(&[("aud", json!("https://other.example"))]);
+    assert_eq!(notes(&foreign).await, ["access token: `aud` names none of `api_audiences`"]);
+    assert_eq!(notes(OWN_TOKEN.strip_prefix("Bearer ").unwrap()).await, [OWN_TOKEN_NOTE]);
+}
+
+#[tokio::test]
+async fn a_provider_that_cannot_be_asked_makes_no_token_hold_and_none_invalid() {
+    let signer = Signer::new();
+    // Nothing listens there, and no keys are known yet.
+    let mut settings = of_api(TokenTypes::Profile);
+    settings.issuer = "http://127.0.0.1:1".to_owned();
+    let world = World::with(Providers::alone(&[settings])).await;
+    let claims = changed(access_claims(), &[("iss", json!("http://127.0.0.1:1"))]);
+    let text = format!("Bearer {}", tokens::access_token(&signer, &claims));
+    let asked = world.ask_at(tokens::NOW, route("t"), false, HOST, &[(BEARER, &text)]).await;
+    assert_eq!(told(&asked), "Unavailable(IdentityProvider)");
+}
