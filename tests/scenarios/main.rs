@@ -29,6 +29,8 @@ mod limits;
 #[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]
+mod openid_check;
+#[cfg(feature = "security_tests")]
 mod openid_ended;
 #[cfg(feature = "security_tests")]
 mod openid_refused;

@@ -63,7 +63,7 @@ fn as_json(checked: &Result<(Config, Bundle), Faults>) -> Result<(), Failure> {
 }
 
 /// Configuration and bundle, if both hold and fit; otherwise the faults of both.
-fn checked(file: Option<&Path>) -> Result<(Config, Bundle), Faults> {
+pub(super) fn checked(file: Option<&Path>) -> Result<(Config, Bundle), Faults> {
     let config = Config::load(file, &Environment::of_process());
     let directory = Config::policies_dir_of(file);
     let bundle = directory.as_ref().ok().map(|directory| bundle(directory));

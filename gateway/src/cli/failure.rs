@@ -74,6 +74,11 @@ impl Failure {
         Self { code: INVALID, text: String::new() }
     }
 
+    /// The verb failed, and everything about it is told already on stdout.
+    pub(super) fn silent() -> Self {
+        Self { code: FAILED, text: String::new() }
+    }
+
     /// Tells it.
     pub(super) fn report(self) -> ExitCode {
         // Not `eprintln!`: a closed stderr must not change the exit code.

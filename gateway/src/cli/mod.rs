@@ -9,6 +9,7 @@ mod check_config;
 mod demo;
 mod failure;
 mod key;
+mod oidc;
 mod operate;
 mod out;
 mod password;
@@ -17,6 +18,8 @@ mod progress;
 mod run;
 mod session;
 mod source;
+mod token;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -55,6 +58,8 @@ enum Verb {
     Session(session::Args),
     Bundle(bundle::Args),
     Policy(policy::Args),
+    Oidc(oidc::Args),
+    Token(token::Args),
 }
 
 /// Runs the process's command line.
@@ -83,6 +88,8 @@ fn with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Session(args) => session::run(args),
         Verb::Bundle(args) => bundle::run(args),
         Verb::Policy(args) => policy::run(&args),
+        Verb::Oidc(args) => oidc::run(args),
+        Verb::Token(args) => token::run(args),
     };
     done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -18,6 +18,12 @@ pub struct Metadata {
     pub end_session_endpoint: Option<Url>,
     /// Whether every answer names its issuer (RFC 9207); then one that does not is refused.
     pub names_issuer: bool,
+    /// The scopes that it lists.
+    pub scopes: Option<Vec<String>>,
+    /// The claims that it lists.
+    pub claims: Option<Vec<String>>,
+    /// Whether it says that it tells when somebody signs out there.
+    pub backchannel_logout: bool,
     /// Whether our secret goes into the body, because the provider does not take it in a header.
     pub secret_in_body: bool,
 }
@@ -51,6 +57,10 @@ struct Raw {
     end_session_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
+    scopes_supported: Option<Vec<String>>,
+    claims_supported: Option<Vec<String>>,
+    #[serde(default)]
+    backchannel_logout_supported: bool,
     response_types_supported: Option<Vec<String>>,
     code_challenge_methods_supported: Option<Vec<String>>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
@@ -100,6 +110,9 @@ impl Metadata {
             userinfo_endpoint: may("userinfo_endpoint", raw.userinfo_endpoint)?,
             end_session_endpoint: may("end_session_endpoint", raw.end_session_endpoint)?,
             names_issuer: raw.authorization_response_iss_parameter_supported,
+            scopes: raw.scopes_supported,
+            claims: raw.claims_supported,
+            backchannel_logout: raw.backchannel_logout_supported,
             secret_in_body,
         })
     }

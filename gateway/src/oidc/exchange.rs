@@ -101,6 +101,14 @@ impl Provider {
         Ok(Vouched { mapped: claims::map(&self.settings, origin, &claims), issued, session })
     }
 
+    /// Shows a code that nobody was given, to see whether the provider knows us.
+    pub(super) async fn refused_code(&self, metadata: &Metadata, redirect_uri: &str) -> Result<(), Fault> {
+        let flow = Flow::begin(UnixMillis(0), &crate::random::bytes(), self.name(), None);
+        let asked = self.tokens(metadata, &flow, "a-code-that-nobody-was-given", redirect_uri);
+        let asked = tokio::time::timeout(BUDGET, asked).await;
+        asked.unwrap_or(Err(Fault::Http { what: "the token endpoint", fault: HttpFault::Timeout })).map(drop)
+    }
+
     async fn tokens(
         &self,
         metadata: &Metadata,

@@ -87,6 +87,15 @@ impl Http {
         if answer.status == 200 { Ok(answer.body) } else { Err(HttpFault::Status(answer.status)) }
     }
 
+    /// What an address answers to a browser: the status, and where it leads.
+    pub(super) async fn seen(&self, url: &Url) -> Result<(u16, Option<String>), HttpFault> {
+        let request = self.client.get(url.clone()).header(http::header::ACCEPT, "text/html");
+        let answer = request.send().await.map_err(|error| told(&error))?;
+        let location = answer.headers().get(http::header::LOCATION);
+        let location = location.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok((answer.status().as_u16(), location))
+    }
+
     /// What a form is answered with, whatever its status.
     pub(super) async fn post(
         &self,

@@ -8,12 +8,14 @@
 //! | `jose`, `times`, `id_token`, `access_token`, `logout_token` | what must hold of a token; pure |
 //! | `presented` | access tokens that callers present, verified once while they hold |
 //! | `claims` | from what a provider says to who somebody is here; pure |
+//! | `check` | what can be asked of a provider before anybody signs in there |
 //! | `watch` | keeps what is fetched fresh, and tells the health |
 //!
 //! The tokens that we are given for a code are used here and forgotten, and of a caller's token nothing is kept but its
 //! digest and what it says: none reaches a browser, a record, an upstream or the store.
 
 pub mod access_token;
+pub mod check;
 mod claims;
 pub mod discovery;
 mod exchange;
@@ -265,6 +267,14 @@ impl Provider {
             .append_pair("client_id", &self.settings.client_id)
             .append_pair("post_logout_redirect_uri", return_uri);
         Some(url)
+    }
+
+    /// Where a browser would go that may be shown nothing, for a sign-in that nobody finishes.
+    fn silent_authorization(&self, metadata: &Metadata, redirect_uri: &str) -> Url {
+        let flow = Flow::begin(clock::now(), &crate::random::bytes(), self.name(), None);
+        let mut url = self.authorization_at(metadata, &flow, redirect_uri);
+        url.query_pairs_mut().append_pair("prompt", "none");
+        url
     }
 
     /// Where a browser goes to sign in.
