@@ -27,6 +27,8 @@ mod library;
 #[cfg(feature = "security_tests")]
 mod limits;
 #[cfg(feature = "security_tests")]
+mod jose;
+#[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]
 mod openid_check;
