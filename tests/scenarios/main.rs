@@ -23,11 +23,11 @@ mod failures;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;
+#[cfg(feature = "security_tests")]
+mod jose;
 mod library;
 #[cfg(feature = "security_tests")]
 mod limits;
-#[cfg(feature = "security_tests")]
-mod jose;
 #[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]

@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_waits_until_it_is_old_or_its_other_end_acts() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), crate::clock::instant());
         let (one, _their_one) = connection(&listener).await;
         let (other, _their_other) = connection(&listener).await;
         let (one, other) = (stream(one), stream(other));
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_sweep_closes_what_is_old() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (pool, now) = (Pool::default(), Instant::now());
+        let (pool, now) = (Pool::default(), crate::clock::instant());
         let mut theirs = Vec::new();
         for number in 0..4 {
             let (ours, other) = connection(&listener).await;
