@@ -112,7 +112,10 @@ fn every_audit_record_arrives_as_a_log_record() {
 /// What its `/readyz` says of a signal.
 fn state(gateway: &Gateway, signal: &str) -> String {
     let readyz = Request::new("GET", "/readyz").with("Host", &gateway.admin().to_string());
-    let told = Client::connect(gateway.admin()).ask(&readyz).expect("an answer").json();
+    let told = wait::until("the upstream's first look", PATIENCE, || {
+        let told = Client::connect(gateway.admin()).ask(&readyz).expect("an answer").json();
+        (told["parts"]["upstream:botserver"]["state"] != "starting").then_some(told)
+    });
     assert_eq!(told["ready"], true, "telemetry made it unready: {told:#}");
     told["parts"][format!("telemetry:{signal}")]["state"].as_str().unwrap_or_default().to_owned()
 }
