@@ -87,30 +87,45 @@ impl Chunked {
     pub fn advance(&mut self, bytes: &[u8]) -> (usize, Progress) {
         let mut taken = 0_usize;
         loop {
-            if let At::Over(progress) = self.at {
+            let (framing, progress) = self.framing(bytes.get(taken..).unwrap_or_default());
+            taken = taken.saturating_add(framing);
+            let data = self.data(bytes.get(taken..).unwrap_or_default());
+            if data == 0 {
                 return (taken, progress);
             }
-            let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
-                return (taken, Progress::More);
-            };
-            if self.at == At::Data {
-                let passed = usize::try_from(self.remaining).map_or(rest.len(), |left| left.min(rest.len()));
-                self.remaining = self.remaining.saturating_sub(passed as u64);
-                taken = taken.saturating_add(passed);
-                if self.remaining == 0 {
-                    self.at = At::DataCr;
-                }
-                continue;
-            }
-            let Some(byte) = rest.first() else { continue };
-            self.at = match self.step(*byte) {
-                Ok(next) => {
-                    taken = taken.saturating_add(1);
-                    next
-                }
-                Err(fault) => At::Over(fault),
-            };
+            taken = taken.saturating_add(data);
         }
+    }
+
+    /// Looks at the next bytes up to where a chunk's data begins, and says how many those are.
+    pub fn framing(&mut self, bytes: &[u8]) -> (usize, Progress) {
+        let mut taken = 0_usize;
+        loop {
+            match (self.at, bytes.get(taken)) {
+                (At::Over(progress), _) => return (taken, progress),
+                (At::Data, _) | (_, None) => return (taken, Progress::More),
+                (_, Some(byte)) => match self.step(*byte) {
+                    Ok(next) => {
+                        self.at = next;
+                        taken = taken.saturating_add(1);
+                    }
+                    Err(fault) => self.at = At::Over(fault),
+                },
+            }
+        }
+    }
+
+    /// How many of the next bytes are data of the current chunk: none where its size was not read yet.
+    pub fn data(&mut self, bytes: &[u8]) -> usize {
+        if self.at != At::Data {
+            return 0;
+        }
+        let data = usize::try_from(self.remaining).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.remaining = self.remaining.saturating_sub(data as u64);
+        if self.remaining == 0 {
+            self.at = At::DataCr;
+        }
+        data
     }
 
     /// One byte that is no chunk data.

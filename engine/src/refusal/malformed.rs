@@ -97,10 +97,13 @@ impl Malformed {
             .map_or("The request is malformed.", |(_, sentence)| sentence)
     }
 
-    /// Whether the two sides may disagree about where this request ends, so that the connection has to end.
+    /// Whether the two sides may disagree about where this request ends, or whom it was for, so that the connection has to
+    /// end.
     #[must_use]
     pub fn breaks_framing(&self) -> bool {
-        self.reason.starts_with("framing.") || self.reason.starts_with("body.")
+        self.reason.starts_with("framing.")
+            || self.reason.starts_with("body.")
+            || *self == Self::HOST_REPEATED
     }
 
     /// Whether a route is the only thing that refuses with this before a permit. What is ambiguous in itself is
