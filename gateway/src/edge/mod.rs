@@ -22,10 +22,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use engine::audit::End;
 use futures_util::FutureExt;
-use pingora_core::apps::ReusedHttpStream;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::ShutdownWatch;
 use socket2::SockRef;
@@ -36,14 +34,13 @@ use tokio::task::JoinSet;
 use crate::config::settings::Connections;
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
+use crate::proxy::http1::ServerSession;
 use crate::proxy::serve::serve;
 use caps::Over;
 use lasting::Lasting;
 use meter::Meter;
 use metered::Metered;
 
-/// Requests that one connection may carry before it is closed, so that per-connection memory is returned.
-const REQUESTS_PER_CONNECTION_MAX: u32 = 1000;
 /// For the whole TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that the kernel holds for a client that does not fetch them, beside what is under way to it. Without
@@ -225,25 +222,20 @@ impl Edge {
     async fn requests(&self, stream: Stream, connection: Arc<Connection>, stop: ShutdownWatch) {
         // Declared first, so that it is dropped last, also when the drain cuts the connection.
         let _left = LeftOver { gateway: &self.gateway, connection: &connection };
-        let mut session = ServerSession::new_http1(stream);
-        let idle = self.bounds.idle.as_secs().max(1);
-        session.set_keepalive(if *stop.borrow() { None } else { Some(idle) });
-        session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
+        let mut session = ServerSession::new(stream, self.bounds.idle);
         let mut closing = self.closing.subscribe();
         let mut asked = false;
         loop {
             connection.meter.reset();
             connection.lasting.reset();
             let already = std::mem::replace(&mut asked, true);
-            let Some(reused) = self.request(session, &connection, &stop, already, &mut closing).await else {
-                return self.bridge(&connection, stop).await;
-            };
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+            if !self.request(&mut session, &connection, &stop, already, &mut closing).await {
+                break;
             }
         }
+        // The stream under it hands itself over as it goes.
+        drop(session);
+        self.bridge(&connection, stop).await;
     }
 
     /// Runs the bridge that the connection's last request has left, where it has.
@@ -259,24 +251,24 @@ impl Edge {
     /// did not bring to a record is recorded here.
     async fn request(
         &self,
-        session: ServerSession,
+        session: &mut ServerSession,
         connection: &Arc<Connection>,
         stop: &ShutdownWatch,
         asked: bool,
         closing: &mut watch::Receiver<bool>,
-    ) -> Option<ReusedHttpStream> {
+    ) -> bool {
         let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, asked, end: End::Deadline };
         let served = AssertUnwindSafe(serve(&self.gateway, connection, session, stop)).catch_unwind();
         let (outcome, end) = tokio::select! {
             // What has been received already has begun before it is asked whether anything has.
             biased;
             outcome = served => match outcome {
-                Ok(reused) => (reused, End::Protocol),
-                Err(_panic) => (None, End::Panic),
+                Ok(goes_on) => (goes_on, End::Protocol),
+                Err(_panic) => (false, End::Panic),
             },
-            () = head_deadline(&connection.meter, self.bounds.head) => (None, End::Deadline),
-            () = closed_idle(closing, &connection.meter) => (None, End::Complete),
-            () = self.gateway.denied(connection) => (None, End::Revoked),
+            () = head_deadline(&connection.meter, self.bounds.head) => (false, End::Deadline),
+            () = closed_idle(closing, &connection.meter) => (false, End::Complete),
+            () = self.gateway.denied(connection) => (false, End::Revoked),
         };
         unadmitted.end = end;
         outcome

@@ -29,6 +29,12 @@ impl HeaderEdits {
         }
     }
 
+    /// Whether what stands under a name goes: it is removed, or replaced.
+    #[must_use]
+    pub fn removes(&self, name: &HeaderName) -> bool {
+        self.remove.contains(name) || self.set.iter().any(|(set, _)| set == name)
+    }
+
     /// Room for as many changes as most messages get.
     #[must_use]
     pub fn with_room() -> Self {

@@ -15,15 +15,11 @@ use crate::pipeline::receive::Received;
 use crate::pipeline::record::Trail;
 use crate::pipeline::trace::traceparent;
 
-/// Credentials and headers that only concern the hop between client and gateway.
-const HOP: [HeaderName; 8] = [
+/// Credentials. What speaks of the hop between client and gateway alone is left out by whoever writes the request.
+const CREDENTIALS: [HeaderName; 4] = [
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
     header::COOKIE,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    HeaderName::from_static("keep-alive"),
     HeaderName::from_static("x-api-key"),
 ];
 
@@ -55,7 +51,7 @@ pub fn shape(
     for name in headers::nominated(headers) {
         edits.remove(name);
     }
-    for name in HOP {
+    for name in CREDENTIALS {
         edits.remove(name);
     }
     if let Some(cookies) = cookies(headers, route) {

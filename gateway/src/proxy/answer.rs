@@ -8,12 +8,11 @@ use engine::headers::{Audience, audience};
 use engine::refusal::{Answer, Malformed, Refusal, UpstreamFault};
 use engine::route::{Page, Target};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, header};
-use pingora_core::protocols::http::ServerSession;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
-use pingora_http::ResponseHeader;
 
 use super::Parts;
+use super::http1::{self, Outgoing, ServerSession};
 use super::request::{RequestContext, panicked};
 use crate::authn::bearer;
 use crate::clock;
@@ -21,7 +20,6 @@ use crate::edge::meter::Told;
 use crate::edge::pace::Late;
 use crate::edge::{Connection, raw_answer};
 use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
-use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::respond::{Place, own};
 use crate::pipeline::{Stage, respond};
 
@@ -47,36 +45,6 @@ fn is_https(parts: &Parts, host: Option<&str>) -> bool {
     named.or_else(|| hosts.first()).is_some_and(|host| host.public_url.is_https())
 }
 
-/// Applies a stage's changes to an answer.
-pub fn apply(response: &mut ResponseHeader, edits: HeaderEdits) -> Result<()> {
-    let usual = response.status.canonical_reason();
-    let reason = response.get_reason_phrase().filter(|said| Some(*said) != usual).map(str::to_owned);
-    // Without the library's second map, in which it keeps how each name was spelt, as for requests.
-    let none = http::Response::new(()).into_parts().0;
-    let mut parts = http::response::Parts::from(std::mem::replace(response, none.into()));
-    edits.apply(&mut parts.headers);
-    *response = parts.into();
-    if reason.is_some() {
-        response.set_reason_phrase(reason.as_deref())?;
-    }
-    Ok(())
-}
-
-/// What is left of an upstream's interim answer. It passes before `respond`, so none of its headers may: a cookie
-/// of our name would arrive as well by a `103` as by a `200`. A `101` has no bridge to go over.
-pub fn informational(response: &mut ResponseHeader) -> Result<()> {
-    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        let broken: Result<()> =
-            Error::e_explain(ErrorType::InvalidHTTPHeader, "an upstream switched protocols");
-        return broken.map_err(|error| error.into_up());
-    }
-    let names: Vec<HeaderName> = response.headers.keys().cloned().collect();
-    for name in names {
-        response.remove_header(&name);
-    }
-    Ok(())
-}
-
 /// Answers what the stages have decided. A panic on the way is answered as well, as long as nothing was sent.
 pub async fn guarded(
     parts: &Parts,
@@ -96,7 +64,7 @@ pub async fn guarded(
         Ok(answered) => answered,
         Err(_panic) => {
             panicked(ctx);
-            if session.response_written().is_some() {
+            if session.answered().is_some() {
                 return Error::e_explain(ErrorType::InternalError, "a stage panicked under its answer");
             }
             refusal(parts, session, ctx, &Refusal::Faulted).await
@@ -123,11 +91,11 @@ pub async fn page(
         method: received.method.clone(),
         host: received.host.clone(),
         client: received.client,
-        headers: session.req_header().headers.clone(),
+        headers: session.head().headers.clone(),
         query: received.query.clone(),
         body,
         request_id: ctx.trail.request_id,
-        audience: audience(&received.method, &session.req_header().headers),
+        audience: audience(&received.method, &session.head().headers),
     };
     let answered = parts.pages.answer(clock::now(), &passage, request).await;
     for note in answered.notes {
@@ -149,10 +117,10 @@ async fn body(session: &mut ServerSession, ctx: &mut RequestContext) -> Result<R
         return Ok(Ok(Bytes::new()));
     }
     if ctx.received.as_ref().is_some_and(|received| received.expects_continue) {
-        session.write_continue_response().await.map_err(|error| error.into_down())?;
+        session.go_on().await.map_err(|error| error.into_down())?;
     }
     let mut whole = Vec::new();
-    while let Some(chunk) = session.read_request_body().await.map_err(|error| error.into_down())? {
+    while let Some(chunk) = session.piece().await.map_err(|error| error.into_down())? {
         ctx.trail.bytes_in(chunk.len() as u64);
         if ctx.trail.bytes_in_so_far() > PAGE_BODY_BYTES_MAX {
             return Ok(Err(Refusal::TooLarge { bytes_max: PAGE_BODY_BYTES_MAX }));
@@ -173,16 +141,16 @@ pub async fn refusal(
     let told = if ctx.conceal { refusal.clone().concealed() } else { refusal.clone() };
     let answer = told.answer();
     if answer.close || !drains(session, ctx) {
-        session.set_keepalive(None);
+        session.ends();
         ctx.connection.meter.linger();
         if answer.close && matches!(refusal, Refusal::Malformed(_)) {
             ctx.connection.meter.distrust();
         }
     } else {
         // What is left of the body is read away before the connection is used again.
-        session.set_close_on_response_before_downstream_finish(false);
+        session.drains();
     }
-    let header = session.req_header();
+    let header = session.head();
     let mut rendered = match audience(&header.method, &header.headers) {
         Audience::Person => {
             let frame = Frame { notice: parts.pages.notice(), request_id: Some(ctx.trail.request_id) };
@@ -214,9 +182,9 @@ fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName,
         headers.push((header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
     if answer.challenge {
-        let presented = session.req_header().headers.contains_key(header::AUTHORIZATION);
+        let presented = session.head().headers.contains_key(header::AUTHORIZATION);
         headers.push((header::WWW_AUTHENTICATE, bearer::challenge(answer, presented)));
-        if session.req_header().headers.contains_key("hx-request") {
+        if session.head().headers.contains_key("hx-request") {
             // htmx follows this one; a redirect would be followed by the fetch underneath, out of sight.
             let to = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);
             headers.push((HeaderName::from_static("hx-redirect"), to));
@@ -227,7 +195,7 @@ fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName,
 
 /// Whether what is left of the request can be read away, so that its connection stays in step.
 fn drains(session: &ServerSession, ctx: &RequestContext) -> bool {
-    let headers = &session.req_header().headers;
+    let headers = &session.head().headers;
     if headers.contains_key(header::UPGRADE) {
         return false;
     }
@@ -253,17 +221,21 @@ async fn write(
 ) -> Result<()> {
     ctx.trail.enter(Stage::Respond);
     ctx.trail.status(status);
-    let head_only = session.req_header().method == Method::HEAD;
-    let mut response = ResponseHeader::build_no_case(status, Some(16))?;
-    apply(&mut response, own(&place(parts, ctx), &rendered.headers))?;
-    response.insert_header(header::CONTENT_LENGTH, rendered.body.len())?;
-    let bodyless = head_only || rendered.body.is_empty();
-    session.write_response_header(Box::new(response)).await?;
-    if !bodyless {
-        let length = rendered.body.len() as u64;
-        session.write_response_body(rendered.body, true).await?;
+    let length = rendered.body.len() as u64;
+    let answer = http1::Answer {
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        reason: None,
+        headers: &HeaderMap::new(),
+        edits: &own(&place(parts, ctx), &rendered.headers),
+        body: if length > 0 { Outgoing::Length(length) } else { Outgoing::None },
+        length: Some(length),
+    };
+    session.answers(&answer).await?;
+    if length > 0 && session.head().method != Method::HEAD {
+        session.say(&rendered.body).await?;
         ctx.trail.bytes_out(length);
     }
+    // It leaves once its record is made: whoever has read an answer of ours finds its record before those of later ones.
     Ok(())
 }
 
@@ -288,7 +260,7 @@ pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut Reques
     }
     let refusal_of = ctx.refusal.take().or_else(|| by_source(error));
     if !matches!(refusal_of, Some(Refusal::TooLarge { .. } | Refusal::Malformed(_))) {
-        // What the refusal itself does not tell: which of pingora's errors it was.
+        // What the refusal itself does not tell: which error it was.
         let what = match late {
             Some(Late::Route) => "the route's deadline".to_owned(),
             Some(Late::Body | Late::Reader) => "the client is too slow".to_owned(),
@@ -296,12 +268,12 @@ pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut Reques
         };
         ctx.trail.detail(what);
     }
-    let begun = session.response_written().is_some_and(|response| !response.status.is_informational());
+    let begun = session.answered().is_some_and(|status| !status.is_informational());
     let Some(refused) = refusal_of.filter(|_| !begun) else {
         // The answer has begun or nobody is left to read one: closing is all that is honest.
         return;
     };
-    session.set_keepalive(None);
+    session.ends();
     ctx.trail.ends(ended(error));
     if let Err(error) = refusal(parts, session, ctx, &refused).await {
         tracing::debug!(%error, "a refusal could not be delivered");

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod exchange;
+pub mod http1;
 pub mod request;
 pub mod serve;
 pub mod upstreams;
@@ -15,11 +16,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
 use futures_util::FutureExt;
+use http::HeaderMap;
 use pingora_core::connectors::TransportConnector;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::{Error, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::admin::health::Health;
 use crate::admin::metrics::{InFlight, Metrics};
@@ -35,9 +35,12 @@ use crate::live::Live;
 use crate::named::{Named, Naming};
 use crate::pages::Pages;
 use crate::pipeline::again::Standing;
+use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::ReceiveRules;
 use crate::pipeline::record::{Recorder, Trail, Unparsed};
+use crate::pipeline::shape::Shaped;
 use crate::pipeline::{Pipeline, Stage, admit, respond, shape};
+use http1::ResponseHead;
 use request::RequestContext;
 use upstreams::{Backend, Upstream, Upstreams};
 
@@ -198,7 +201,7 @@ pub struct HeldConnection {
 
 impl Gateway {
     /// Whether an answer's members are named to whoever asked.
-    fn naming(&self, response: &ResponseHeader, ctx: &RequestContext) -> Option<Naming> {
+    fn naming(&self, response: &ResponseHead, ctx: &RequestContext) -> Option<Naming> {
         let passage = ctx.passage.as_ref()?;
         let names = &passage.matched().route.names;
         let credential = crate::pipeline::forward::speaks_for(passage)?.credential_id?;
@@ -207,7 +210,7 @@ impl Gateway {
     }
 
     /// An answer that may go on for long stands on its session and the bundle as long as it does.
-    fn streams(&self, response: &ResponseHeader, ctx: &RequestContext) {
+    fn streams(&self, response: &ResponseHead, ctx: &RequestContext) {
         let length = response.headers.get(http::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length <= LONG_ANSWER_BYTES) {
@@ -257,24 +260,18 @@ impl Gateway {
     }
 
     /// Shapes what the upstream is sent.
-    fn shaped(
-        &self,
-        session: &ServerSession,
-        request: &mut RequestHeader,
-        ctx: &mut RequestContext,
-    ) -> Result<()> {
-        request::unwinding(ctx, |ctx| self.shape(session, request, ctx))
+    fn shaped(&self, headers: &HeaderMap, ctx: &mut RequestContext) -> Result<Shaped> {
+        request::unwinding(ctx, |ctx| self.shape(headers, ctx))
     }
 
     /// The head of the upstream's answer becomes what the client may see.
-    fn answered(&self, response: &mut ResponseHeader, ctx: &mut RequestContext) -> Result<()> {
+    fn answered(&self, response: &ResponseHead, ctx: &mut RequestContext) -> Result<HeaderEdits> {
         request::unwinding(ctx, |ctx| {
             ctx.trail.enter(Stage::Respond);
             ctx.trail.status(response.status.as_u16());
             self.streams(response, ctx);
             ctx.naming = self.naming(response, ctx);
-            let edits = respond::respond(&answer::place(&self.0, ctx), &response.headers);
-            answer::apply(response, edits)
+            Ok(respond::respond(&answer::place(&self.0, ctx), &response.headers))
         })
     }
 
@@ -297,12 +294,7 @@ impl Gateway {
     }
 
     /// What the upstream is sent instead of what came.
-    fn shape(
-        &self,
-        session: &ServerSession,
-        request: &mut RequestHeader,
-        ctx: &mut RequestContext,
-    ) -> Result<()> {
+    fn shape(&self, headers: &HeaderMap, ctx: &mut RequestContext) -> Result<Shaped> {
         ctx.trail.enter(Stage::Shape);
         let Some((passage, received)) = ctx.passage.as_ref().zip(ctx.received.as_ref()) else {
             // Only a passage leads here; without one nothing leaves.
@@ -313,14 +305,9 @@ impl Gateway {
             );
         };
         let token = request::signed_identity(&self.0, passage, ctx.upstream.as_deref(), clock::now());
-        let shaped = shape::shape(passage, received, &session.req_header().headers, token, &ctx.trail);
-        let uri = shaped.target.parse::<http::Uri>();
-        request.set_uri(
-            uri.map_err(|_| Error::explain(ErrorType::InternalError, "canonical target is no URI"))?,
-        );
-        request::apply(request, shaped.edits);
+        let shaped = shape::shape(passage, received, headers, token, &ctx.trail);
         ctx.trail.enter(Stage::Forward);
-        Ok(())
+        Ok(shaped)
     }
 }
 

@@ -10,10 +10,9 @@ use engine::refusal::{CAPACITY_RETRY_S, Dependency, Malformed, Refusal, Upstream
 use engine::route::Target;
 use engine::time::UnixMillis;
 use futures_util::FutureExt;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
-use pingora_http::RequestHeader;
 
+use super::http1::{RequestHead, ServerSession};
 use super::upstreams::Upstream;
 use super::{Parts, websocket};
 use crate::admin::metrics::InFlight;
@@ -23,7 +22,6 @@ use crate::edge::Connection;
 use crate::edge::caps::{Over, Slot};
 use crate::live::Moment;
 use crate::named::Naming;
-use crate::pipeline::headers::HeaderEdits;
 use crate::pipeline::receive::{Head, Received, asked_by_wire, receive};
 use crate::pipeline::record::{Recorder, Trail};
 use crate::pipeline::{Passage, Stage, admit, forward};
@@ -100,7 +98,7 @@ impl RequestContext {
 /// The refusal.
 pub async fn guarded(
     parts: &Parts,
-    session: &mut ServerSession,
+    session: &ServerSession,
     ctx: &mut RequestContext,
 ) -> Result<Target, Refusal> {
     match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
@@ -141,10 +139,10 @@ impl Drop for RequestContext {
 ///
 /// # Errors
 /// What the stage says, or that it panicked.
-pub fn unwinding(
+pub fn unwinding<T>(
     ctx: &mut RequestContext,
-    stage: impl FnOnce(&mut RequestContext) -> Result<()>,
-) -> Result<()> {
+    stage: impl FnOnce(&mut RequestContext) -> Result<T>,
+) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(|| stage(ctx))).unwrap_or_else(|_panic| {
         panicked(ctx);
         ctx.refusal = Some(Refusal::Faulted);
@@ -158,13 +156,9 @@ pub fn panicked(ctx: &mut RequestContext) {
     ctx.trail.note("a stage panicked".to_owned());
 }
 
-async fn stages(
-    parts: &Parts,
-    session: &mut ServerSession,
-    ctx: &mut RequestContext,
-) -> Result<Target, Refusal> {
+async fn stages(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext) -> Result<Target, Refusal> {
     let now = clock::now();
-    let header = session.req_header();
+    let header = session.head();
     #[cfg(feature = "fault_injection")]
     ctx.trail.arm(&header.headers);
     ctx.trail.user_agent(&header.headers);
@@ -218,7 +212,7 @@ pub fn over(over: Over) -> Refusal {
 
 fn take_in(
     parts: &Parts,
-    header: &RequestHeader,
+    header: &RequestHead,
     ctx: &mut RequestContext,
     client: ClientAddress,
 ) -> Result<Received, Refusal> {
@@ -284,18 +278,4 @@ pub fn signed_identity(
         UpstreamIdentity::Ed25519 { audience } => header(&|| parts.ed25519.mint(principal, audience, now)),
         UpstreamIdentity::None => None,
     }
-}
-
-/// Applies a stage's changes to a request.
-pub fn apply(request: &mut RequestHeader, edits: HeaderEdits) {
-    with_parts(request, |parts| edits.apply(&mut parts.headers));
-}
-
-/// Changes a request without the library's second map, in which it keeps how each name was spelt: names mean the same
-/// in every spelling, and every look into one map would be a look into two. They go on in lower case.
-pub fn with_parts(request: &mut RequestHeader, change: impl FnOnce(&mut http::request::Parts)) {
-    let none = http::Request::new(()).into_parts().0;
-    let mut parts = http::request::Parts::from(std::mem::replace(request, none.into()));
-    change(&mut parts);
-    *request = parts.into();
 }

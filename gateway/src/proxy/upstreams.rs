@@ -10,14 +10,13 @@ use std::time::Duration;
 use pingora_core::protocols::ALPN;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::upstreams::peer::HttpUpstreamRequestPolicy;
 use pingora_core::utils::tls::{WrappedX509, parse_x509};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::exchange::pool::Pool;
-use crate::config::settings::{Upstream as Settings, UpstreamIdentity};
+use crate::config::settings::{Timeouts, Upstream as Settings, UpstreamIdentity};
 
 /// All upstreams, by the name that route files use.
 pub struct Upstreams {
@@ -43,6 +42,7 @@ pub struct Backend {
     /// Connections to it that wait for their next request.
     pub pool: Pool,
     peer: HttpPeer,
+    timeouts: Timeouts,
     well: AtomicBool,
     /// Probes that were missed since one was answered.
     missed: AtomicU32,
@@ -112,6 +112,7 @@ impl Upstream {
                 label: format!("{name} {address}").into(),
                 pool: Pool::default(),
                 peer: peer(name, settings, *address, authorities.clone()),
+                timeouts: settings.timeouts,
                 well: AtomicBool::new(true),
                 missed: AtomicU32::new(MISSES_MAX - 1),
             })
@@ -147,6 +148,12 @@ impl Backend {
     #[must_use]
     pub fn peer(&self) -> &HttpPeer {
         &self.peer
+    }
+
+    /// How long it may take.
+    #[must_use]
+    pub const fn timeouts(&self) -> Timeouts {
+        self.timeouts
     }
 
     /// Whether it answered when it was last tried.
@@ -208,9 +215,6 @@ fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Autho
     let timeouts = settings.timeouts;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
-    options.read_timeout = Some(timeouts.read);
-    options.write_timeout = Some(timeouts.write);
-    options.idle_timeout = Some(timeouts.idle);
     options.tcp_keepalive = Some(TcpKeepalive {
         idle: Duration::from_secs(60),
         interval: Duration::from_secs(10),
@@ -218,12 +222,6 @@ fn peer(name: &str, settings: &Settings, address: SocketAddr, authorities: Autho
         #[cfg(target_os = "linux")]
         user_timeout: Duration::ZERO,
     });
-    // What `Connection` nominates is taken off in `shape`, which ignores nominations of what we say ourselves;
-    // the library would refuse the whole request for some of them.
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy {
-        strip_connection_nominated: false,
-        ..HttpUpstreamRequestPolicy::deny_upgrades()
-    };
     // The pool tells connections apart by address and name but not by authorities: two upstreams at one
     // address that trust different ones must not share a connection.
     let mut hasher = DefaultHasher::new();
@@ -237,7 +235,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::config::settings::{Timeouts, UpstreamTls};
+    use crate::config::settings::UpstreamTls;
 
     fn settings(tls: Option<(Option<&str>, Option<&str>)>) -> Settings {
         let second = Duration::from_secs(1);

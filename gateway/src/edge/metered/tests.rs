@@ -1,7 +1,5 @@
 use futures_util::FutureExt as _;
 use http::HeaderMap;
-use pingora_core::protocols::http::v1::server::HttpSession;
-use pingora_http::ResponseHeader;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -9,6 +7,8 @@ use proptest::sample::{Index, select};
 use super::*;
 use crate::edge::framing::Framing;
 use crate::edge::meter::HEAD_BYTES_MAX;
+use crate::pipeline::headers::HeaderEdits;
+use crate::proxy::http1::{Answer, Outgoing, ServerSession};
 
 fn metered() -> (Metered, Arc<Meter>, tokio::io::DuplexStream) {
     metered_within(Connections::default())
@@ -196,20 +196,25 @@ struct Seen {
     broken: Option<&'static str>,
 }
 
-/// Serves with the proxy library's own parser until the connection ends.
+/// The target in a request line.
+fn target(head: &[u8]) -> String {
+    let line = head.trim_ascii_start().split(|byte| *byte == b' ').nth(1);
+    String::from_utf8(line.unwrap_or_default().to_vec()).unwrap()
+}
+
+/// Serves as the proxy does until the connection ends.
 async fn serve(metered: Metered, meter: Arc<Meter>) -> Seen {
     let mut seen = Seen::default();
-    let mut stream: Stream = Box::new(metered);
+    let mut session = ServerSession::new(Box::new(metered), Duration::from_secs(60));
     loop {
         meter.reset();
-        let mut session = HttpSession::new(stream);
-        if !matches!(session.read_request().await, Ok(Some(_))) {
+        if !matches!(session.arrives().await, Ok(true)) {
             return seen;
         }
-        meter.admit(&session.req_header().headers);
+        meter.admit(&session.head().headers);
         let mut body = Vec::new();
         loop {
-            match session.read_body_bytes().await {
+            match session.piece().await {
                 Ok(Some(bytes)) => body.extend_from_slice(&bytes),
                 Ok(None) => break,
                 Err(_) => {
@@ -221,16 +226,22 @@ async fn serve(metered: Metered, meter: Arc<Meter>) -> Seen {
         // As the proxy does while its upstream thinks: what comes after the request must not end it.
         tokio::select! {
             biased;
-            left = session.read_body_or_idle(true) => assert!(left.is_err(), "the parser saw what it should not"),
+            left = session.leaves() => assert_eq!(left.etype(), &pingora_core::ErrorType::ConnectionClosed),
             () = tokio::task::yield_now() => {}
         }
-        seen.requests.push((String::from_utf8(session.req_header().raw_path().to_vec()).unwrap(), body));
-        let mut answer = ResponseHeader::build(204, None).unwrap();
-        answer.insert_header("content-length", "0").unwrap();
-        session.write_response_header(Box::new(answer)).await.unwrap();
-        match session.reuse().await {
-            Ok(Some(reused)) => stream = reused.into_parts().0,
-            _ => return seen,
+        seen.requests.push((meter.with_head(target), body));
+        let answer = Answer {
+            status: http::StatusCode::NO_CONTENT,
+            reason: None,
+            headers: &HeaderMap::new(),
+            edits: &HeaderEdits::default(),
+            body: Outgoing::None,
+            length: None,
+        };
+        session.answers(&answer).await.unwrap();
+        session.said().await.unwrap();
+        if !session.goes_on().await.unwrap_or(false) {
+            return seen;
         }
     }
 }

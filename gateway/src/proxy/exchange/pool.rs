@@ -6,9 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use pingora_core::protocols::Stream;
-use tokio::io::AsyncReadExt as _;
+use super::super::http1::ClientSession;
 
 /// Connections that wait at one address, at most. A burst leaves no more than these behind.
 const IDLE_MAX: usize = 1024;
@@ -21,31 +19,30 @@ pub struct Pool {
 }
 
 struct Idle {
-    stream: Stream,
+    connection: Box<ClientSession>,
     since: Instant,
 }
 
 impl Pool {
     /// A connection that has waited for less than `age_max`, and whose other end has neither closed it nor spoken.
-    pub fn take(&self, now: Instant, age_max: Duration) -> Option<Stream> {
+    pub fn take(&self, now: Instant, age_max: Duration) -> Option<Box<ClientSession>> {
         loop {
             let mut idle = self.idle().pop()?;
             if idle.waits_well(now, age_max) {
-                return Some(idle.stream);
+                return Some(idle.connection);
             }
         }
     }
 
     /// Keeps a connection for another request. Whatever the upstream has sent past its answer would be read as the
     /// answer to the next, so such a connection is closed.
-    pub fn put(&self, stream: Stream, now: Instant) {
-        let mut idle = Idle { stream, since: now };
-        if !idle.waits_well(now, Duration::MAX) {
+    pub fn put(&self, mut connection: Box<ClientSession>, now: Instant) {
+        if !connection.waits() {
             return;
         }
         let mut waiting = self.idle();
         if waiting.len() < IDLE_MAX {
-            waiting.push(idle);
+            waiting.push(Idle { connection, since: now });
         }
     }
 
@@ -63,11 +60,7 @@ impl Pool {
 
 impl Idle {
     fn waits_well(&mut self, now: Instant, age_max: Duration) -> bool {
-        if now.saturating_duration_since(self.since) >= age_max {
-            return false;
-        }
-        // Whatever there is to read, an end included, is not what a connection that waits has.
-        self.stream.read(&mut [0]).now_or_never().is_none()
+        now.saturating_duration_since(self.since) < age_max && self.connection.waits()
     }
 }
 
@@ -88,8 +81,8 @@ mod tests {
         (ours.unwrap(), theirs.unwrap().0)
     }
 
-    fn stream(connection: TcpStream) -> Stream {
-        Box::new(L4Stream::from(connection))
+    fn session(connection: TcpStream) -> Box<ClientSession> {
+        Box::new(ClientSession::new(Box::new(L4Stream::from(connection)), MINUTE, MINUTE))
     }
 
     #[tokio::test]
@@ -98,14 +91,15 @@ mod tests {
         let (pool, now) = (Pool::default(), crate::clock::instant());
         let (one, _their_one) = connection(&listener).await;
         let (other, _their_other) = connection(&listener).await;
-        let (one, other) = (stream(one), stream(other));
-        let (first, second) = (one.id(), other.id());
+        let (one, other) = (session(one), session(other));
+        let second = std::ptr::from_ref(&*other);
         pool.put(one, now);
         pool.put(other, now + Duration::from_secs(1));
         let later = now + Duration::from_secs(2);
-        assert_eq!(pool.take(later, MINUTE).map(|stream| stream.id()), Some(second), "the youngest first");
+        let taken = pool.take(later, MINUTE).unwrap();
+        assert_eq!(std::ptr::from_ref(&*taken), second, "the youngest first");
         let old = now + MINUTE;
-        assert!(pool.take(old, MINUTE).is_none(), "{first} has waited for a minute");
+        assert!(pool.take(old, MINUTE).is_none(), "the other has waited for a minute");
 
         for spoken in [false, true] {
             let (ours, mut theirs) = connection(&listener).await;
@@ -116,7 +110,7 @@ mod tests {
             }
             // What the other end does is seen once the runtime has looked at the socket.
             ours.readable().await.unwrap();
-            pool.put(stream(ours), now);
+            pool.put(session(ours), now);
             assert!(pool.take(now, MINUTE).is_none(), "what acts before it is asked is not kept: {spoken}");
         }
     }
@@ -129,7 +123,7 @@ mod tests {
         for number in 0..4 {
             let (ours, other) = connection(&listener).await;
             theirs.push(other);
-            pool.put(stream(ours), now + Duration::from_secs(number));
+            pool.put(session(ours), now + Duration::from_secs(number));
         }
         pool.sweep(now + Duration::from_secs(61), MINUTE);
         assert_eq!(pool.idle().len(), 2, "two have waited for a minute");

@@ -1,28 +1,42 @@
 //! The body of a request, on its way to the upstream.
 
-use bytes::Bytes;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Asked;
-use pingora_core::{Error, ErrorType, Result};
+use bytes::{Bytes, BytesMut};
+use pingora_core::{Error, Result};
 
 use super::super::Gateway;
+use super::super::http1::{ClientSession, ServerSession};
 use super::super::request::RequestContext;
+
+/// Bytes of a body that are kept in case it has to be sent again.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// How far a body has come.
 pub(super) struct Upload {
     goes_on: bool,
     /// Why the upstream takes no more of it. What it answers is told all the same; without an answer, this is why.
     failed: Option<Box<Error>>,
+    /// What was sent of it over a connection that had waited.
+    kept: Kept,
+}
+
+enum Kept {
+    Nothing,
+    All(BytesMut),
+    TooMuch,
 }
 
 impl Upload {
-    /// The body of this request. Over a connection that has waited, its beginning is kept in case it has to be sent again.
-    pub(super) fn begin(session: &mut ServerSession, reused: bool) -> Self {
-        let goes_on = !session.is_body_done();
-        if goes_on && reused && session.req_header().method.is_idempotent() {
-            session.enable_retry_buffering();
+    /// The body of this request.
+    pub(super) fn new(session: &ServerSession) -> Self {
+        Self { goes_on: !session.is_body_done(), failed: None, kept: Kept::Nothing }
+    }
+
+    /// It goes over another connection. Over one that has waited, its beginning is kept in case it has to be sent again.
+    pub(super) fn begin(&mut self, session: &ServerSession, reused: bool) {
+        self.failed = None;
+        if self.goes_on && reused && session.head().method.is_idempotent() {
+            self.kept = Kept::All(BytesMut::new());
         }
-        Self { goes_on, failed: None }
     }
 
     /// Whether there is more to come from the client.
@@ -40,14 +54,23 @@ impl Upload {
         !self.goes_on && self.failed.is_none()
     }
 
+    /// Whether what was sent can be sent again.
+    pub(super) const fn may_repeat(&self) -> bool {
+        !matches!(self.kept, Kept::TooMuch)
+    }
+
     /// Why the upstream took no more.
     pub(super) fn failure(&mut self) -> Option<Box<Error>> {
         self.failed.take()
     }
 
-    /// Sends what an earlier connection was sent in vain.
-    pub(super) async fn again(&mut self, session: &ServerSession, asked: &mut Asked) {
-        let Some(kept) = session.get_retry_buffer() else { return };
+    /// Sends what an earlier connection was sent in vain, if any.
+    pub(super) async fn again(&mut self, asked: &mut ClientSession) {
+        let Kept::All(kept) = &mut self.kept else { return };
+        let kept = kept.split().freeze();
+        if kept.is_empty() {
+            return;
+        }
         self.sent(asked, kept).await;
         if !self.goes_on {
             self.ends(asked).await;
@@ -57,23 +80,19 @@ impl Upload {
     /// Passes a piece on, or the end.
     ///
     /// # Errors
-    /// The body is over its bound, or something came past its end.
+    /// The body is over its bound.
     pub(super) async fn pass(
         &mut self,
         gateway: &Gateway,
-        session: &mut ServerSession,
-        asked: &mut Asked,
+        session: &ServerSession,
+        asked: &mut ClientSession,
         piece: Option<Bytes>,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if !self.goes_on {
-            let past: Result<()> =
-                Error::e_explain(ErrorType::InvalidHTTPHeader, "bytes past a request's end");
-            return past.map_err(|error| error.into_down());
-        }
         let ended = piece.is_none() || session.is_body_done();
         let piece = piece.unwrap_or_default();
         gateway.takes(&piece, ctx)?;
+        self.keep(&piece);
         self.sent(asked, piece).await;
         if ended {
             self.ends(asked).await;
@@ -81,21 +100,31 @@ impl Upload {
         Ok(())
     }
 
-    async fn sent(&mut self, asked: &mut Asked, piece: Bytes) {
+    fn keep(&mut self, piece: &[u8]) {
+        if let Kept::All(kept) = &mut self.kept {
+            if kept.len() + piece.len() <= KEPT_BYTES_MAX {
+                kept.extend_from_slice(piece);
+            } else {
+                self.kept = Kept::TooMuch;
+            }
+        }
+    }
+
+    async fn sent(&mut self, asked: &mut ClientSession, piece: Bytes) {
         // An empty piece would be written as the end of a chunked body, and what follows on a kept connection would be
         // read as another request.
         if self.failed.is_none()
             && !piece.is_empty()
-            && let Err(error) = asked.write_body(&piece).await
+            && let Err(error) = asked.send(&piece).await
         {
             self.fails(error);
         }
     }
 
-    async fn ends(&mut self, asked: &mut Asked) {
+    async fn ends(&mut self, asked: &mut ClientSession) {
         self.goes_on = false;
         if self.failed.is_none()
-            && let Err(error) = asked.finish_body().await
+            && let Err(error) = asked.sent().await
         {
             self.fails(error);
         }

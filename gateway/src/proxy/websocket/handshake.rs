@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::super::http1::HOP;
 use crate::pipeline::headers::HeaderEdits;
 
 /// What RFC 6455, section 1.3, appends to a key.
@@ -18,12 +19,9 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024;
 /// Headers of that answer, at most.
 const ANSWER_HEADERS_MAX: usize = 100;
 
-/// Headers of a handshake that belong to one hop.
-const HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::UPGRADE,
+/// Headers of a handshake that belong to one hop, beside those of every message.
+const HANDSHAKE: [HeaderName; 6] = [
     header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_ACCEPT,
     header::SEC_WEBSOCKET_VERSION,
@@ -89,7 +87,7 @@ pub(super) fn request(
     key: &str,
 ) -> Vec<u8> {
     edits.apply(&mut headers);
-    HOP.iter().for_each(|name| drop(headers.remove(name)));
+    HOP.iter().chain(&HANDSHAKE).for_each(|name| drop(headers.remove(name)));
     let mut lines = vec![
         ("upgrade", "websocket".to_owned()),
         ("connection", "Upgrade".to_owned()),
@@ -104,7 +102,7 @@ pub(super) fn request(
 
 /// The answer that the client is sent.
 pub(super) fn answer(asked: &Asked, protocol: Option<String>, mut headers: HeaderMap) -> Vec<u8> {
-    HOP.iter().for_each(|name| drop(headers.remove(name)));
+    HOP.iter().chain(&HANDSHAKE).for_each(|name| drop(headers.remove(name)));
     let mut lines = vec![
         ("upgrade", "websocket".to_owned()),
         ("connection", "Upgrade".to_owned()),

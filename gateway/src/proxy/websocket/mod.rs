@@ -15,10 +15,10 @@ pub use bridge::Bridge;
 
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt as _;
 
 use super::Parts;
+use super::http1::ServerSession;
 use super::request::{RequestContext, signed_identity};
 use super::upstreams::Upstream;
 use crate::clock;
@@ -37,7 +37,7 @@ const RETRY_S: u32 = 30;
 /// # Errors
 /// The refusal; the client's protocol has not changed.
 pub async fn open(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext) -> Result<(), Refusal> {
-    let headers = &session.req_header().headers;
+    let headers = &session.head().headers;
     let asked = handshake::Asked::read(headers)?;
     let connection = ctx.connection.clone();
     let (Some(received), Some(passage), Some(upstream)) =

@@ -1,0 +1,133 @@
+//! A body that comes: how much of what was read belongs to it, and where it ends.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use engine::chunked::{Chunked, Progress};
+use http::{HeaderMap, HeaderValue, Version, header};
+
+/// How a body is delimited, and how much of it is still to come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// None of it.
+    #[default]
+    Done,
+    /// This many bytes, at least one.
+    Length(u64),
+    /// As its chunks say.
+    Chunked(Chunked),
+    /// All that comes until the connection ends.
+    UntilClose,
+}
+
+/// What there is of a body in what was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// This much.
+    Piece(Bytes),
+    /// Nothing yet.
+    Nothing,
+    /// Its end.
+    End,
+}
+
+/// A length, as all of a message's fields of that name say it (RFC 9110, section 8.6): the same number repeated is that
+/// number, anything else is none.
+pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut found = None;
+    let values = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    for word in values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii) {
+        let digits = !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+        let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<u64>().ok());
+        let number = number.filter(|_| digits).ok_or("a length that is no number")?;
+        if found.replace(number).is_some_and(|before| before != number) {
+            return Err("two lengths");
+        }
+    }
+    Ok(found)
+}
+
+/// Whether chunks are what the body was put into last.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let last = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
+    let last = last.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
+    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+impl Incoming {
+    /// The body of a request with these headers (RFC 9112, section 6.3): without a framing there is none.
+    pub(super) fn of_request(headers: &HeaderMap) -> Self {
+        if is_chunked(headers) {
+            return Self::Chunked(Chunked::default());
+        }
+        // What is no length is refused before anybody asks for the body.
+        length(headers).ok().flatten().map_or(Self::Done, Self::of_length)
+    }
+
+    /// The body of an answer with these headers, which may have one: without a framing, it goes on to the end.
+    ///
+    /// # Errors
+    /// Its length is none.
+    pub(super) fn of_response(headers: &HeaderMap) -> Result<Self, &'static str> {
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            let chunked = is_chunked(headers);
+            return Ok(if chunked { Self::Chunked(Chunked::default()) } else { Self::UntilClose });
+        }
+        Ok(length(headers)?.map_or(Self::UntilClose, Self::of_length))
+    }
+
+    const fn of_length(length: u64) -> Self {
+        if length == 0 { Self::Done } else { Self::Length(length) }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        *self == Self::Done
+    }
+
+    /// Takes what belongs to it.
+    ///
+    /// # Errors
+    /// Its chunks are not framed as they must be.
+    pub(super) fn take(&mut self, read: &mut BytesMut) -> Result<Taken, &'static str> {
+        let piece = match self {
+            Self::Done => return Ok(Taken::End),
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).map_or(read.len(), |left| left.min(read.len()));
+                *left = left.saturating_sub(taken as u64);
+                let piece = read.split_to(taken).freeze();
+                if *left == 0 {
+                    *self = Self::Done;
+                }
+                piece
+            }
+            Self::Chunked(chunked) => {
+                skip(chunked, read)?;
+                let data = read.split_to(chunked.data(read)).freeze();
+                // So that the end is known with the last piece.
+                if skip(chunked, read)? {
+                    *self = Self::Done;
+                    if data.is_empty() {
+                        return Ok(Taken::End);
+                    }
+                }
+                data
+            }
+            Self::UntilClose => read.split().freeze(),
+        };
+        Ok(if piece.is_empty() { Taken::Nothing } else { Taken::Piece(piece) })
+    }
+}
+
+/// Drops what stands before the next chunk's data. Whether the body has ended instead.
+fn skip(chunked: &mut Chunked, read: &mut BytesMut) -> Result<bool, &'static str> {
+    let (framing, progress) = chunked.framing(read);
+    read.advance(framing);
+    match progress {
+        Progress::More => Ok(false),
+        Progress::End => Ok(true),
+        Progress::Fault(fault) => Err(fault),
+    }
+}
+
+/// Whether a connection goes on after a message of this version, with these headers.
+pub(super) fn goes_on(version: Version, headers: &HeaderMap) -> bool {
+    super::keeps_alive(headers).unwrap_or(version == Version::HTTP_11)
+}
