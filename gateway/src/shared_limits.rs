@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use storage::counters::{Counters, MEMORY_BYTES_DEFAULT, RedisSettings, Standing, Standings};
+use storage::counters::{Counters, MEMORY_BYTES_DEFAULT, RedisSettings};
+use storage::redis::{Standing, Standings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,11 +21,7 @@ pub fn counters(config: &Config, metrics: &Metrics) -> Option<Arc<Counters>> {
     let settings = config.shared_limits.as_ref()?;
     let metrics = metrics.limits_store();
     let redis = RedisSettings {
-        address: settings.address.clone(),
-        user: settings.user.clone(),
-        password: settings.password.clone(),
-        database: settings.database,
-        prefix: settings.prefix.clone(),
+        place: settings.place.clone(),
         budget: settings.budget,
         gateways: settings.gateways,
         memory_bytes: MEMORY_BYTES_DEFAULT,
@@ -128,7 +125,7 @@ fn events(before: Standings, now: Standings) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use storage::counters::Fault;
+    use storage::redis::Fault;
 
     use super::*;
 

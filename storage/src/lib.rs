@@ -35,6 +35,7 @@ pub mod keyring;
 mod opened;
 mod random;
 mod recent;
+pub mod redis;
 pub mod seal;
 mod secret;
 pub mod sessions;

@@ -15,7 +15,7 @@ use prometheus::{
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
 use make::{Limits, Maker, Telemetry};
-use storage::counters::Answered;
+use storage::redis::Answered;
 
 /// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
 const POLICIES_MAX: usize = 500;

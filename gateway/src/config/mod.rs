@@ -18,6 +18,7 @@ pub mod providers;
 mod questions;
 mod reader;
 mod records;
+mod redis;
 pub mod secret;
 mod secret_file;
 pub mod settings;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::limit::Rate;
-use storage::counters::{RedisAddress, WhenAway};
+use storage::counters::WhenAway;
+use storage::redis::RedisPlace;
 
 use super::origin::Origin;
 use super::secret::Secret;
@@ -139,28 +140,14 @@ impl LimitsAway {
 }
 
 /// The Redis that gateways share limits in.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SharedLimits {
-    /// Where it is.
-    pub address: RedisAddress,
-    /// The ACL user.
-    pub user: String,
-    /// Its password.
-    pub password: Secret<String>,
-    /// The database's number.
-    pub database: u16,
-    /// What every key begins with.
-    pub prefix: String,
+    /// Where it is, and who we are there.
+    pub place: RedisPlace,
     /// How long a request waits for it at most.
     pub budget: Duration,
     /// How many gateways share the limits.
     pub gateways: u32,
-}
-
-impl fmt::Debug for SharedLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SharedLimits(not shown)")
-    }
 }
 
 /// How many connections and requests are held at once, and how slow they may be.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::redis::server::Server;
 use super::*;
+use crate::redis::server::Server;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const PER_MINUTE: Rate = Rate { count: 100, period_ms: 60_000 };

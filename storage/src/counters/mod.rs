@@ -21,10 +21,9 @@ use engine::time::UnixMillis;
 use uuid::Uuid;
 
 use self::redis::Redis;
-pub use self::redis::{
-    Answered, Fault, Observer, RedisAddress, RedisSettings, RedisTls, Standing, Standings,
-};
+pub use self::redis::RedisSettings;
 use crate::address_bucket;
+use crate::redis::{Observer, Standings};
 use memory::Memory;
 
 /// Bytes of counters in memory, unless configured otherwise: 16 MiB, which is 699,392 keys.

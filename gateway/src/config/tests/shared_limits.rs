@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use storage::counters::{RedisAddress, WhenAway};
+use storage::counters::WhenAway;
+use storage::redis::RedisAddress;
 
 use super::super::settings::SharedLimits;
 use super::{HOSTS, check, keys, read};
@@ -39,13 +40,16 @@ fn a_redis_and_its_defaults() {
     let (_folder, toml) = naming("redis://gate:s3cret@127.0.0.1:7000/3\n", "");
     let (found, notices) = shared(&toml);
     let found = found.unwrap();
-    assert_eq!(found.address, RedisAddress::Tcp { host: "127.0.0.1".to_owned(), port: 7000, tls: None });
     assert_eq!(
-        (found.user.as_str(), found.password.expose().as_str(), found.database),
+        found.place.address,
+        RedisAddress::Tcp { host: "127.0.0.1".to_owned(), port: 7000, tls: None }
+    );
+    assert_eq!(
+        (found.place.user.as_str(), found.place.password.expose().as_str(), found.place.database),
         ("gate", "s3cret", 3)
     );
     assert_eq!(
-        (found.prefix.as_str(), found.budget, found.gateways),
+        (found.place.prefix.as_str(), found.budget, found.gateways),
         ("cedargate", Duration::from_millis(5), 1)
     );
     assert!(notices.iter().any(|notice| notice.contains("`limits.gateways` is not set")), "{notices:?}");
@@ -54,9 +58,12 @@ fn a_redis_and_its_defaults() {
     let (_folder, toml) = naming("rediss://gate:p@cache.internal", "budget = \"20ms\"\nprefix = \"a:b\"\n");
     let (found, _) = shared(&format!("[limits]\ngateways = 7\n{toml}"));
     let found = found.unwrap();
-    let RedisAddress::Tcp { tls, .. } = &found.address;
+    let RedisAddress::Tcp { tls, .. } = &found.place.address;
     assert!(tls.is_some());
-    assert_eq!((found.prefix.as_str(), found.budget, found.gateways), ("a:b", Duration::from_millis(20), 7));
+    assert_eq!(
+        (found.place.prefix.as_str(), found.budget, found.gateways),
+        ("a:b", Duration::from_millis(20), 7)
+    );
 }
 
 #[test]

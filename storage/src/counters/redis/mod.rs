@@ -10,12 +10,11 @@
 //! together; where they are not, it is more. So nobody has a second quota after an outage, and who spoke to one
 //! gateway alone may have to wait for longer than a single counter would have made them, by a period at most.
 
-mod link;
 mod owing;
 mod script;
-#[cfg(test)]
-pub(super) mod server;
 mod settings;
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -29,31 +28,21 @@ use engine::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use self::link::Link;
 use self::owing::Owing;
 use self::script::{Question, Told};
-pub use self::settings::{
-    Answered, Fault, Observer, RedisAddress, RedisSettings, RedisTls, Standing, Standings,
-};
+pub use self::settings::RedisSettings;
 use super::memory::{Memory, NS_PER_MS, Owed};
 use super::{LimitKey, Outcome, Take, WhenAway};
+use crate::redis::{
+    Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+};
 
-/// Questions under way at once. More than a Redis answers in the usual budget; past it limits count without it.
-const IN_FLIGHT_MAX: usize = 512;
-/// Late answers in a row after which it is taken to be away. One alone may be the machine's hiccup.
-const LATE_MAX: u32 = 3;
 /// How long the store has for what nobody waits for.
 const BEHIND: Duration = Duration::from_secs(1);
 /// Between two looks at a store that is there: whether it still counts, and what was counted without it.
 const LOOK: Duration = Duration::from_millis(250);
 /// Keys that are merged in one round trip.
 const MERGED_AT_ONCE: usize = 64;
-/// The pause before the store is tried again: doubled from the first to the last, give or take a half.
-const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-/// How long it must have been there for the next pause to be the first again, so that one that comes and goes is told
-/// of every few seconds and not every few milliseconds.
-const STEADY: Duration = Duration::from_secs(10);
-
 pub(super) struct Redis {
     settings: RedisSettings,
     observer: Observer,
@@ -149,8 +138,8 @@ impl Redis {
         now: UnixMillis,
         budget: Duration,
     ) -> Result<Told, Fault> {
-        let question =
-            Question::new(&self.settings.prefix, takes, owed, now, self.time(now)).ok_or(Fault::Settings)?;
+        let question = Question::new(&self.settings.place.prefix, takes, owed, now, self.time(now))
+            .ok_or(Fault::Settings)?;
         let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
         for ((take, owed), ahead) in takes.iter().zip(owed).zip(&told.ahead) {
             // Told as a distance: the store's clock and ours need not agree.
@@ -231,7 +220,7 @@ impl Redis {
 
     /// A connection over which a take was answered in time, after the store was told what it has missed.
     async fn connected(&self) -> Result<Arc<Link>, Fault> {
-        let link = Link::connect(&self.settings, script::TEXT).await?;
+        let link = Link::connect(&self.settings.place, script::TEXT).await?;
         self.trial(&link).await?;
         self.merge(&link).await?;
         Ok(Arc::new(link))
@@ -289,30 +278,5 @@ impl Redis {
             }
         }
         Ok(())
-    }
-}
-
-impl Standings {
-    fn leaves(&mut self, fault: Fault) {
-        if !matches!(self.now, Standing::Away(_)) {
-            self.outages = self.outages.saturating_add(1);
-        }
-        self.now = Standing::Away(fault);
-        self.last = Some(fault);
-    }
-}
-
-/// How long to wait before the store is tried again.
-#[derive(Default)]
-struct Pause(u32);
-
-impl Pause {
-    fn next(&mut self) -> Duration {
-        let [first, last] = PAUSE;
-        let whole = first.saturating_mul(1 << self.0.min(16)).min(last);
-        self.0 = self.0.saturating_add(1);
-        // Gateways that lost it together do not all come back together.
-        let [part] = crate::random::random::<1>();
-        whole.mul_f64(0.5 + f64::from(part) / 256.0)
     }
 }

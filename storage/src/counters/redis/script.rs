@@ -8,8 +8,7 @@ use redis::{Cmd, Value};
 
 use super::super::memory::{NS_PER_MS, Owed};
 use super::super::{LimitKey, Outcome, Subject, Take};
-use super::link::{Link, fault};
-use super::settings::Fault;
+use crate::redis::{Fault, Link, fault};
 
 /// Its text.
 pub(super) const TEXT: &str = include_str!("take.lua");

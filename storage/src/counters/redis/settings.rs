@@ -1,24 +1,15 @@
-//! What a shared store of counters is told at the start, and what it tells of itself.
+//! What a shared store of counters is told at the start.
 
-use std::fmt;
 use std::time::Duration;
 
 use engine::time::UnixMillis;
 
-use crate::Secret;
+use crate::redis::RedisPlace;
 
-/// Where a Redis is, who we are there, and how long a request may wait for it.
+/// Which Redis, and how long a request may wait for it.
 pub struct RedisSettings {
-    /// Where it is.
-    pub address: RedisAddress,
-    /// The ACL user.
-    pub user: String,
-    /// Its password.
-    pub password: Secret<String>,
-    /// The database's number.
-    pub database: u16,
-    /// What every key begins with, so that several installations can share one server.
-    pub prefix: String,
+    /// Where it is, and who we are there.
+    pub place: RedisPlace,
     /// How long a request waits for an answer at most. Past it the limits do as [`super::super::WhenAway`] says.
     pub budget: Duration,
     /// How many gateways share the limits: each enforces its part of a local one while the store is away.
@@ -30,122 +21,4 @@ pub struct RedisSettings {
     /// Whether the scripts are told the caller's time instead of taking the server's.
     #[cfg(test)]
     pub given_time: bool,
-}
-
-/// Where a Redis is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisAddress {
-    /// TCP.
-    Tcp {
-        /// A name or an address.
-        host: String,
-        /// The port.
-        port: u16,
-        /// How the connection is encrypted; `None` is in clear.
-        tls: Option<RedisTls>,
-    },
-    /// A socket on this machine.
-    #[cfg(test)]
-    Unix(std::path::PathBuf),
-}
-
-/// TLS towards a Redis. Its certificate must hold the host's name or address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisTls {
-    /// The authorities that may have signed it, in PEM; `None` takes the system's.
-    pub authorities: Option<Vec<u8>>,
-}
-
-/// What became of one question that requests asked a shared store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answered {
-    /// The store answered.
-    Answered,
-    /// It did not answer within the budget.
-    Late,
-    /// It answered with an error, or the connection ended.
-    Failed,
-    /// It was not asked, because it is known to be away.
-    Away,
-    /// It was not asked, because as many questions are under way as may be.
-    Crowded,
-}
-
-impl Answered {
-    /// Every one.
-    pub const ALL: [Self; 5] = [Self::Answered, Self::Late, Self::Failed, Self::Away, Self::Crowded];
-
-    /// Its name in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Late => "late",
-            Self::Failed => "failed",
-            Self::Away => "away",
-            Self::Crowded => "crowded",
-        }
-    }
-}
-
-/// Is told what became of each question, and how long a request has waited for it; nothing where it was not asked.
-pub type Observer = Box<dyn Fn(Answered, Option<Duration>) + Send + Sync>;
-
-/// Why a shared store does not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// No connection was made in time, or none at all.
-    Unreachable,
-    /// Nothing listens there.
-    ConnectionRefused,
-    /// It closed the connection.
-    Gone,
-    /// It did not answer within the budget.
-    Late,
-    /// It does not know the user or the password.
-    Login,
-    /// It answered with this error; a code of Redis.
-    Refused(&'static str),
-    /// What it answered was not what we asked for.
-    Nonsense,
-    /// Its address or certificates cannot be used.
-    Settings,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable => f.write_str("it cannot be reached, or its TLS does not hold"),
-            Self::ConnectionRefused => f.write_str("it refuses connections"),
-            Self::Gone => f.write_str("it closed the connection"),
-            Self::Late => f.write_str("it did not answer within the budget"),
-            Self::Login => f.write_str("it does not accept the user and the password"),
-            Self::Refused(code) => write!(f, "it answered with the error {code}"),
-            Self::Nonsense => f.write_str("it gave an answer that means nothing"),
-            Self::Settings => f.write_str("its address or its certificates cannot be used"),
-        }
-    }
-}
-
-/// How a shared store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// It was not asked yet.
-    #[default]
-    Starting,
-    /// It counts.
-    Up,
-    /// It does not count.
-    Away(Fault),
-}
-
-/// How a shared store is, and how often it was away: two changes that are seen as one are still counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standings {
-    /// How it is.
-    pub now: Standing,
-    /// How often it has gone away since the start.
-    pub outages: u64,
-    /// Why it was away last.
-    pub last: Option<Fault>,
 }

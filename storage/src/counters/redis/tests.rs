@@ -12,9 +12,11 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::server::{Server, reaches, settings, tended};
+use super::testing::{reaches, settings, tended};
 use super::*;
 use crate::counters::{Counters, Take, WhenAway};
+use crate::redis::RedisAddress;
+use crate::redis::server::Server;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const TEN: Rate = Rate { count: 10, period_ms: 3_600_000 };
@@ -367,16 +369,4 @@ async fn a_store_that_is_none_is_never_taken_for_one() {
         assert_eq!(admitted(&counters, &one(TEN), 20).await, 10);
         speaking.abort();
     }
-}
-
-#[test]
-fn pauses_grow_and_differ() {
-    let mut pause = Pause::default();
-    let pauses: Vec<Duration> = (0..40).map(|_| pause.next()).collect();
-    for (number, pause) in pauses.iter().enumerate() {
-        let whole = PAUSE[0].saturating_mul(1 << number.min(16)).min(PAUSE[1]);
-        assert!(*pause >= whole / 2 && *pause <= whole * 3 / 2, "{number}: {pause:?}");
-    }
-    let last: std::collections::BTreeSet<Duration> = pauses[10..].iter().copied().collect();
-    assert!(last.len() > 1, "gateways do not come back in step");
 }

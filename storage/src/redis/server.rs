@@ -2,19 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine::time::UnixMillis;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Observer, RedisAddress, RedisSettings, Standing, Standings};
+use super::{RedisAddress, RedisPlace};
 use crate::Secret;
-use crate::counters::Counters;
 
 /// How long something in another process may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const USER: &str = "cedargate";
 const PASSWORD: &str = "the-password-of-a-test";
 /// What the gateway's user may do: the list of docs/operate.md.
@@ -61,18 +58,9 @@ impl Server {
         command.query_async(&mut connection).await.unwrap()
     }
 
-    /// Settings for it, with a budget that no machine exceeds by itself.
-    pub(crate) fn settings(&self) -> RedisSettings {
-        settings(RedisAddress::Unix(self.socket()))
-    }
-
-    /// Counters in it that are tended and asked already.
-    pub(crate) async fn counters(&self, change: impl FnOnce(&mut RedisSettings)) -> Arc<Counters> {
-        let mut settings = self.settings();
-        change(&mut settings);
-        let counters = tended(settings, Box::new(|_, _| {}));
-        reaches(&counters, |standings| standings.now == Standing::Up).await;
-        counters
+    /// Where it is.
+    pub(crate) fn place(&self) -> RedisPlace {
+        place(RedisAddress::Unix(self.socket()))
     }
 }
 
@@ -83,36 +71,15 @@ impl Drop for Server {
     }
 }
 
-/// Settings of a test.
-pub(crate) fn settings(address: RedisAddress) -> RedisSettings {
-    RedisSettings {
+/// Who the gateway is at any address.
+pub(crate) fn place(address: RedisAddress) -> RedisPlace {
+    RedisPlace {
         address,
         user: USER.to_owned(),
         password: Secret::new(PASSWORD.to_owned()),
         database: 0,
         prefix: "cedargate".to_owned(),
-        budget: PATIENCE,
-        gateways: 1,
-        memory_bytes: 64 * 1024,
-        clock: || UnixMillis(1_800_000_000_000),
-        given_time: false,
     }
-}
-
-/// Counters that are tended from now on.
-pub(crate) fn tended(settings: RedisSettings, observer: Observer) -> Arc<Counters> {
-    let counters = Arc::new(Counters::redis(settings, observer));
-    let tending = counters.clone();
-    tokio::spawn(async move { tending.tend().await });
-    counters
-}
-
-/// Waits until the store stands so.
-pub(crate) async fn reaches(counters: &Counters, wanted: impl Fn(&Standings) -> bool) -> Standings {
-    let mut standing = counters.standing().unwrap();
-    let waited = tokio::time::timeout(PATIENCE, standing.wait_for(|standings| wanted(standings))).await;
-    let last = *counters.standing().unwrap().borrow();
-    *waited.unwrap_or_else(|_| panic!("waited in vain: {last:?}")).unwrap()
 }
 
 fn spawn(folder: &TempDir) -> Child {

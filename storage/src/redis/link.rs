@@ -10,8 +10,7 @@ use redis::{
     RedisError, TlsCertificates,
 };
 
-use super::IN_FLIGHT_MAX;
-use super::settings::{Fault, RedisAddress, RedisSettings};
+use super::{Fault, IN_FLIGHT_MAX, RedisAddress, RedisPlace};
 
 /// How long a connection may take until it is there, with its handshake and login.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -38,24 +37,22 @@ const CODES: [&str; 17] = [
 ];
 
 /// A connection, and how it does.
-pub(super) struct Link {
+pub(crate) struct Link {
     connection: MultiplexedConnection,
     /// The name of the script there.
-    pub(super) script: String,
+    pub(crate) script: String,
     /// Answers in a row that came too late.
     late: AtomicU32,
 }
 
 impl Link {
     /// Connects, logs in, and leaves the script there.
-    pub(super) async fn connect(settings: &RedisSettings, script: &str) -> Result<Self, Fault> {
-        tokio::time::timeout(CONNECT, Self::connected(settings, script))
-            .await
-            .unwrap_or(Err(Fault::Unreachable))
+    pub(crate) async fn connect(place: &RedisPlace, script: &str) -> Result<Self, Fault> {
+        tokio::time::timeout(CONNECT, Self::connected(place, script)).await.unwrap_or(Err(Fault::Unreachable))
     }
 
-    async fn connected(settings: &RedisSettings, script: &str) -> Result<Self, Fault> {
-        let client = client(settings)?;
+    async fn connected(place: &RedisPlace, script: &str) -> Result<Self, Fault> {
+        let client = client(place)?;
         // Every wait is ours: a request's is the budget.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
@@ -75,31 +72,31 @@ impl Link {
     }
 
     /// A handle for one question.
-    pub(super) fn connection(&self) -> MultiplexedConnection {
+    pub(crate) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
     }
 
     /// It answered.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         if self.late.load(Ordering::Relaxed) != 0 {
             self.late.store(0, Ordering::Relaxed);
         }
     }
 
     /// It answered too late; how often that was in a row.
-    pub(super) fn was_late(&self) -> u32 {
+    pub(crate) fn was_late(&self) -> u32 {
         self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 }
 
 /// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.
-fn client(settings: &RedisSettings) -> Result<Client, Fault> {
+fn client(place: &RedisPlace) -> Result<Client, Fault> {
     let login = RedisConnectionInfo::default()
-        .set_username(&settings.user)
-        .set_password(settings.password.expose())
-        .set_db(settings.database.into())
+        .set_username(&place.user)
+        .set_password(place.password.expose())
+        .set_db(place.database.into())
         .set_skip_set_lib_name();
-    let (address, certificates) = match &settings.address {
+    let (address, certificates) = match &place.address {
         RedisAddress::Tcp { host, port, tls: None } => (ConnectionAddr::Tcp(host.clone(), *port), None),
         RedisAddress::Tcp { host, port, tls: Some(tls) } => {
             let address =
@@ -137,7 +134,7 @@ fn while_connecting(error: &RedisError) -> Fault {
     clippy::wildcard_enum_match_arm,
     reason = "the library may add kinds; an unknown one is no answer of ours"
 )]
-pub(super) fn fault(error: &RedisError) -> Fault {
+pub(crate) fn fault(error: &RedisError) -> Fault {
     if let Some(code) = error.code() {
         if matches!(code, "WRONGPASS" | "NOAUTH") {
             return Fault::Login;
