@@ -17,7 +17,7 @@ use storage::credentials::{
 };
 use storage::endings::Endings;
 use storage::keyring::Purpose;
-use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
+use storage::sessions::Sessions;
 use storage::{Keyring, Mark, OpenError, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -49,7 +49,7 @@ use crate::proxy::upstreams::{SetupError, Upstreams};
 use crate::proxy::{Gateway, Parts, watch as upstream_watch};
 use crate::snapshot::{self, Reloader, SnapshotCell};
 use crate::telemetry::{Telemetry, TelemetryError};
-use crate::{background, clock, shared_limits, shutdown, tls};
+use crate::{background, clock, shared_limits, shared_sessions, shutdown, tls};
 
 /// The audit log's directory in the data directory.
 const AUDIT_DIRECTORY: &str = "audit";
@@ -174,11 +174,14 @@ pub fn run(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError> {
 /// # Errors
 /// The store is held, or a part cannot be opened.
 pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> Result<Reply, RunError> {
-    let store = Store::open(&config.data_dir, &keyring(config), Mark::Production)?;
+    let keyring = keyring(config);
+    let store = Store::open(&config.data_dir, &keyring, Mark::Production)?;
+    let sessions = shared_sessions::sessions(config, &store, &keyring, None);
+    let tended = shared_sessions::reached(&sessions).await;
     let cell = Arc::new(SnapshotCell::new(bundle(config)?));
     let backend = Backend {
         reloader: reloader(config, cell),
-        sessions: Arc::new(Sessions::embedded(store.clone(), session_rules(config))),
+        sessions,
         accounts: Accounts::new(store.clone()),
         keys: ApiKeys::new(store.clone()),
         attempts: Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?,
@@ -186,6 +189,9 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
         health: None,
     };
     let reply = control::execute(verb, &backend, operator, clock::now()).await;
+    if let Some(tended) = tended {
+        tended.abort();
+    }
     backend.audit.close().await?;
     Ok(reply)
 }
@@ -253,11 +259,11 @@ impl House {
     async fn build(config: &Arc<Config>, mark: Mark, notice: Option<String>) -> Result<Self, RunError> {
         let (cell, keyring) = (Arc::new(SnapshotCell::new(bundle(config)?)), keyring(config));
         let store = Store::open(&config.data_dir, &keyring, mark)?;
-        let sessions = Arc::new(Sessions::embedded(store.clone(), session_rules(config)));
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
         let attempts = Attempts::open(store.clone(), attempt_rules(config)).map_err(RunError::Credentials)?;
         let (recorder, telemetry) = recorder(config)?;
         let (audit, metrics) = (recorder.audit.clone(), recorder.metrics.clone());
+        let sessions = shared_sessions::sessions(config, &store, &keyring, Some(&metrics));
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
         let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
@@ -351,6 +357,7 @@ impl House {
         ];
         tasks.push(tokio::spawn(oidc::watch(self.providers.clone(), self.health.clone(), stop.clone())));
         tasks.extend(shared_limits::tended(&self.gateway, &self.health, &end_of_live));
+        tasks.extend(shared_sessions::tended(&self.sessions, &self.gateway, &self.health, &end_of_live));
         let control = control::Server::bind(&config.data_dir, self.control.clone())?;
         let mut stopping = stop.clone();
         let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
@@ -404,14 +411,6 @@ fn pipeline(
 fn keyring(config: &Config) -> Keyring {
     let keyring = Keyring::from_master(config.keys.encryption.expose());
     config.keys.previous_encryption.iter().fold(keyring, |keyring, old| keyring.with_old(old.expose()))
-}
-
-fn session_rules(config: &Config) -> SessionRules {
-    SessionRules {
-        idle_ms: milliseconds(config.session.idle),
-        absolute_ms: milliseconds(config.session.absolute),
-        per_account_max: PER_ACCOUNT_DEFAULT,
-    }
 }
 
 fn attempt_rules(config: &Config) -> AttemptRules {

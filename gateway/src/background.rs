@@ -160,8 +160,8 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
             if let Err(error) = kept.endings.sweep(clock::now()).await {
                 tracing::warn!(%error, "what providers have ended long ago could not be swept");
             }
-            if let Ok(live) = kept.sessions.list(None, clock::now()).await {
-                kept.metrics.sessions_live(live.len() as u64);
+            if let Ok(live) = kept.sessions.count(clock::now()).await {
+                kept.metrics.sessions_live(live as u64);
             }
         }
         if tokio::time::timeout(LOOK, end.wait_for(|end| *end)).await.is_ok() {

@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod proxy;
 pub mod random;
 pub mod shared_limits;
+pub mod shared_sessions;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;

@@ -91,6 +91,7 @@ impl Live {
         self.wake(|open| match change {
             Change::Session(id) | Change::ApiKey(id) | Change::AccessToken(id) => open.credential == Some(id),
             Change::Account(id) => open.principal == Some(id),
+            Change::Any => true,
         });
     }
 
@@ -206,8 +207,10 @@ mod tests {
         check([false, true, false]);
         live.changed(Change::Account(Uuid::from_u128(10)));
         check([false, false, false]);
-        live.all();
-        check([true, true, true]);
+        for wake in [|live: &Live| live.all(), |live: &Live| live.changed(Change::Any)] {
+            wake(&live);
+            check([true, true, true]);
+        }
     }
 
     #[tokio::test]

@@ -87,7 +87,9 @@ impl Tellers {
             }
         };
         self.health.set(Part::Limits, status);
-        for event in events(before, now) {
+        for event in
+            events(before, now, "limits are counted without redis", "limits are counted in redis again")
+        {
             let snapshot = self.cell.current();
             match &event {
                 Event::Begins(note) => tracing::warn!("{note}"),
@@ -102,23 +104,26 @@ impl Tellers {
     }
 }
 
+/// What whoever operates the gateway should know of a shared store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Event {
+pub(crate) enum Event {
+    /// It is away from now on.
     Begins(String),
+    /// It is there again.
     Ends(String),
 }
 
 /// What happened between two looks. An outage that came and went between them is told of all the same.
-fn events(before: Standings, now: Standings) -> Vec<Event> {
+pub(crate) fn events(before: Standings, now: Standings, away: &str, back: &str) -> Vec<Event> {
     let mut events = Vec::new();
     let new = now.outages.saturating_sub(before.outages);
     if new > 0 {
         let fault = now.last.map(|fault| format!(": {fault}")).unwrap_or_default();
         let often = if new > 1 { format!(", {new} times in a row") } else { String::new() };
-        events.push(Event::Begins(format!("limits are counted without redis{often}{fault}")));
+        events.push(Event::Begins(format!("{away}{often}{fault}")));
     }
     if now.now == Standing::Up && now.outages > 0 && (new > 0 || before.now != Standing::Up) {
-        events.push(Event::Ends("limits are counted in redis again".to_owned()));
+        events.push(Event::Ends(back.to_owned()));
     }
     events
 }
@@ -141,7 +146,9 @@ mod tests {
                 outages,
                 last: (outages > 0).then_some(Fault::Gone),
             });
-            assert_eq!(events(from, to), expected, "{from:?} {to:?}");
+            let found =
+                events(from, to, "limits are counted without redis", "limits are counted in redis again");
+            assert_eq!(found, expected, "{from:?} {to:?}");
         };
         let (starting, up) = (Standing::Starting, Standing::Up);
         let (gone, late) = (Standing::Away(Fault::Gone), Standing::Away(Fault::Late));

@@ -21,6 +21,8 @@ pub enum Change {
     ApiKey(Uuid),
     /// An access token was ended by its provider, by its public id.
     AccessToken(Uuid),
+    /// It may be anything: nothing was heard for a while.
+    Any,
 }
 
 /// Where changes are told. Clones share their listeners.

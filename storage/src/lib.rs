@@ -2,7 +2,7 @@
 //!
 //! | what | where | kept in |
 //! |---|---|---|
-//! | [`sessions`] | who signed in, until when | the embedded store, or memory |
+//! | [`sessions`] | who signed in, until when | the embedded store, memory, or a Redis that gateways share |
 //! | [`credentials`] | accounts, API keys, and attempts to guess a password | the embedded store |
 //! | [`counters`] | how often somebody did something lately | memory of a fixed size, or a Redis that gateways share |
 //! | [`endings`] | what identity providers have ended lately | the embedded store |

@@ -20,6 +20,8 @@ mod documents;
 mod exchange;
 #[cfg(feature = "security_tests")]
 mod failures;
+#[cfg(feature = "security_tests")]
+mod fleet;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;

@@ -12,16 +12,16 @@ use tests::wait::{self, PATIENCE};
 const READ: &str = "/api/docs/list";
 const PASSWORD: &str = "a-long-password-of-27-signs";
 
-fn request(method: &str, target: &str) -> Request {
+pub(crate) fn request(method: &str, target: &str) -> Request {
     Request::new(method, target).with("Host", HOST)
 }
 
-fn ask(production: &Production, request: &Request) -> Response {
+pub(crate) fn ask(production: &Production, request: &Request) -> Response {
     Client::connect(production.address()).ask(request).expect("an answer")
 }
 
 /// Signs in as a browser behind a proxy that ends TLS does; the cookies that it was given.
-fn sign_in(production: &Production, login: &str) -> String {
+pub(crate) fn sign_in(production: &Production, login: &str) -> String {
     let page = ask(production, &request("GET", LOGIN).with("Sec-Fetch-Site", "none"));
     let cookie = |answer: &Response| -> Vec<String> {
         answer.all("set-cookie").map(|line| line.split(';').next().unwrap_or_default().to_owned()).collect()
@@ -43,7 +43,7 @@ fn sign_in(production: &Production, login: &str) -> String {
     cookie(&answer).join("; ")
 }
 
-fn add_account(production: &mut Production, login: &str, role: &str) {
+pub(crate) fn add_account(production: &mut Production, login: &str, role: &str) {
     production.secrets.push(PASSWORD.to_owned());
     let (content, said) =
         production.cli(&["account", "add", login, "--role", role], &format!("{PASSWORD}\n"));

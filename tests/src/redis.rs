@@ -13,7 +13,8 @@ use crate::tls::Certificate;
 use crate::wait::{self, PATIENCE};
 
 /// What the gateway's user may do: the line of docs/operate.md.
-const GRANTED: [&str; 7] = ["~cedargate:*", "+eval", "+evalsha", "+script|load", "+get", "+set", "+time"];
+const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
+    +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
 
 /// A Redis on a port of the loopback interface; killed when dropped.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Redis {
     /// A port over TLS, and the certificate there.
     encrypted: Option<(Port, Certificate)>,
     password: String,
+    /// Whether every write is on disk before it is answered, and is there again after a crash.
+    keeps: bool,
 }
 
 impl Redis {
@@ -39,7 +42,23 @@ impl Redis {
     #[must_use]
     pub fn stopped() -> Self {
         let folder = TempDir::new().expect("a folder");
-        Self { child: None, folder, port: Port::take(), encrypted: None, password: random_hex() }
+        Self {
+            child: None,
+            folder,
+            port: Port::take(),
+            encrypted: None,
+            password: random_hex(),
+            keeps: false,
+        }
+    }
+
+    /// Starts one that keeps what it has acknowledged, whatever becomes of it.
+    #[must_use]
+    pub fn keeping() -> Self {
+        let mut redis = Self::stopped();
+        redis.keeps = true;
+        redis.restart();
+        redis
     }
 
     /// One that is empty and spoken to over TLS as well, with a certificate for this name.
@@ -51,14 +70,26 @@ impl Redis {
         redis
     }
 
-    /// Starts it, with nothing in it, and waits until it listens.
+    /// Starts it, with nothing in it but what it keeps, and waits until it listens.
     pub fn restart(&mut self) {
         self.kill();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.address().port().to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        let appends = if self.keeps { "yes" } else { "no" };
+        command.args([
+            "--save",
+            "",
+            "--appendonly",
+            appends,
+            "--appendfsync",
+            "always",
+            "--loglevel",
+            "warning",
+        ]);
         command.args(["--enable-debug-command", "local"]).arg("--dir").arg(self.folder.path());
-        command.args(["--user", "cedargate", "on", &format!(">{}", self.password)]).args(GRANTED);
+        command
+            .args(["--user", "cedargate", "on", &format!(">{}", self.password)])
+            .args(GRANTED.split_whitespace());
         if let Some((port, Certificate { cert, key, .. })) = &self.encrypted {
             command.args(["--tls-port", &port.address().port().to_string(), "--tls-auth-clients", "no"]);
             command
@@ -103,6 +134,12 @@ impl Redis {
     /// The lines of `[limits.redis]` that name it, its URL in a file.
     #[must_use]
     pub fn lines(&self) -> String {
+        self.lines_of("limits.redis")
+    }
+
+    /// The lines of a table that name it.
+    #[must_use]
+    pub fn lines_of(&self, table: &str) -> String {
         use std::os::unix::fs::PermissionsExt;
         let file = self.folder.path().join("url");
         let (place, ca) = match &self.encrypted {
@@ -115,7 +152,7 @@ impl Redis {
         };
         std::fs::write(&file, place + "\n").expect("a file");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
-        format!("[limits.redis]\nurl = \"file:{}\"\n{ca}", file.display())
+        format!("[{table}]\nurl = \"file:{}\"\n{ca}", file.display())
     }
 
     /// Says something to it as its administrator; the bytes of its answer.

@@ -23,6 +23,8 @@ pub enum Part {
     Provider(Arc<str>),
     /// The store that gateways share limits in. It is never a reason to send no requests here.
     Limits,
+    /// The store that gateways share sessions in. Whoever has no session is served without it.
+    Sessions,
     /// That a kind of telemetry arrives. It is never a reason to send no requests here.
     Telemetry(&'static str),
 }
@@ -89,7 +91,7 @@ pub struct Report {
     /// Whether it is shutting down.
     pub draining: bool,
     /// Every part by name; upstreams as `upstream:<name>` and `identity:<name>`, providers as
-    /// `oidc:<name>`, the shared store of counters as `limits`, telemetry as `telemetry:<signal>`.
+    /// `oidc:<name>`, the shared stores of counters and of sessions as `limits` and `sessions`, telemetry as `telemetry:<signal>`.
     pub parts: BTreeMap<String, Status>,
     /// What whoever operates it should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +176,7 @@ fn name(part: &Part) -> String {
         Part::Identity(name) => format!("identity:{name}"),
         Part::Provider(name) => format!("oidc:{name}"),
         Part::Limits => "limits".to_owned(),
+        Part::Sessions => "sessions".to_owned(),
         Part::Telemetry(signal) => format!("telemetry:{signal}"),
     }
 }

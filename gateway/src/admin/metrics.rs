@@ -14,7 +14,7 @@ use prometheus::{
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
-use make::{Limits, Maker, Telemetry};
+use make::{Maker, Shared, Telemetry};
 use storage::redis::Answered;
 
 /// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
@@ -68,7 +68,8 @@ pub struct Metrics {
     policy_decisions: IntCounterVec,
     series: Arc<Series>,
     telemetry: Telemetry,
-    limits: Limits,
+    limits: Shared,
+    shared_sessions: Shared,
 }
 
 /// The series that requests count in, each found once by its labels: to find one costs more than to count.
@@ -91,14 +92,21 @@ pub struct TelemetryCounters {
     pub failures: IntCounter,
 }
 
-/// What becomes of the questions to the shared store of counters.
+/// What becomes of the questions to the store that gateways share.
 #[derive(Clone, Debug)]
-pub struct LimitsStore {
+pub struct StoreCounters {
     asked: [IntCounter; Answered::ALL.len()],
     waited: Histogram,
 }
 
-impl LimitsStore {
+impl StoreCounters {
+    fn of(store: &Shared) -> Self {
+        Self {
+            asked: Answered::ALL.map(|answered| store.asked.with_label_values(&[answered.name()])),
+            waited: store.waited.clone(),
+        }
+    }
+
     /// A question has its answer or none, after so long.
     pub fn asked(&self, answered: Answered, waited: Option<Duration>) {
         if let Some(counter) = self.asked.get(answered as usize) {
@@ -177,6 +185,7 @@ impl Metrics {
             series: Arc::default(),
             telemetry: make.telemetry()?,
             limits: make.limits()?,
+            shared_sessions: make.shared_sessions()?,
             registry: make.0,
         })
     }
@@ -355,13 +364,21 @@ impl Metrics {
         self.limits.up.set(i64::from(up));
     }
 
+    /// Whether the store that gateways share sessions in answers.
+    pub fn sessions_store_up(&self, up: bool) {
+        self.shared_sessions.up.set(i64::from(up));
+    }
+
     /// The counters of the store that gateways share limits in.
     #[must_use]
-    pub fn limits_store(&self) -> LimitsStore {
-        LimitsStore {
-            asked: Answered::ALL.map(|answered| self.limits.asked.with_label_values(&[answered.name()])),
-            waited: self.limits.waited.clone(),
-        }
+    pub fn limits_store(&self) -> StoreCounters {
+        StoreCounters::of(&self.limits)
+    }
+
+    /// The counters of the store that gateways share sessions in.
+    #[must_use]
+    pub fn sessions_store(&self) -> StoreCounters {
+        StoreCounters::of(&self.shared_sessions)
     }
 
     /// The counters of a kind of telemetry.

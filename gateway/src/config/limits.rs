@@ -6,11 +6,19 @@ use std::time::Duration;
 
 use engine::limit::Rate;
 use storage::counters::WhenAway;
+use storage::sessions::SharedSessions;
 
 use super::reader::{Reader, Section, printable};
+use super::redis::Named;
 use super::settings::{LimitHeaders, Limits, LimitsAway, LoginLimits, SessionEnds, SharedLimits};
 use super::upstreams::is_name;
 
+/// How long a request waits for the sessions that gateways share, unless configured otherwise: without an answer it is
+/// refused, and most requests need none.
+const SESSIONS_BUDGET: Duration = Duration::from_millis(100);
+/// What gateways that share sessions do not share.
+const OWN: &str = "with `session.redis`, accounts, suspensions, API keys and counters of failed sign-ins are still each \
+    gateway's own: make and change them at every one, and count on as many guesses at a password as there are gateways";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -22,8 +30,8 @@ const HEADERS: [(&str, LimitHeaders); 3] =
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
-    /// `[session]`: an idle end past the absolute one would never come.
-    pub(super) fn session(&mut self, root: &mut Section<'_>) -> SessionEnds {
+    /// `[session]`: an idle end past the absolute one would never come. With `[session.redis]`, where gateways share them.
+    pub(super) fn session(&mut self, root: &mut Section<'_>) -> (SessionEnds, Option<SharedSessions>) {
         let mut section = self.section(root, "session");
         let idle = self.pick(&mut section, "idle", Some("BOTSERVER_SESSION_TIMEOUT"));
         let place = idle.as_ref().map(|written| written.place.clone());
@@ -31,6 +39,13 @@ impl Reader<'_> {
         let absolute = self.pick(&mut section, "absolute", None);
         let place = place.or_else(|| absolute.as_ref().map(|written| written.place.clone()));
         let absolute = self.duration(absolute, SECOND..=30 * DAY).unwrap_or(DAY);
+        let shared = match self.redis(&mut section, SESSIONS_BUDGET) {
+            Named::Absent | Named::Faulty => None,
+            Named::There(place, budget) => {
+                self.notices.push(OWN.to_owned());
+                Some(SharedSessions { place, budget })
+            }
+        };
         self.finish(&section);
         if let Some(place) = place
             && idle > absolute
@@ -38,7 +53,7 @@ impl Reader<'_> {
             let message = "sessions would end absolutely before they can end by idleness";
             self.fault(place, message, "raise `session.absolute` (24h unless set), or lower the idle end");
         }
-        SessionEnds { idle, absolute }
+        (SessionEnds { idle, absolute }, shared)
     }
 
     /// `[login]`.

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use storage::sessions::SharedSessions;
 use toml::de::DeTable;
 
 use environment::Environment;
@@ -83,6 +84,8 @@ pub struct Config {
     pub keys: Keys,
     /// When sessions end.
     pub session: SessionEnds,
+    /// The Redis that gateways share sessions in; `None` keeps them in the store here.
+    pub shared_sessions: Option<SharedSessions>,
     /// What password guessing meets.
     pub login: LoginLimits,
     /// The identity providers that people may sign in at, in the order of the page.
@@ -205,7 +208,7 @@ impl Reader<'_> {
         let allowed_origins = self.allowed_origins(&mut root);
         let trusted_proxies = self.trusted_proxies(&mut root);
         let keys = self.keys(&mut root);
-        let session = self.session(&mut root);
+        let (session, shared_sessions) = self.session(&mut root);
         let login = self.login(&mut root);
         let oidc = self.oidc(&mut root, deployment);
         let (limits, shared_limits) = self.limits(&mut root);
@@ -234,6 +237,7 @@ impl Reader<'_> {
             tls_min_version,
             keys: keys?,
             session,
+            shared_sessions,
             login,
             oidc,
             limits,

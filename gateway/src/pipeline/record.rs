@@ -433,6 +433,11 @@ pub fn limits_store(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, begins
     security(audit, now, bundle, begins.then_some("limits_away"), notes);
 }
 
+/// Records that the store that gateways share sessions in is away, or there again.
+pub fn sessions_store(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, begins: bool, notes: &[String]) {
+    security(audit, now, bundle, begins.then_some("sessions_away"), notes);
+}
+
 /// An event that belongs to no request.
 fn security(
     audit: &AuditLog,

@@ -1,13 +1,14 @@
 //! One connection to Redis: how it is made, and what can go wrong with it.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError, TlsCertificates,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
 
 use super::{Fault, IN_FLIGHT_MAX, RedisAddress, RedisPlace};
@@ -45,19 +46,50 @@ pub(crate) struct Link {
     late: AtomicU32,
 }
 
+/// Hears what is said on a channel, between the answers of its connection and in their order: when an answer is there,
+/// everything that was said before it was heard. It must not wait.
+pub(crate) type Hear = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 impl Link {
     /// Connects, logs in, and leaves the script there.
     pub(crate) async fn connect(place: &RedisPlace, script: &str) -> Result<Self, Fault> {
-        tokio::time::timeout(CONNECT, Self::connected(place, script)).await.unwrap_or(Err(Fault::Unreachable))
+        Self::within(place, script, None).await
     }
 
-    async fn connected(place: &RedisPlace, script: &str) -> Result<Self, Fault> {
-        let client = client(place)?;
+    /// The same, and listens to a channel from then on, over this same connection.
+    pub(crate) async fn hearing(
+        place: &RedisPlace,
+        script: &str,
+        channel: &str,
+        hear: Hear,
+    ) -> Result<Self, Fault> {
+        Self::within(place, script, Some((channel, hear))).await
+    }
+
+    async fn within(place: &RedisPlace, script: &str, heard: Option<(&str, Hear)>) -> Result<Self, Fault> {
+        tokio::time::timeout(CONNECT, Self::connected(place, script, heard))
+            .await
+            .unwrap_or(Err(Fault::Unreachable))
+    }
+
+    async fn connected(place: &RedisPlace, script: &str, heard: Option<(&str, Hear)>) -> Result<Self, Fault> {
+        // A server says something unasked in the newer protocol alone.
+        let protocol = if heard.is_some() { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
+        let client = client(place, protocol)?;
+        let (channel, hear) = heard.unzip();
         // Every wait is ours: a request's is the budget.
-        let config = AsyncConnectionConfig::new()
+        let mut config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(IN_FLIGHT_MAX);
+        if let Some(hear) = hear {
+            config = config.set_push_sender(move |said: PushInfo| -> Result<(), Infallible> {
+                if let (PushKind::Message, Some(Value::BulkString(text))) = (said.kind, said.data.get(1)) {
+                    hear(text);
+                }
+                Ok(())
+            });
+        }
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await
@@ -68,6 +100,9 @@ impl Link {
             .query_async(&mut connection)
             .await
             .map_err(|error| fault(&error))?;
+        if let Some(channel) = channel {
+            connection.subscribe(channel).await.map_err(|error| fault(&error))?;
+        }
         Ok(Self { connection, script: name, late: AtomicU32::new(0) })
     }
 
@@ -90,11 +125,12 @@ impl Link {
 }
 
 /// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.
-fn client(place: &RedisPlace) -> Result<Client, Fault> {
+fn client(place: &RedisPlace, protocol: ProtocolVersion) -> Result<Client, Fault> {
     let login = RedisConnectionInfo::default()
         .set_username(&place.user)
         .set_password(place.password.expose())
         .set_db(place.database.into())
+        .set_protocol(protocol)
         .set_skip_set_lib_name();
     let (address, certificates) = match &place.address {
         RedisAddress::Tcp { host, port, tls: None } => (ConnectionAddr::Tcp(host.clone(), *port), None),

@@ -117,6 +117,8 @@ pub enum Fault {
     Refused(&'static str),
     /// What it answered was not what we asked for.
     Nonsense,
+    /// What it keeps was sealed under a master key that is not among ours.
+    OtherKey,
     /// Its address or certificates cannot be used.
     Settings,
 }
@@ -133,6 +135,7 @@ impl fmt::Display for Fault {
             Self::Login => f.write_str("it does not accept the user and the password"),
             Self::Refused(code) => write!(f, "it answered with the error {code}"),
             Self::Nonsense => f.write_str("it gave an answer that means nothing"),
+            Self::OtherKey => f.write_str("what it keeps was sealed under a master key that is not ours"),
             Self::Settings => f.write_str("its address or its certificates cannot be used"),
         }
     }

@@ -15,7 +15,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const USER: &str = "cedargate";
 const PASSWORD: &str = "the-password-of-a-test";
 /// What the gateway's user may do: the list of docs/operate.md.
-const GRANTED: [&str; 7] = ["~cedargate:*", "+eval", "+evalsha", "+script|load", "+get", "+set", "+time"];
+const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
+    +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
 
 /// Killed when dropped.
 pub(crate) struct Server {
@@ -51,10 +52,17 @@ impl Server {
 
     /// Says something to it as its administrator.
     pub(crate) async fn say(&self, words: &[&str]) -> redis::Value {
+        self.say_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
+    }
+
+    /// The same, where words are no text.
+    pub(crate) async fn say_bytes(&self, words: &[&[u8]]) -> redis::Value {
         let client = redis::Client::open(redis::ConnectionAddr::Unix(self.socket())).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
         command.query_async(&mut connection).await.unwrap()
     }
 
@@ -86,7 +94,7 @@ fn spawn(folder: &TempDir) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning"]);
     command.arg("--dir").arg(folder.path()).arg("--unixsocket").arg(folder.path().join("socket"));
-    command.args(["--user", USER, "on", &format!(">{PASSWORD}")]).args(GRANTED);
+    command.args(["--user", USER, "on", &format!(">{PASSWORD}")]).args(GRANTED.split_whitespace());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("redis-server is installed: tests/run sees to it")
 }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::Mark;
+use crate::redis::server::Server;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const RULES: SessionRules =
@@ -16,17 +17,22 @@ struct Case {
     name: &'static str,
     sessions: Arc<Sessions>,
     _home: Option<TempDir>,
+    _server: Option<Server>,
 }
 
-fn adapters() -> Vec<Case> {
+async fn adapters() -> Vec<Case> {
     let keyring = Keyring::from_master(&[1; 32]);
     let home = tempfile::tempdir().unwrap();
     let on_disk = Store::open(home.path(), &keyring, Mark::Production).unwrap();
     let in_memory = Store::in_memory(&keyring).unwrap();
+    let server = Server::start();
+    let shared = redis::testing::up(&server, &keyring, RULES).await;
+    let case = |name, sessions| Case { name, sessions: Arc::new(sessions), _home: None, _server: None };
     vec![
-        Case { name: "memory", sessions: Arc::new(Sessions::memory(keyring, RULES)), _home: None },
-        Case { name: "embedded", sessions: Arc::new(Sessions::embedded(in_memory, RULES)), _home: None },
-        Case { name: "on disk", sessions: Arc::new(Sessions::embedded(on_disk, RULES)), _home: Some(home) },
+        case("memory", Sessions::memory(keyring, RULES)),
+        case("embedded", Sessions::embedded(in_memory, RULES)),
+        Case { _home: Some(home), ..case("on disk", Sessions::embedded(on_disk, RULES)) },
+        Case { name: "redis", sessions: shared, _home: None, _server: Some(server) },
     ]
 }
 
@@ -50,7 +56,7 @@ async fn is_found(sessions: &Sessions, created: &CreatedSession, now: UnixMillis
 
 #[tokio::test]
 async fn a_session_is_found_by_its_secret_alone() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let (ada, bob) = (create(&sessions, 1, NOW).await, create(&sessions, 2, NOW).await);
         let found = sessions.find(&ada.secret, NOW).await.unwrap().unwrap();
         assert_eq!(found, ada.session, "{name}");
@@ -66,7 +72,7 @@ async fn a_session_is_found_by_its_secret_alone() {
 #[tokio::test]
 async fn a_session_ends_by_time() {
     let (idle, absolute) = (RULES.idle_ms, RULES.absolute_ms);
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let unused = create(&sessions, 1, NOW).await;
         assert!(is_found(&sessions, &unused, NOW.plus(idle - 1)).await, "{name}: used in time");
         assert!(!is_found(&sessions, &unused, NOW.plus(idle)).await, "{name}: idle too long");
@@ -85,7 +91,7 @@ async fn a_session_ends_by_time() {
 
 #[tokio::test]
 async fn a_touch_is_rare_compares_and_never_creates() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let created = create(&sessions, 1, NOW).await;
         let seen = created.session.clone();
         let soon = NOW.plus(RULES.touch_every_ms() - 1);
@@ -108,7 +114,7 @@ async fn a_touch_is_rare_compares_and_never_creates() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_end_wins_over_every_touch_that_races_it() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         for round in 0..20 {
             let created = create(&sessions, round, NOW).await;
             let touches = (0..4_u64).map(|at| {
@@ -130,12 +136,14 @@ async fn an_end_wins_over_every_touch_that_races_it() {
 
 #[tokio::test]
 async fn sessions_end_by_id_and_by_account() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let (first, second) = (create(&sessions, 1, NOW).await, create(&sessions, 1, NOW.plus(1)).await);
         let other = create(&sessions, 2, NOW.plus(2)).await;
         let ids = |list: Vec<SessionView>| list.iter().map(|session| session.id).collect::<Vec<_>>();
         let all = [&first, &second, &other].map(|created| created.session.id);
         assert_eq!(ids(sessions.list(None, NOW.plus(2)).await.unwrap()), all, "{name}: oldest first");
+        assert_eq!(sessions.count(NOW.plus(2)).await.unwrap(), 3, "{name}");
+        assert_eq!(sessions.count(NOW.plus(RULES.idle_ms)).await.unwrap(), 2, "{name}: idle too long");
         let ada = Uuid::from_u128(1);
         assert_eq!(ids(sessions.list(Some(ada), NOW.plus(2)).await.unwrap()), all[..2], "{name}");
 
@@ -156,7 +164,7 @@ async fn sessions_end_by_id_and_by_account() {
 
 #[tokio::test]
 async fn one_session_too_many_ends_the_oldest() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let mut created = Vec::new();
         for at in 0..3 {
             created.push(create(&sessions, 1, NOW.plus(at)).await);
@@ -177,7 +185,7 @@ async fn one_session_too_many_ends_the_oldest() {
 
 #[tokio::test]
 async fn a_sweep_removes_what_has_ended_and_nothing_else() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let old = create(&sessions, 1, NOW).await;
         let young = create(&sessions, 1, NOW.plus(RULES.idle_ms - 1)).await;
         assert_eq!(sessions.sweep(NOW.plus(RULES.idle_ms - 1)).await.unwrap(), 0, "{name}");
@@ -196,7 +204,7 @@ async fn a_sweep_removes_what_has_ended_and_nothing_else() {
 
 #[tokio::test]
 async fn who_asks_again_finds_by_public_id_what_lives_and_is_told_what_ends() {
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let (kept, ended) = (create(&sessions, 1, NOW).await, create(&sessions, 1, NOW).await);
         let mut told = sessions.changes().listen();
         sessions.end(ended.session.id, NOW).await.unwrap();
@@ -214,7 +222,7 @@ async fn who_asks_again_finds_by_public_id_what_lives_and_is_told_what_ends() {
 #[tokio::test]
 async fn what_a_provider_ends_is_ended_by_its_name_and_by_the_account_and_nothing_else() {
     let at = |issuer: &str, sid: &str| ProviderSession::new(issuer, sid).unwrap();
-    for Case { name, sessions, .. } in adapters() {
+    for Case { name, sessions, .. } in adapters().await {
         let made = async |account: u128, provider: Option<ProviderSession>| {
             sessions.create(NewSession { provider, ..new(account) }, NOW).await.unwrap()
         };

@@ -4,11 +4,12 @@ use engine::time::UnixMillis;
 use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
+use super::touch::{part, read_touch, touch};
 use super::{
     CreatedSession, EndedElsewhere, NewSession, ProviderSession, Record, SessionRules, SessionSecret,
     SessionView, displaced,
 };
-use crate::keyring::{DIGEST_BYTES, Digest, Keyring, Purpose};
+use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::{Reach, Recent};
 use crate::seal::{seal, unseal};
@@ -57,7 +58,7 @@ impl Embedded {
             tables.insert(&place, &record, now)?;
             Ok(CreatedSession {
                 secret,
-                session: record.view(part(&place), now, &rules),
+                session: record.view(place, now, &rules),
                 displaced: displaced.oldest,
             })
         })
@@ -78,7 +79,7 @@ impl Embedded {
                 let found = self.read(secret)?;
                 // The use of a session under an older master is noted in another part: it is read every time.
                 if let (Some(session), Some(epoch)) = (&found, epoch)
-                    && session.part == part(&key)
+                    && part(&session.place) == part(&key)
                 {
                     self.recent.put(key, epoch, session.clone());
                 }
@@ -105,7 +106,7 @@ impl Embedded {
                 let touched_at = self.touches.get(place, touch.value(), || {
                     read_touch(keyring, &place, touch.value()).ok_or(StoreError::Malformed)
                 })?;
-                return Ok(Some(record.view(part(&place), touched_at, &self.rules)));
+                return Ok(Some(record.view(place, touched_at, &self.rules)));
             }
             Ok(None)
         })
@@ -133,7 +134,7 @@ impl Embedded {
         let (id, version, rules) = (seen.id, seen.touched_at, self.rules);
         // Not durable by itself: the next durable commit, a sweep at the latest, carries it to the disk.
         self.store
-            .write_within(Reach::Part(seen.part), Durability::None, move |transaction, keyring| {
+            .write_within(Reach::Part(part(&seen.place)), Durability::None, move |transaction, keyring| {
                 let mut tables = Tables::open(transaction, keyring)?;
                 let Some((place, session)) = tables.find(id, &rules)? else { return Ok(false) };
                 if session.touched_at != version || !session.is_live(now) {
@@ -271,8 +272,7 @@ impl<'t> Tables<'t> {
     }
 
     fn put_touch(&mut self, place: &Digest, at: UnixMillis) -> Result<(), StoreError> {
-        let mac = self.keyring.digest(Purpose::SessionTouch, &touch_text(place, at));
-        let value = [at.0.to_be_bytes().as_slice(), mac.as_bytes()].concat();
+        let value = touch(self.keyring, place, at);
         self.touches.insert(place.as_bytes().as_slice(), value.as_slice())?;
         Ok(())
     }
@@ -361,30 +361,10 @@ fn load(
     let record = open(keyring, key, sealed.value())?;
     let touch = touches.get(key)?.ok_or(StoreError::Malformed)?;
     let touched_at = read_touch(keyring, place, touch.value()).ok_or(StoreError::Malformed)?;
-    Ok(Some(record.view(part(place), touched_at, rules)))
+    Ok(Some(record.view(*place, touched_at, rules)))
 }
 
 fn open(keyring: &Keyring, key: &[u8], sealed: &[u8]) -> Result<Record, StoreError> {
     let text = unseal(keyring, Purpose::SessionRecord, key, sealed).map_err(StoreError::Unseal)?;
     serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)
-}
-
-fn read_touch(keyring: &Keyring, place: &Digest, value: &[u8]) -> Option<UnixMillis> {
-    let (at, mac) = value.split_first_chunk()?;
-    let at = UnixMillis(u64::from_be_bytes(*at));
-    let mac = Digest::from_bytes(mac)?;
-    keyring.verify(Purpose::SessionTouch, &touch_text(place, at), &mac).then_some(at)
-}
-
-/// The part of the store that a session's use is noted in: by the last byte of its digest, as evenly as any other.
-fn part(place: &Digest) -> u8 {
-    place.as_bytes().last().copied().unwrap_or_default()
-}
-
-/// Bound to the session, so that one session's last use cannot be copied to another.
-fn touch_text(place: &Digest, at: UnixMillis) -> Vec<u8> {
-    let mut text = Vec::with_capacity(DIGEST_BYTES + 8);
-    text.extend_from_slice(place.as_bytes());
-    text.extend_from_slice(&at.0.to_be_bytes());
-    text
 }

@@ -39,7 +39,7 @@ impl Memory {
         for id in displaced.ended.iter().chain(&displaced.oldest) {
             state.end(*id);
         }
-        let session = Record::new(new, &self.rules, now).view(0, now, &self.rules);
+        let session = Record::new(new, &self.rules, now).view(place, now, &self.rules);
         state.places.insert(session.id, place);
         state.sessions.insert(place, session.clone());
         CreatedSession { secret, session, displaced: displaced.oldest }

@@ -13,6 +13,7 @@
 //!   the session was read, and never creates: a touch that races an end loses (threat 14). A touch may be
 //!   lost in a crash, which shortens the session and nothing else.
 //! - an account has at most [`SessionRules::per_account_max`] live sessions; one more ends the oldest.
+//! - whoever keeps what was read does so for a second at most past the end of a session, whichever gateway has ended it.
 //! - `end_elsewhere` ends what an identity provider names, by its name for the session, and by the account. A session of an
 //!   account that knows no such name, because it was made before names were kept or the provider tells none, ends with
 //!   every session of its account that the provider ends: rather too many than one too few.
@@ -22,17 +23,24 @@ mod contract;
 mod embedded;
 mod memory;
 mod provider;
+mod redis;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod touch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::redis::Redis;
+use crate::keyring::Digest;
+use crate::redis::{Observer, RedisPlace, Standings};
 use crate::{Change, Changes, Keyring, Store, StoreError};
 use embedded::Embedded;
 pub(crate) use embedded::prepare;
@@ -58,6 +66,16 @@ pub struct Sessions {
 enum Adapter {
     Embedded(Embedded),
     Memory(Memory),
+    Redis(Box<Redis>),
+}
+
+/// The Redis that gateways share sessions in.
+#[derive(Clone, Debug)]
+pub struct SharedSessions {
+    /// Where it is, and who we are there.
+    pub place: RedisPlace,
+    /// How long a request waits for an answer at most. Past it there is no session.
+    pub budget: Duration,
 }
 
 /// How long sessions live and how many there may be.
@@ -120,8 +138,8 @@ pub struct SessionView {
     pub user_agent: Option<Arc<str>>,
     /// The session at an identity provider that it goes back to.
     pub provider: Option<Arc<ProviderSession>>,
-    /// The part of the store that its use is noted in.
-    pub(crate) part: u8,
+    /// Where it lies in the store: the keyed digest of its secret.
+    pub(crate) place: Digest,
 }
 
 impl Sessions {
@@ -138,6 +156,38 @@ impl Sessions {
         Self { adapter: Adapter::Memory(Memory::new(keyring, rules)), changes: Changes::default() }
     }
 
+    /// Sessions in a Redis that several gateways share; all of them hold the same master keys. It is connected to by
+    /// [`Sessions::tend`] alone. What ends is told to `changes`, whichever gateway has ended it.
+    #[must_use]
+    pub fn redis(
+        shared: SharedSessions,
+        keyring: Keyring,
+        rules: SessionRules,
+        changes: Changes,
+        observer: Observer,
+    ) -> Self {
+        let redis = Redis::new(shared, keyring, rules, changes.clone(), observer);
+        Self { adapter: Adapter::Redis(Box::new(redis)), changes }
+    }
+
+    /// Keeps a shared store connected, and hears what other gateways end. Runs until it is dropped; for the others there
+    /// is nothing to do.
+    pub async fn tend(&self) {
+        match &self.adapter {
+            Adapter::Embedded(_) | Adapter::Memory(_) => {}
+            Adapter::Redis(redis) => match redis.tend().await {},
+        }
+    }
+
+    /// How a shared store is, and a notice of every change; the others are always there.
+    #[must_use]
+    pub fn standing(&self) -> Option<watch::Receiver<Standings>> {
+        match &self.adapter {
+            Adapter::Embedded(_) | Adapter::Memory(_) => None,
+            Adapter::Redis(redis) => Some(redis.standing()),
+        }
+    }
+
     /// Creates a session. Rotation at sign-in is a creation followed by [`Sessions::end`] of the old one.
     ///
     /// # Errors
@@ -146,6 +196,8 @@ impl Sessions {
         let created = match &self.adapter {
             Adapter::Embedded(embedded) => embedded.create(new, now).await?,
             Adapter::Memory(memory) => memory.create(new, now),
+            // Boxed, so that whoever keeps sessions here does not carry what waits for a server.
+            Adapter::Redis(redis) => Box::pin(redis.create(new, now)).await?,
         };
         self.tell(&created.displaced);
         Ok(created)
@@ -163,6 +215,7 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(embedded) => embedded.find(secret, now),
             Adapter::Memory(memory) => Ok(memory.find(secret, now)),
+            Adapter::Redis(redis) => Box::pin(redis.find(secret, now)).await,
         }
     }
 
@@ -174,6 +227,7 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(embedded) => embedded.live(id, now),
             Adapter::Memory(memory) => Ok(memory.live(id, now)),
+            Adapter::Redis(redis) => Box::pin(redis.live(id, now)).await,
         }
     }
 
@@ -191,6 +245,7 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(embedded) => embedded.touch(session, now).await,
             Adapter::Memory(memory) => Ok(memory.touch(session, now)),
+            Adapter::Redis(redis) => Box::pin(redis.touch(session, now)).await,
         }
     }
 
@@ -202,6 +257,7 @@ impl Sessions {
         let ended = match &self.adapter {
             Adapter::Embedded(embedded) => embedded.end(id, now).await?,
             Adapter::Memory(memory) => memory.end(id, now),
+            Adapter::Redis(redis) => Box::pin(redis.end(id, now)).await?,
         };
         self.tell(&[id]);
         Ok(ended)
@@ -215,6 +271,7 @@ impl Sessions {
         let ended = match &self.adapter {
             Adapter::Embedded(embedded) => embedded.end_all(account, now).await?,
             Adapter::Memory(memory) => memory.end_all(account, now),
+            Adapter::Redis(redis) => Box::pin(redis.end_all(account, now)).await?,
         };
         self.tell(&ended);
         Ok(ended)
@@ -232,6 +289,7 @@ impl Sessions {
         let ended = match &self.adapter {
             Adapter::Embedded(embedded) => embedded.end_elsewhere(ended, now).await?,
             Adapter::Memory(memory) => memory.end_elsewhere(&ended, now),
+            Adapter::Redis(redis) => Box::pin(redis.end_elsewhere(&ended, now)).await?,
         };
         self.tell(&ended);
         Ok(ended)
@@ -245,9 +303,21 @@ impl Sessions {
         let mut sessions = match &self.adapter {
             Adapter::Embedded(embedded) => embedded.list(account, now).await?,
             Adapter::Memory(memory) => memory.list(account, now),
+            Adapter::Redis(redis) => Box::pin(redis.list(account, now)).await?,
         };
         sessions.sort_by_key(|session| (session.created_at, session.id));
         Ok(sessions)
+    }
+
+    /// How many live sessions there are.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(_) | Adapter::Memory(_) => Ok(self.list(None, now).await?.len()),
+            Adapter::Redis(redis) => Box::pin(redis.count(now)).await,
+        }
     }
 
     /// Removes what has ended by time, and tombstones past their time. Meant to run once a minute; it also
@@ -259,12 +329,17 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(embedded) => embedded.sweep(now).await,
             Adapter::Memory(memory) => Ok(memory.sweep(now)),
+            Adapter::Redis(redis) => Box::pin(redis.sweep(now)).await,
         }
     }
 }
 
 impl Sessions {
     fn tell(&self, ended: &[Uuid]) {
+        // What gateways share is told where it is heard, whoever has ended it.
+        if matches!(self.adapter, Adapter::Redis(_)) {
+            return;
+        }
         for id in ended {
             self.changes.tell(Change::Session(*id));
         }
@@ -320,7 +395,7 @@ impl Record {
         }
     }
 
-    fn view(self, part: u8, touched_at: UnixMillis, rules: &SessionRules) -> SessionView {
+    fn view(self, place: Digest, touched_at: UnixMillis, rules: &SessionRules) -> SessionView {
         SessionView {
             id: self.id,
             account: self.account,
@@ -332,7 +407,7 @@ impl Record {
             client: self.client,
             user_agent: self.user_agent,
             provider: self.provider,
-            part,
+            place,
         }
     }
 }

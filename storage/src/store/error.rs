@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Mark;
 use super::check::SCHEMA;
 use crate::files::PrivateError;
+use crate::redis::Fault;
 use crate::seal::{SealError, UnsealError};
 
 /// Why a store could not be opened.
@@ -65,6 +66,9 @@ pub enum StoreError {
     /// The database failed before and could not be opened again yet. It is tried again by itself.
     #[error("the database is closed after a failure")]
     Away,
+    /// A store that gateways share did not do it, as far as is known: one that was late may have.
+    #[error("the shared store does not answer")]
+    Shared(#[source] Fault),
     /// The thread that did the work panicked or was cancelled at shutdown.
     #[error("the operation was interrupted")]
     Interrupted,
@@ -78,7 +82,7 @@ impl StoreError {
             Self::Database(error) => {
                 matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
             }
-            Self::Unseal(_) | Self::Seal(_) | Self::Malformed | Self::Interrupted => false,
+            Self::Unseal(_) | Self::Seal(_) | Self::Malformed | Self::Shared(_) | Self::Interrupted => false,
         }
     }
 }

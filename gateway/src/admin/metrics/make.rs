@@ -25,7 +25,7 @@ pub(super) struct Telemetry {
 
 /// How the shared store of counters does.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(super) struct Shared {
     pub(super) up: IntGauge,
     pub(super) asked: IntCounterVec,
     pub(super) waited: Histogram,
@@ -91,20 +91,25 @@ impl Maker {
         })
     }
 
-    pub(super) fn limits(&self) -> Result<Limits, prometheus::Error> {
-        let waited = HistogramOpts::from(opts(
-            "limits_redis_seconds",
-            "What requests have waited for the store of counters.",
-        ));
-        Ok(Limits {
-            up: self.gauge("limits_redis_up", "1 while limits are counted in the shared store.")?,
-            asked: self.counters(
-                "limits_redis_total",
-                "Questions to the shared store of counters, by what became of them.",
-                &["result"],
-            )?,
-            waited: self.registered(Histogram::with_opts(waited.buckets(STORE_BOUNDS_S.to_vec()))?)?,
-        })
+    pub(super) fn limits(&self) -> Result<Shared, prometheus::Error> {
+        let up = self.gauge("limits_redis_up", "1 while limits are counted in the shared store.")?;
+        let help = "Questions to the shared store of counters, by what became of them.";
+        let asked = self.counters("limits_redis_total", help, &["result"])?;
+        let waited = opts("limits_redis_seconds", "What requests have waited for the store of counters.");
+        Ok(Shared { up, asked, waited: self.waited(waited)? })
+    }
+
+    pub(super) fn shared_sessions(&self) -> Result<Shared, prometheus::Error> {
+        let up = self.gauge("sessions_redis_up", "1 while the shared store of sessions answers.")?;
+        let help = "Questions to the shared store of sessions, by what became of them.";
+        let asked = self.counters("sessions_redis_total", help, &["result"])?;
+        let waited = opts("sessions_redis_seconds", "What requests have waited for the store of sessions.");
+        Ok(Shared { up, asked, waited: self.waited(waited)? })
+    }
+
+    fn waited(&self, opts: Opts) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts::from(opts).buckets(STORE_BOUNDS_S.to_vec());
+        self.registered(Histogram::with_opts(opts)?)
     }
 
     fn registered<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {

@@ -142,3 +142,24 @@ fn a_url_is_named_and_not_written_down() {
     );
     check("[limits]\ngateways = 0\n", &[], &["gate.toml:3: ", "limits.gateways"]);
 }
+
+#[test]
+fn sessions_are_shared_where_a_redis_is_named_for_them() {
+    let (_folder, toml) = naming("redis://gate:s3cret@127.0.0.1:7000/3\n", "");
+    let toml = toml.replace("limits.redis", "session.redis");
+    let config = read(&format!("{HOSTS}{toml}"), &keys()).unwrap();
+    assert!(config.shared_limits.is_none());
+    let shared = config.shared_sessions.as_ref().unwrap();
+    assert_eq!((shared.place.prefix.as_str(), shared.budget), ("cedargate", Duration::from_millis(100)));
+    assert!(!format!("{shared:?}").contains("s3cret"));
+    let notices = config.notices();
+    assert!(notices.iter().any(|notice| notice.contains("each gateway's own")), "{notices:?}");
+    assert!(read(HOSTS, &keys()).unwrap().shared_sessions.is_none());
+
+    check(&format!("{toml}budget = \"2s\"\n"), &[], &["gate.toml:4: ", "session.redis.budget"]);
+    check(&format!("{toml}timeout = 5\n"), &[], &["unknown key `session.redis.timeout`"]);
+    check("[session.redis]\nbudget = \"5ms\"\n", &[], &["gate.toml:2: ", "`session.redis.url` is not set"]);
+    let (_folder, toml) = naming("redis://gate:s3cret@cache.internal:6379", "");
+    let toml = toml.replace("limits.redis", "session.redis");
+    check(&toml, &[], &["gate.toml:3: ", "`session.redis.url` is spoken to in clear off loopback"]);
+}

@@ -1,0 +1,255 @@
+//! The one connection to the store: kept, asked within a budget, listened to, and believed for as long as it answers.
+//!
+//! What others end is said on the connection that questions are answered on, in order. So an answer proves that whatever
+//! was ended before its question was asked has been heard, and for [`FRESH`] from then what was read before is believed.
+//! Where nobody asks, a beat does.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine::time::UnixMillis;
+use redis::Value;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::super::SharedSessions;
+use super::heard::Heard;
+use super::script::{self, Question};
+use crate::keyring::{Digest, Keyring, Purpose};
+use crate::redis::{
+    Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+};
+
+/// How long an answer proves that nothing was missed, from when it was asked for. With what a word takes to get here and
+/// what a request takes that was under way, an end reaches everybody within a second.
+const FRESH: Duration = Duration::from_millis(500);
+/// Between two beats: half of it, so that one that is late leaves no gap.
+const BEAT: Duration = Duration::from_millis(200);
+/// How long what is open stands without a connection before it asks again, and is refused.
+const GRACE: Duration = Duration::from_millis(500);
+/// How long the store has for what no request waits for.
+pub(super) const BEHIND: Duration = Duration::from_secs(1);
+/// What the store is asked to recognise a master key by.
+const KEY_TEXT: &[u8] = b"shared sessions";
+
+/// For what does not depend on the time.
+const TIMELESS: UnixMillis = UnixMillis(0);
+
+pub(super) struct Line {
+    shared: SharedSessions,
+    keyring: Keyring,
+    observer: Observer,
+    pub(super) heard: Arc<Heard>,
+    current: RwLock<Option<Arc<Current>>>,
+    standing: watch::Sender<Standings>,
+    lost: Notify,
+    places: Semaphore,
+    born: Instant,
+}
+
+/// The connection of the moment.
+struct Current {
+    link: Link,
+    /// Until when it is believed, in milliseconds since the line was made.
+    fresh: AtomicU64,
+}
+
+impl Line {
+    pub(super) fn new(shared: SharedSessions, keyring: Keyring, heard: Heard, observer: Observer) -> Self {
+        Self {
+            shared,
+            keyring,
+            observer,
+            heard: Arc::new(heard),
+            current: RwLock::default(),
+            standing: watch::Sender::default(),
+            lost: Notify::new(),
+            places: Semaphore::new(IN_FLIGHT_MAX),
+            born: Instant::now(),
+        }
+    }
+
+    pub(super) fn standing(&self) -> watch::Receiver<Standings> {
+        self.standing.subscribe()
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.shared.place.prefix
+    }
+
+    pub(super) fn budget(&self) -> Duration {
+        self.shared.budget
+    }
+
+    pub(super) fn question(&self, verb: &str, now: UnixMillis) -> Question {
+        Question::new(self.prefix(), verb, now)
+    }
+
+    fn beat(&self) -> Question {
+        self.question("beat", TIMELESS)
+    }
+
+    /// Whether what was read before is believed at this moment.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.current().is_some_and(|current| self.since_born() < current.fresh.load(Ordering::Acquire))
+    }
+
+    fn current(&self) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn since_born(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Asks, and waits for so long at most, also for its turn.
+    pub(super) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
+        let Some(current) = self.current() else {
+            (self.observer)(Answered::Away, None);
+            return Err(self.standing.borrow().last.unwrap_or(Fault::Unreachable));
+        };
+        let begun = Instant::now();
+        let answer = self.asked(&current, question, budget).await;
+        let answered = match answer {
+            Ok(_) => Answered::Answered,
+            Err(Fault::Late) => Answered::Late,
+            Err(_) => Answered::Failed,
+        };
+        (self.observer)(answered, Some(begun.elapsed()));
+        answer
+    }
+
+    async fn asked(
+        &self,
+        current: &Arc<Current>,
+        question: &Question,
+        budget: Duration,
+    ) -> Result<Value, Fault> {
+        let begun = self.since_born();
+        let turn = async {
+            let _place = self.places.acquire().await;
+            question.ask(&current.link).await
+        };
+        let answer = tokio::time::timeout(budget, turn).await.unwrap_or(Err(Fault::Late));
+        match &answer {
+            Ok(_) => {
+                current.link.answered();
+                let fresh = begun.saturating_add(u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX));
+                current.fresh.fetch_max(fresh, Ordering::AcqRel);
+            }
+            Err(Fault::Late) if current.link.was_late() < LATE_MAX => {}
+            // It answers, and will not do this: a memory that is full takes no session more, and those that are live.
+            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE")) => {}
+            Err(fault) => self.lose(current, *fault),
+        }
+        answer
+    }
+
+    /// Nobody asks on this connection any longer, or believes what was read over it.
+    fn lose(&self, lost: &Arc<Current>, fault: Fault) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, lost)) {
+            *current = None;
+            self.heard.forgets();
+            self.standing.send_modify(|standings| standings.leaves(fault));
+            self.lost.notify_one();
+        }
+    }
+
+    /// Keeps the store connected. Ends when it is dropped.
+    pub(super) async fn tend(&self) -> Infallible {
+        let (mut pause, mut served) = (Pause::default(), false);
+        loop {
+            let current = self.connected_again(&mut pause, served).await;
+            served = true;
+            let since = Instant::now();
+            self.serve(&current).await;
+            if since.elapsed() >= STEADY {
+                pause = Pause::default();
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// A connection, however long it takes. Where there was one, what is open asks when there is none for too long.
+    async fn connected_again(&self, pause: &mut Pause, served: bool) -> Arc<Current> {
+        let connecting = self.connecting(pause);
+        tokio::pin!(connecting);
+        tokio::select! {
+            current = &mut connecting => return current,
+            () = tokio::time::sleep(GRACE), if served => {}
+        }
+        // What is open rests on sessions that somebody may have ended meanwhile: it is refused now.
+        self.heard.asks_again();
+        connecting.await
+    }
+
+    async fn connecting(&self, pause: &mut Pause) -> Arc<Current> {
+        loop {
+            match self.connected().await {
+                Ok(current) => return Arc::new(current),
+                Err(fault) => self.standing.send_modify(|standings| standings.leaves(fault)),
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// A connection that hears, to a store that can be written and holds what our keys open.
+    async fn connected(&self) -> Result<Current, Fault> {
+        let heard = Arc::clone(&self.heard);
+        let hear = Box::new(move |text: &[u8]| heard.said(text));
+        let channel = script::channel(self.prefix());
+        let link = Link::hearing(&self.shared.place, script::TEXT, &channel, hear).await?;
+        let within = async {
+            self.beat().ask(&link).await?;
+            self.recognise(&link).await
+        };
+        tokio::time::timeout(BEHIND, within).await.unwrap_or(Err(Fault::Late))?;
+        Ok(Current { link, fresh: AtomicU64::new(0) })
+    }
+
+    /// A gateway with other master keys would find no session, and tell everybody that theirs has ended.
+    async fn recognise(&self, link: &Link) -> Result<(), Fault> {
+        let ours = self.keyring.digest(Purpose::KeyCheck, KEY_TEXT);
+        let ask = async |older: String| {
+            let question = self.question("key", TIMELESS).with(script::hex(&ours)).with(older);
+            let Value::BulkString(text) = question.ask(link).await? else { return Err(Fault::Nonsense) };
+            script::unhex(&text).ok_or(Fault::Nonsense)
+        };
+        let known: Digest = ask(String::new()).await?;
+        if known == ours {
+            return Ok(());
+        }
+        if !self.keyring.verify(Purpose::KeyCheck, KEY_TEXT, &known) {
+            return Err(Fault::OtherKey);
+        }
+        // Ours is newer: who has the older one alone could not open what is sealed from now on.
+        let known = ask(script::hex(&known)).await?;
+        if known == ours { Ok(()) } else { Err(Fault::OtherKey) }
+    }
+
+    /// Lets requests ask until the connection is lost.
+    async fn serve(&self, current: &Arc<Current>) {
+        {
+            let mut place = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            // What was read over another connection may have ended while nobody listened.
+            self.heard.forgets();
+            *place = Some(Arc::clone(current));
+            self.standing.send_modify(|standings| standings.now = Standing::Up);
+        }
+        self.heard.asks_again();
+        loop {
+            match self.asked(current, &self.beat(), self.budget()).await {
+                // How often that may be is counted where it is asked.
+                Ok(_) | Err(Fault::Late) => {}
+                Err(fault) => self.lose(current, fault),
+            }
+            tokio::select! {
+                () = self.lost.notified() => return,
+                () = tokio::time::sleep(BEAT) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Sessions in a Redis that several gateways share.
+//!
+//! | key, after `PREFIX:{session}` | holds |
+//! |---|---|
+//! | `:s:PLACE` | a session: the sealed record, its authenticated last use, and what the script finds its other keys by |
+//! | `:i:ID` | the place of a public id |
+//! | `:a:ACCOUNT` | the ids of an account's sessions, by creation |
+//! | `:p:DIGEST` | the ids that go back to a session of a provider |
+//! | `:ends` | all ids, by when they end unless they are used |
+//! | `:x:PLACE` | that a session was ended, until its absolute end |
+//! | `:key` | a digest that tells which master key the sessions are sealed under |
+//!
+//! The record is sealed for its key, and alone believed: who can write there may take sessions away and bring back one
+//! that they have copied before its end, and can make none, change none, and move none to another account.
+//!
+//! A look-up is answered from what was read before, for [`KNOWN`] at most, while [`mod@line`] says that nothing was missed.
+//! Without the store there is no session: every question is an error then, which is no word about anybody.
+
+mod heard;
+mod line;
+mod script;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use engine::time::UnixMillis;
+use redis::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::heard::Heard;
+use self::line::{BEHIND, Line};
+use self::script::{Gone, Question, Stored, hex, record_key};
+use super::touch::{read_touch, touch};
+use super::{
+    CreatedSession, EndedElsewhere, NewSession, Record, SessionRules, SessionSecret, SessionView,
+    SharedSessions,
+};
+use crate::keyring::{Digest, Keyring, Purpose};
+use crate::opened::Opened;
+use crate::recent::Recent;
+use crate::redis::{Observer, Standings};
+use crate::seal::{seal, unseal};
+use crate::{Changes, StoreError};
+
+/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its
+/// gateways, such as a restore of an older state, is seen by then.
+const KNOWN: Duration = Duration::from_secs(10);
+/// Sessions that are read, or removed, in one round trip.
+const AT_ONCE: usize = 256;
+
+pub(super) struct Redis {
+    line: Line,
+    keyring: Keyring,
+    rules: SessionRules,
+    opened: Opened<Digest, Record>,
+    recent: Recent<Digest, (Instant, SessionView)>,
+}
+
+impl Redis {
+    pub(super) fn new(
+        shared: SharedSessions,
+        keyring: Keyring,
+        rules: SessionRules,
+        changes: Changes,
+        observer: Observer,
+    ) -> Self {
+        let line = Line::new(shared, keyring.clone(), Heard::new(changes), observer);
+        Self { line, keyring, rules, opened: Opened::new(), recent: Recent::new() }
+    }
+
+    pub(super) async fn tend(&self) -> Infallible {
+        self.line.tend().await
+    }
+
+    pub(super) fn standing(&self) -> watch::Receiver<Standings> {
+        self.line.standing()
+    }
+
+    /// Asks within what a request waits.
+    async fn ask(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask(question, self.line.budget()).await.map_err(StoreError::Shared)
+    }
+
+    /// Asks where no request waits.
+    async fn ask_behind(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask(question, BEHIND.max(self.line.budget())).await.map_err(StoreError::Shared)
+    }
+
+    pub(super) async fn create(
+        &self,
+        new: NewSession,
+        now: UnixMillis,
+    ) -> Result<CreatedSession, StoreError> {
+        let secret = SessionSecret::generate();
+        let place = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
+        let record = Record::new(new, &self.rules, now);
+        let text = serde_json::to_vec(&record).map_err(|_| StoreError::Malformed)?;
+        let key = record_key(self.line.prefix(), &place);
+        let sealed = seal(&self.keyring, Purpose::SessionRecord, &key, &text).map_err(StoreError::Seal)?;
+        let provider = record.provider.as_ref().map(|provider| hex(&provider.digest(&self.keyring)));
+        let session = record.view(place, now, &self.rules);
+        let question = self
+            .line
+            .question("create", now)
+            .with(hex(&place))
+            .with(session.id.to_string())
+            .with(session.account.to_string())
+            .with(provider.unwrap_or_default())
+            .with(sealed)
+            .with(touch(&self.keyring, &place, now))
+            .with(session.absolute_end.0.to_string())
+            .with(session.idle_end.0.to_string())
+            .with(self.rules.per_account_max.max(1).to_string());
+        let displaced = self.gone(&self.ask(&question).await?)?;
+        Ok(CreatedSession { secret, session, displaced: displaced.iter().map(|gone| gone.id).collect() })
+    }
+
+    pub(super) async fn find(
+        &self,
+        secret: &SessionSecret,
+        now: UnixMillis,
+    ) -> Result<Option<SessionView>, StoreError> {
+        // Sealed under whichever master: the digest under the active one tells the secret from all others.
+        let key = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
+        let epoch = self.line.heard.epoch(&key);
+        if self.line.is_fresh()
+            && let Some((read, session)) = self.recent.get(&key, epoch)
+            && read.elapsed() < KNOWN
+            // Idle too long is what we know of it; another gateway may have noted a use.
+            && session.is_live(now)
+        {
+            return Ok(Some(session));
+        }
+        let places: Vec<Digest> = self.keyring.digests(Purpose::SessionDigest, secret.bytes()).collect();
+        let question = self.line.question("find", now).with_all(places.iter().map(hex));
+        let read = Instant::now();
+        let Some(stored) = script::stored(&self.ask(&question).await?).map_err(StoreError::Shared)? else {
+            return Ok(None);
+        };
+        // A record opens in its place, and only we know whose place that is.
+        if !places.contains(&stored.place) {
+            return Err(StoreError::Malformed);
+        }
+        let session = self.open(&stored)?;
+        // What is kept is forgotten by its own place: that of a session under an older master is another.
+        if session.place == key {
+            self.recent.put(key, epoch, (read, session.clone()));
+        }
+        Ok(Some(session).filter(|session| session.is_live(now)))
+    }
+
+    pub(super) async fn live(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        let sessions = self.read(&[id], now).await?;
+        Ok(sessions.into_iter().find(|session| session.id == id && session.is_live(now)))
+    }
+
+    /// What there is of these.
+    async fn read(&self, ids: &[Uuid], now: UnixMillis) -> Result<Vec<SessionView>, StoreError> {
+        let question = self.line.question("live", now).with_all(ids.iter().map(Uuid::to_string));
+        let stored = script::list(&self.ask_behind(&question).await?, script::stored);
+        stored.map_err(StoreError::Shared)?.iter().map(|stored| self.open(stored)).collect()
+    }
+
+    pub(super) async fn touch(&self, seen: &SessionView, now: UnixMillis) -> Result<bool, StoreError> {
+        // One that nobody touched since is live as long as it was then.
+        if now.since(seen.touched_at) < self.rules.touch_every_ms() || !seen.is_live(now) {
+            return Ok(false);
+        }
+        let question = self
+            .line
+            .question("touch", now)
+            .with(hex(&seen.place))
+            .with(seen.id.to_string())
+            .with(seen.touched_at.0.to_be_bytes())
+            .with(touch(&self.keyring, &seen.place, now))
+            .with(now.plus(self.rules.idle_ms).0.to_string());
+        let answer = self.ask(&question).await;
+        // Also where it was another gateway that noted a use, or where it is not known what came of it.
+        self.line.heard.changed(&seen.place);
+        Ok(script::number(&answer?).map_err(StoreError::Shared)? == 1)
+    }
+
+    pub(super) async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
+        let answer = self.ask(&self.line.question("end", now).with(id.to_string())).await?;
+        let Some(stored) = script::stored(&answer).map_err(StoreError::Shared)? else { return Ok(None) };
+        self.line.heard.ended(&stored.place, id);
+        Ok(Some(self.open(&stored)?).filter(|session| session.is_live(now)))
+    }
+
+    pub(super) async fn end_all(&self, account: Uuid, now: UnixMillis) -> Result<Vec<Uuid>, StoreError> {
+        let question = self.line.question("end_account", now).with(account.to_string());
+        let gone = self.gone(&self.ask_behind(&question).await?)?;
+        Ok(lived(&gone))
+    }
+
+    pub(super) async fn end_elsewhere(
+        &self,
+        ended: &EndedElsewhere,
+        now: UnixMillis,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let of_account = |account: &Uuid| self.line.question("end_account", now).with(account.to_string());
+        let question = match ended {
+            EndedElsewhere::Account(account) => of_account(account),
+            EndedElsewhere::SessionOf(session, account) => {
+                of_account(account).with_all(session.digests(&self.keyring).map(|digest| hex(&digest)))
+            }
+            EndedElsewhere::Session(session) => self
+                .line
+                .question("end_provider", now)
+                .with_all(session.digests(&self.keyring).map(|digest| hex(&digest))),
+        };
+        let gone = self.gone(&self.ask_behind(&question).await?)?;
+        Ok(lived(&gone))
+    }
+
+    pub(super) async fn list(
+        &self,
+        account: Option<Uuid>,
+        now: UnixMillis,
+    ) -> Result<Vec<SessionView>, StoreError> {
+        let named = account.map(|account| account.to_string()).unwrap_or_default();
+        let answer = self.ask_behind(&self.line.question("ids", now).with(named)).await?;
+        let ids = script::list(&answer, script::id).map_err(StoreError::Shared)?;
+        let mut sessions = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            sessions.extend(self.read(some, now).await?);
+        }
+        sessions.retain(|session| {
+            session.is_live(now) && account.is_none_or(|account| session.account == account)
+        });
+        Ok(sessions)
+    }
+
+    pub(super) async fn count(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        let answer = self.ask_behind(&self.line.question("count", now)).await?;
+        script::number(&answer).map_err(StoreError::Shared)
+    }
+
+    pub(super) async fn sweep(&self, now: UnixMillis) -> Result<usize, StoreError> {
+        let question = self.line.question("sweep", now).with(AT_ONCE.to_string());
+        let mut swept = 0_usize;
+        loop {
+            let some = script::number(&self.ask_behind(&question).await?).map_err(StoreError::Shared)?;
+            swept = swept.saturating_add(some);
+            if some < AT_ONCE {
+                return Ok(swept);
+            }
+        }
+    }
+
+    /// What was ended, told to whoever rests on it.
+    fn gone(&self, answer: &Value) -> Result<Vec<Gone>, StoreError> {
+        let gone = script::list(answer, script::gone).map_err(StoreError::Shared)?;
+        for Gone { id, place, .. } in &gone {
+            self.line.heard.ended(place, *id);
+        }
+        Ok(gone)
+    }
+
+    fn open(&self, stored: &Stored) -> Result<SessionView, StoreError> {
+        let Stored { place, record, touch } = stored;
+        let record = self.opened.get(*place, record, || {
+            let key = record_key(self.line.prefix(), place);
+            let text =
+                unseal(&self.keyring, Purpose::SessionRecord, &key, record).map_err(StoreError::Unseal)?;
+            serde_json::from_slice::<Record>(&text).map_err(|_| StoreError::Malformed)
+        })?;
+        let touched_at = read_touch(&self.keyring, place, touch).ok_or(StoreError::Malformed)?;
+        Ok(record.view(*place, touched_at, &self.rules))
+    }
+}
+
+fn lived(gone: &[Gone]) -> Vec<Uuid> {
+    gone.iter().filter(|gone| gone.was_live).map(|gone| gone.id).collect()
+}

@@ -1,0 +1,224 @@
+-- All that is done with sessions, each verb whole or not at all. sessions/redis/mod.rs says what lies under which key.
+--
+-- KEYS[1]: what every key begins with, its hash tag included: all of them lie on one node. ARGV[1]: the verb. ARGV[2]: the
+-- caller's milliseconds since 1970. A place is the keyed digest of a session's secret, in hexadecimal.
+--
+-- An end deletes before it writes anything: a server whose memory is full lets it, and what fails half-way fails closed.
+local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local ends_key, channel = base .. ':ends', base .. ':ended'
+-- Keys stay this much longer than they are needed for, because clocks differ, in milliseconds.
+local SLACK = 600000
+
+local function when_ends(id)
+  return tonumber(redis.call('ZSCORE', ends_key, id) or '0')
+end
+
+-- A key that others share lives as long as the longest of them.
+local function keep(key, ttl)
+  if redis.call('PTTL', key) < ttl then
+    redis.call('PEXPIRE', key, string.format('%.0f', ttl))
+  end
+end
+
+-- Ends a session. Answers where it was, and its record and last use; nothing where there was none.
+local function finish(id)
+  local place = redis.call('GET', base .. ':i:' .. id)
+  if not place then
+    redis.call('ZREM', ends_key, id)
+    return nil
+  end
+  local record = base .. ':s:' .. place
+  local found = redis.call('HMGET', record, 'record', 'touch', 'account', 'provider', 'end')
+  redis.call('DEL', record, base .. ':i:' .. id)
+  redis.call('ZREM', ends_key, id)
+  if found[3] then
+    redis.call('ZREM', base .. ':a:' .. found[3], id)
+  end
+  if found[4] and found[4] ~= '' then
+    redis.call('SREM', base .. ':p:' .. found[4], id)
+  end
+  local left = math.max(0, (tonumber(found[5] or '') or now) - now) + SLACK
+  redis.call('SET', base .. ':x:' .. place, '1', 'PX', string.format('%.0f', left))
+  return { place, found[1], found[2] }
+end
+
+-- The same, and tells every gateway.
+local function finish_aloud(id)
+  local ended = finish(id)
+  if ended then
+    redis.call('PUBLISH', channel, ended[1] .. ' ' .. id)
+  end
+  return ended
+end
+
+local function read(place)
+  if redis.call('EXISTS', base .. ':x:' .. place) == 1 then
+    return false
+  end
+  local found = redis.call('HMGET', base .. ':s:' .. place, 'record', 'touch')
+  return found[1] and { place, found[1], found[2] } or nil
+end
+
+-- Ends these, and answers of each its id, its place, and whether it was live until now.
+local function finish_all(ids)
+  local answer = {}
+  for _, id in ipairs(ids) do
+    local live = when_ends(id) > now and 1 or 0
+    local ended = finish_aloud(id)
+    if ended then
+      answer[#answer + 1] = { id, ended[1], live }
+    end
+  end
+  return answer
+end
+
+-- Whether this Redis can be written: a replica, or one that cannot save, says no. Nothing is.
+if verb == 'beat' then
+  return redis.call('DEL', base .. ':beat')
+end
+
+-- Which master key sessions are sealed under here. ARGV[3]: ours, ARGV[4]: the older one of ours in whose place it comes.
+if verb == 'key' then
+  local known = redis.call('GET', base .. ':key')
+  if not known or known == ARGV[4] then
+    redis.call('SET', base .. ':key', ARGV[3])
+    return ARGV[3]
+  end
+  return known
+end
+
+-- ARGV[3..]: the places of one secret, under every master key.
+if verb == 'find' then
+  for index = 3, #ARGV do
+    local found = read(ARGV[index])
+    if found ~= nil then
+      return found
+    end
+  end
+  return false
+end
+
+-- ARGV[3..]: public ids.
+if verb == 'live' then
+  local answer = {}
+  for index = 3, #ARGV do
+    local place = redis.call('GET', base .. ':i:' .. ARGV[index])
+    local found = place and read(place)
+    if found then
+      answer[#answer + 1] = found
+    end
+  end
+  return answer
+end
+
+-- The public ids of an account's sessions, or of all (ARGV[3] is empty).
+if verb == 'ids' then
+  if ARGV[3] ~= '' then
+    return redis.call('ZRANGE', base .. ':a:' .. ARGV[3], 0, -1)
+  end
+  return redis.call('ZRANGE', ends_key, 0, -1)
+end
+
+if verb == 'count' then
+  return redis.call('ZCOUNT', ends_key, '(' .. ARGV[2], '+inf')
+end
+
+if verb == 'create' then
+  local place, id, account, provider = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+  local record, touch, ends, idle_end, max = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local owner = base .. ':a:' .. account
+  local live, displaced = {}, {}
+  for _, other in ipairs(redis.call('ZRANGE', owner, 0, -1)) do
+    if when_ends(other) > now and redis.call('EXISTS', base .. ':i:' .. other) == 1 then
+      live[#live + 1] = other
+    else
+      finish(other)
+      redis.call('ZREM', owner, other)
+    end
+  end
+  for index = 1, #live + 1 - max do
+    local ended = finish_aloud(live[index])
+    if ended then
+      displaced[#displaced + 1] = { live[index], ended[1], 1 }
+    end
+  end
+  local whole = tonumber(ends) - now + SLACK
+  local ttl = string.format('%.0f', math.min(tonumber(idle_end), tonumber(ends)) - now + SLACK)
+  local key = base .. ':s:' .. place
+  redis.call('HSET', key, 'record', record, 'touch', touch, 'account', account, 'provider', provider, 'end', ends)
+  redis.call('PEXPIRE', key, ttl)
+  redis.call('SET', base .. ':i:' .. id, place, 'PX', ttl)
+  redis.call('ZADD', ends_key, string.format('%.0f', math.min(tonumber(idle_end), tonumber(ends))), id)
+  redis.call('ZADD', owner, ARGV[2], id)
+  keep(ends_key, whole)
+  keep(owner, whole)
+  if provider ~= '' then
+    redis.call('SADD', base .. ':p:' .. provider, id)
+    keep(base .. ':p:' .. provider, whole)
+  end
+  return displaced
+end
+
+-- ARGV[3]: place, ARGV[4]: id, ARGV[5]: the last use that was read, ARGV[6]: this one, ARGV[7]: when it is idle too long.
+if verb == 'touch' then
+  local place, id, idle_end = ARGV[3], ARGV[4], tonumber(ARGV[7])
+  local key = base .. ':s:' .. place
+  local found = redis.call('HMGET', key, 'touch', 'end')
+  if not found[1] or redis.call('EXISTS', base .. ':x:' .. place) == 1 or string.sub(found[1], 1, 8) ~= ARGV[5] then
+    return 0
+  end
+  local until_then = math.min(idle_end, tonumber(found[2] or '') or now)
+  local ttl = string.format('%.0f', math.max(0, until_then - now) + SLACK)
+  redis.call('HSET', key, 'touch', ARGV[6])
+  redis.call('PEXPIRE', key, ttl)
+  redis.call('PEXPIRE', base .. ':i:' .. id, ttl)
+  redis.call('ZADD', ends_key, 'XX', string.format('%.0f', until_then), id)
+  return 1
+end
+
+if verb == 'end' then
+  local ended = finish_aloud(ARGV[3])
+  return ended and ended[2] and ended or false
+end
+
+-- ARGV[3]: the account. Without more, all of it; else what goes back to one of these provider's sessions, or to none.
+if verb == 'end_account' then
+  local ids = redis.call('ZRANGE', base .. ':a:' .. ARGV[3], 0, -1)
+  if #ARGV > 3 then
+    local wanted, chosen = { [''] = true }, {}
+    for index = 4, #ARGV do
+      wanted[ARGV[index]] = true
+    end
+    for _, id in ipairs(ids) do
+      local place = redis.call('GET', base .. ':i:' .. id)
+      local provider = place and redis.call('HGET', base .. ':s:' .. place, 'provider')
+      if provider and wanted[provider] then
+        chosen[#chosen + 1] = id
+      end
+    end
+    ids = chosen
+  end
+  return finish_all(ids)
+end
+
+-- ARGV[3..]: a session of a provider, under every master key.
+if verb == 'end_provider' then
+  local answer = {}
+  for index = 3, #ARGV do
+    for _, ended in ipairs(finish_all(redis.call('SMEMBERS', base .. ':p:' .. ARGV[index]))) do
+      answer[#answer + 1] = ended
+    end
+  end
+  return answer
+end
+
+-- Removes what has ended by time, up to ARGV[3] of it, and tells nobody.
+if verb == 'sweep' then
+  local ids = redis.call('ZRANGEBYSCORE', ends_key, '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])
+  for _, id in ipairs(ids) do
+    finish(id)
+  end
+  return #ids
+end
+
+return redis.error_reply('ERR unknown verb')

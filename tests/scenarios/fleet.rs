@@ -1,0 +1,350 @@
+//! Gateways that share sessions in a Redis: who signs in at one is known at all, and who is signed out is signed out.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::client::{Client, Request, Response};
+use tests::process::Process;
+use tests::production::{HOST, Production};
+use tests::redis::Redis;
+use tests::session::{LOGOUT, WHOAMI, form};
+use tests::wait::{self, PATIENCE};
+use tests::websocket::{PeerServer, RawSocket};
+
+use crate::production::{add_account, ask, request, sign_in};
+
+const WS: &str = "/ws";
+
+/// Gateways with the same keys and the same people, each with a store of its own for those.
+struct Fleet {
+    gateways: Vec<Production>,
+    processes: Vec<Process>,
+}
+
+impl Fleet {
+    fn start(count: usize, server: &PeerServer, redis: &Redis) -> Self {
+        let lines = format!("{}budget = \"400ms\"\n", redis.lines_of("session.redis"));
+        let mut gateways: Vec<Production> = Vec::new();
+        for _ in 0..count {
+            let mut production = Production::before(server.address()).with_lines(lines.clone());
+            if let Some(first) = gateways.first() {
+                production.environment = first.environment.clone();
+            }
+            production.secrets.push(redis.password().to_owned());
+            add_account(&mut production, "ada", "standard_user");
+            gateways.push(production);
+        }
+        let processes = gateways.iter().map(Production::start).collect();
+        let fleet = Self { gateways, processes };
+        for gateway in &fleet.gateways {
+            reaches(gateway, "up", "redis");
+        }
+        fleet
+    }
+
+    /// The cookies of a new session, begun at this gateway.
+    fn sign_in(&mut self, at: usize) -> String {
+        let cookie = sign_in(&self.gateways[at], "ada");
+        let secrets = cookie.split("; ").filter_map(|pair| pair.split_once('='));
+        let secrets: Vec<String> = secrets.map(|(_, value)| value.to_owned()).collect();
+        for gateway in &mut self.gateways {
+            gateway.secrets.extend(secrets.iter().filter(|value| value.len() >= 20).cloned());
+        }
+        cookie
+    }
+
+    /// What this gateway says to who comes with these cookies.
+    fn who(&self, at: usize, cookie: &str) -> Response {
+        ask(&self.gateways[at], &with(request("GET", WHOAMI), cookie))
+    }
+
+    /// Waits until the gateway answers so; until it is connected again it says that it cannot, and nothing else.
+    fn answers(&self, at: usize, cookie: &str, wanted: u16, why: &str) {
+        wait::until(why, PATIENCE, || match self.who(at, cookie).status {
+            503 => None,
+            status => {
+                assert_eq!(status, wanted, "{why}");
+                Some(())
+            }
+        });
+    }
+
+    /// Waits until the gateway does not know the session any longer; in between it does.
+    fn forgets(&self, at: usize, cookie: &str, why: &str) {
+        wait::until(why, PATIENCE, || match self.who(at, cookie).status {
+            200 => None,
+            401 => Some(()),
+            other => panic!("{why}: {other}"),
+        });
+    }
+
+    fn socket(&self, at: usize, cookie: &str) -> RawSocket {
+        let upgrade = with(request("GET", WS), cookie).with("Origin", &format!("https://{HOST}"));
+        RawSocket::upgrade(Client::connect(self.gateways[at].address()), upgrade)
+    }
+
+    fn cli(&self, at: usize, arguments: &[&str]) {
+        let (content, said) = self.gateways[at].cli(arguments, "");
+        assert!(content, "{arguments:?}: {said}");
+    }
+}
+
+fn with(request: Request, cookie: &str) -> Request {
+    request.with("Cookie", cookie).with("Sec-Fetch-Site", "same-origin").with("Accept", "application/json")
+}
+
+fn told_by_admin(production: &Production, target: &str) -> Response {
+    let request = Request::new("GET", target).with("Host", &production.admin().to_string());
+    Client::connect(production.admin()).ask(&request).expect("an answer")
+}
+
+fn reaches(production: &Production, state: &str, detail: &str) {
+    wait::until(&format!("{state}: {detail}"), PATIENCE, || {
+        let told = told_by_admin(production, "/readyz").json();
+        let part = &told["parts"]["sessions"];
+        let said = part["detail"].as_str().unwrap_or_default();
+        (part["state"] == state && said.contains(detail)).then_some(())
+    });
+}
+
+/// The public id of the only live session, as an administrator sees it at this gateway.
+fn session_id(production: &Production) -> String {
+    let (content, said) = production.cli(&["session", "list"], "");
+    assert!(content, "{said}");
+    let rows: Vec<&str> = said.lines().skip(1).filter(|line| !line.trim().is_empty()).collect();
+    assert_eq!(rows.len(), 1, "{said}");
+    rows[0].split_whitespace().next().expect("an id").to_owned()
+}
+
+/// Signs out as a browser does, with the page's own form.
+fn sign_out(gateway: &Production, cookie: &str) {
+    let page = ask(gateway, &with(request("GET", LOGOUT), cookie).with("Accept", "text/html"));
+    let post = with(request("POST", LOGOUT), cookie)
+        .with("Origin", &format!("https://{HOST}"))
+        .body("application/x-www-form-urlencoded", form(&[], &page.text()).as_bytes());
+    let answer = ask(gateway, &post);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// A way to end the session of these cookies, at one of two gateways.
+type End = fn(&Fleet, &str);
+
+const ENDS: [(&str, End); 3] = [
+    ("the person signs out", |fleet, cookie| sign_out(&fleet.gateways[0], cookie)),
+    ("an administrator ends it", |fleet, _| {
+        let id = session_id(&fleet.gateways[0]);
+        fleet.cli(0, &["session", "end", &id]);
+    }),
+    ("an administrator ends all of the person", |fleet, _| fleet.cli(0, &["session", "end-all", "ada"])),
+];
+
+#[test]
+fn who_signs_in_at_one_gateway_is_known_at_all_and_who_is_signed_out_at_one_at_none() {
+    let (server, redis) = (PeerServer::start(), Redis::start());
+    let mut fleet = Fleet::start(3, &server, &redis);
+    for (name, end) in ENDS {
+        let cookie = fleet.sign_in(1);
+        for at in 0..3 {
+            assert_eq!(fleet.who(at, &cookie).status, 200, "{name}: gateway {at}");
+        }
+        let mut sockets: Vec<RawSocket> = (0..3).map(|at| fleet.socket(at, &cookie)).collect();
+        end(&fleet, &cookie);
+        assert_eq!(fleet.who(0, &cookie).status, 401, "{name}: where it was ended, at once");
+        for at in 1..3 {
+            fleet.forgets(at, &cookie, name);
+        }
+        for (at, socket) in sockets.iter_mut().enumerate() {
+            assert_eq!(socket.closed().0, 4401, "{name}: the idle socket at gateway {at}");
+        }
+    }
+    // Only what everybody agrees on is in there: no gateway counts for itself.
+    for gateway in &fleet.gateways {
+        let text = told_by_admin(gateway, "/metrics").text();
+        assert!(text.contains("cedargate_sessions_redis_up 1\n"), "{text}");
+    }
+}
+
+#[test]
+fn a_session_is_nobodys_of_a_gateway_that_does_not_know_the_person() {
+    let (server, redis) = (PeerServer::start(), Redis::start());
+    let mut fleet = Fleet::start(2, &server, &redis);
+    let cookie = fleet.sign_in(0);
+    fleet.cli(1, &["account", "remove", "ada"]);
+    assert_eq!(fleet.who(1, &cookie).status, 401);
+    // Removing the person there has ended what they had everywhere.
+    fleet.forgets(0, &cookie, "the account is gone at the other gateway");
+}
+
+struct Fault {
+    name: &'static str,
+    breaks: fn(&mut Redis) -> Option<TcpListener>,
+    mends: fn(&mut Redis),
+    detail: &'static str,
+}
+
+const FAULTS: [Fault; 7] = [
+    Fault {
+        name: "killed",
+        breaks: |redis| {
+            redis.kill();
+            None
+        },
+        mends: Redis::restart,
+        detail: "",
+    },
+    Fault {
+        name: "stopped",
+        breaks: |redis| {
+            redis.signal(Signal::STOP);
+            None
+        },
+        mends: |redis| redis.signal(Signal::CONT),
+        detail: "",
+    },
+    Fault {
+        name: "paused",
+        breaks: |redis| {
+            redis.order(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+            None
+        },
+        mends: |redis| redis.order(&["CLIENT", "UNPAUSE"]),
+        detail: "",
+    },
+    Fault {
+        name: "read-only",
+        breaks: |redis| {
+            redis.order(&["REPLICAOF", "127.0.0.1", "1"]);
+            None
+        },
+        mends: |redis| redis.order(&["REPLICAOF", "NO", "ONE"]),
+        detail: "READONLY",
+    },
+    Fault {
+        name: "another password",
+        breaks: |redis| {
+            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", ">another"]);
+            redis.order(&["CLIENT", "KILL", "USER", "cedargate"]);
+            None
+        },
+        mends: |redis| {
+            let password = format!(">{}", redis.password());
+            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", &password]);
+        },
+        detail: "password",
+    },
+    Fault {
+        name: "not permitted",
+        breaks: |redis| {
+            redis.order(&["ACL", "SETUSER", "cedargate", "-del"]);
+            None
+        },
+        mends: |redis| redis.order(&["ACL", "SETUSER", "cedargate", "+del"]),
+        detail: "the error ERR",
+    },
+    Fault {
+        name: "a black hole",
+        breaks: |redis| {
+            redis.kill();
+            // It accepts as the kernel does, and nobody ever answers.
+            Some(TcpListener::bind(redis.address()).expect("its port"))
+        },
+        mends: Redis::restart,
+        detail: "reached",
+    },
+];
+
+#[test]
+fn whatever_becomes_of_redis_nobody_is_signed_out_by_it_and_nobody_is_let_in() {
+    let (server, mut redis) = (PeerServer::start(), Redis::keeping());
+    let mut fleet = Fleet::start(2, &server, &redis);
+    let cookie = fleet.sign_in(0);
+    let stranger = format!("__Host-cedargate={}", "A".repeat(43));
+    assert_eq!(fleet.who(0, &stranger).status, 401);
+    for fault in FAULTS {
+        let name = fault.name;
+        let held = (fault.breaks)(&mut redis);
+        for at in 0..2 {
+            // Known for as long as nothing can have been missed, and then refused.
+            let refused = wait::until(name, PATIENCE, || {
+                let answer = fleet.who(at, &cookie);
+                assert!(matches!(answer.status, 200 | 503), "{name}: {} {}", answer.status, answer.text());
+                (answer.status == 503).then_some(answer)
+            });
+            assert!(refused.header("retry-after").is_some(), "{name}: {:?}", refused.headers);
+            assert_eq!(refused.header("set-cookie"), None, "{name}: the cookie stays");
+            reaches(&fleet.gateways[at], "degraded", fault.detail);
+            assert_eq!(fleet.who(at, &stranger).status, 503, "{name}: who cannot be asked about");
+            assert_eq!(fleet.who(at, &cookie).status, 503, "{name}");
+            let health = ask(&fleet.gateways[at], &request("GET", "/.cedargate/login"));
+            assert_eq!(health.status, 200, "{name}: what needs no session is served");
+        }
+        drop(held);
+        (fault.mends)(&mut redis);
+        for at in 0..2 {
+            reaches(&fleet.gateways[at], "up", "redis");
+            assert_eq!(fleet.who(at, &cookie).status, 200, "{name}, and back: nobody was signed out");
+            assert_eq!(fleet.who(at, &stranger).status, 401, "{name}, and back");
+        }
+    }
+    let begun = wait::until("the last event", PATIENCE, || {
+        let records = fleet.gateways[0].audit().records();
+        let about = |record: &&Value| record["kind"] == "security";
+        let notes: Vec<Value> = records.iter().filter(about).cloned().collect();
+        let ends = notes.iter().filter(|record| record["notes"][0] == "sessions are in redis again").count();
+        (ends >= FAULTS.len())
+            .then(|| notes.iter().filter(|record| record["decision"]["refusal"] == "sessions_away").count())
+    });
+    assert!(begun >= FAULTS.len(), "{begun}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_crash_of_redis_and_of_a_gateway() {
+    let (server, mut redis) = (PeerServer::start(), Redis::keeping());
+    let mut fleet = Fleet::start(2, &server, &redis);
+    for round in 0..4 {
+        let (kept, ended) = (fleet.sign_in(round % 2), fleet.sign_in(1));
+        // Known at the other, so that it has something that it must not believe.
+        assert_eq!(fleet.who(0, &ended).status, 200, "round {round}");
+        sign_out(&fleet.gateways[1], &ended);
+        redis.kill();
+        if round % 2 == 1 {
+            fleet.processes[0].kill();
+        }
+        redis.restart();
+        if round % 2 == 1 {
+            fleet.processes[0] = fleet.gateways[0].start();
+        }
+        for at in 0..2 {
+            fleet.answers(at, &kept, 200, &format!("round {round}: an acknowledged login, gateway {at}"));
+            fleet.answers(at, &ended, 401, &format!("round {round}: an ended session, gateway {at}"));
+        }
+    }
+}
+
+#[test]
+fn a_gateway_with_other_keys_refuses_and_signs_nobody_out() {
+    let (server, redis) = (PeerServer::start(), Redis::start());
+    let mut fleet = Fleet::start(1, &server, &redis);
+    let cookie = fleet.sign_in(0);
+    let lines = format!("{}budget = \"400ms\"\n", redis.lines_of("session.redis"));
+    let mut stranger = Production::before(server.address()).with_lines(lines);
+    stranger.secrets.push(redis.password().to_owned());
+    let _process = stranger.start();
+    reaches(&stranger, "degraded", "sealed under a master key");
+    assert_eq!(ask(&stranger, &with(request("GET", WHOAMI), &cookie)).status, 503);
+    assert_eq!(fleet.who(0, &cookie).status, 200);
+}
+
+#[test]
+fn the_command_line_ends_shared_sessions_while_no_gateway_runs() {
+    let (server, mut redis) = (PeerServer::start(), Redis::start());
+    let mut fleet = Fleet::start(2, &server, &redis);
+    let cookie = fleet.sign_in(1);
+    fleet.processes[0].kill();
+    fleet.cli(0, &["account", "suspend", "ada"]);
+    fleet.forgets(1, &cookie, "ended by the command line beside another gateway");
+    redis.kill();
+    let (content, said) = fleet.gateways[0].cli(&["session", "list"], "");
+    assert!(!content && said.contains("does not answer"), "{said}");
+}
