@@ -3,15 +3,17 @@
 use std::net::TcpListener;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::client::{Client, Request, Response};
+use tests::openid::{CLIENT_ID, OpenId};
 use tests::process::Process;
 use tests::production::{HOST, Production};
 use tests::redis::Redis;
-use tests::session::{LOGOUT, WHOAMI, form};
+use tests::session::{Browser, LOGOUT, WHOAMI, form};
 use tests::wait::{self, PATIENCE};
 use tests::websocket::{PeerServer, RawSocket};
 
+use crate::openid::{CALLBACK, private_secret, sign_in as openid_sign_in};
 use crate::production::{add_account, ask, request, sign_in};
 
 const WS: &str = "/ws";
@@ -174,6 +176,68 @@ fn a_session_is_nobodys_of_a_gateway_that_does_not_know_the_person() {
     assert_eq!(fleet.who(1, &cookie).status, 401);
     // Removing the person there has ended what they had everywhere.
     fleet.forgets(0, &cookie, "the account is gone at the other gateway");
+}
+
+/// Two gateways behind one address, at which people of a real provider sign in.
+fn with_provider(server: &PeerServer, redis: &Redis) -> (Vec<Production>, OpenId) {
+    let mut first = Production::before(server.address());
+    let public_url = format!("http://{}", first.address());
+    let mut provider = OpenId::new(&[format!("{public_url}{CALLBACK}")]);
+    provider.run();
+    let secret = private_secret(&first);
+    let entry = format!(
+        "\n[[oidc.providers]]\nname = \"corp\"\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
+         client_secret = \"{secret}\"\nroles = [\"standard_user\", \"viewer\"]\nroles_claims = [\"/roles\"]\n",
+        provider.issuer()
+    );
+    let mut second = Production::before(server.address());
+    second.environment = first.environment.clone();
+    for gateway in [&mut first, &mut second] {
+        gateway.public_url = public_url.clone();
+        let shared = redis.lines_of("session.redis");
+        gateway.lines = format!("environment = \"development\"\n{shared}budget = \"400ms\"\n");
+        gateway.upstream.push_str(&entry);
+        gateway.secrets.push(redis.password().to_owned());
+    }
+    provider.set("/claims/roles", json!(["standard_user"]));
+    (vec![first, second], provider)
+}
+
+#[test]
+fn a_person_of_a_provider_is_known_at_every_gateway_and_signed_out_of_all_by_the_provider() {
+    let (server, redis) = (PeerServer::start(), Redis::start());
+    let (gateways, mut provider) = with_provider(&server, &redis);
+    let _processes: Vec<Process> = gateways.iter().map(Production::start).collect();
+    for gateway in &gateways {
+        reaches(gateway, "up", "redis");
+    }
+    let at = |gateway: &Production, browser: &Browser, target: &str| {
+        // Under the one address of both, which the browser was given its cookies at.
+        let request = browser.request("GET", target);
+        Client::connect(gateway.address()).ask(&request).expect("an answer")
+    };
+    let mut browser = Browser::new(gateways[0].address());
+    assert_eq!(openid_sign_in(&mut browser, &provider, "corp", "/").status, 303);
+    let me = at(&gateways[1], &browser, WHOAMI);
+    assert_eq!(me.status, 200, "the second gateway has never met them: {}", me.text());
+    assert_eq!(me.json()["roles"], json!(["standard_user"]));
+
+    // They sign in once more, and have another role; the older session says nothing of that at either.
+    let mut again = Browser::new(gateways[0].address());
+    provider.set("/claims/roles", json!(["viewer"]));
+    assert_eq!(openid_sign_in(&mut again, &provider, "corp", "/").status, 303);
+    for session in [&again, &browser] {
+        for gateway in &gateways {
+            assert_eq!(at(gateway, session, WHOAMI).json()["roles"], json!(["viewer"]));
+        }
+    }
+
+    provider.sign_out();
+    for gateway in &gateways {
+        wait::until("the end of the session", PATIENCE, || {
+            (at(gateway, &again, WHOAMI).status == 401).then_some(())
+        });
+    }
 }
 
 struct Fault {

@@ -65,7 +65,7 @@ pub(crate) fn who(browser: &mut Browser) -> Value {
 }
 
 /// Our secret at a provider, in a file as an operator keeps it; how the configuration names it.
-fn private_secret(production: &Production) -> String {
+pub(crate) fn private_secret(production: &Production) -> String {
     let file = production.folder().join("client-secret");
     fs::write(&file, CLIENT_SECRET).expect("a secret");
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("kept private");

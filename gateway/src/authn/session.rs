@@ -55,13 +55,24 @@ pub(super) async fn again(
 }
 
 fn unanswered(error: StoreError) -> Refusal {
-    tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
+    let told = &error as &dyn std::error::Error;
+    // A shared store's outage is told once, when it begins; this is every request of it.
+    if matches!(error, StoreError::Shared(_)) {
+        tracing::debug!(error = told, "the session store does not answer");
+    } else {
+        tracing::error!(error = told, "the session store does not answer");
+    }
     Refusal::Unavailable(Dependency::Sessions)
 }
 
 async fn of(accounts: &Accounts, principals: &Principals, session: SessionView) -> Result<Outcome, Refusal> {
     // Read every time, so that a suspension or a changed role holds for the very next request.
-    let account = accounts.find(session.account).await.map_err(|error| {
+    // Who has signed in at another gateway may be unknown here: the session says whom the provider vouched for.
+    let found = match &session.person {
+        Some(person) => accounts.learnt(person, session.created_at).await.map(Some),
+        None => accounts.find(session.account).await,
+    };
+    let account = found.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
         Refusal::Unavailable(Dependency::Credentials)
     })?;

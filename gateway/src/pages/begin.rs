@@ -6,7 +6,7 @@ use engine::time::UnixMillis;
 use http::HeaderValue;
 use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use storage::StoreError;
-use storage::credentials::Origin;
+use storage::credentials::Person;
 use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView};
 use uuid::Uuid;
 
@@ -21,8 +21,8 @@ const SIGNED_OUT_THERE: &str =
 
 /// Where a session goes back to, if that is an identity provider.
 pub(super) struct Elsewhere {
-    /// Who vouches for whom.
-    pub(super) origin: Origin,
+    /// Whom the provider vouches for.
+    pub(super) person: Person,
     /// When, by the provider's clock.
     pub(super) issued: UnixMillis,
     /// The session there, where it has a name.
@@ -33,7 +33,7 @@ impl Elsewhere {
     /// Whether the provider has ended it, while the person was on the way here.
     fn has_ended(&self, at: &At<'_>) -> bool {
         let sid = self.session.as_ref().map(ProviderSession::sid);
-        let (issuer, subject) = (self.origin.issuer(), self.origin.subject());
+        let (issuer, subject) = (self.person.origin.issuer(), self.person.origin.subject());
         at.parts.providers.endings.has_ended(issuer, subject, sid, self.issued)
     }
 }
@@ -54,6 +54,7 @@ pub(super) async fn begin(
         client: Some(at.request.client),
         user_agent: agent.map(str::to_owned),
         provider: elsewhere.as_ref().and_then(|elsewhere| elsewhere.session.clone()),
+        person: elsewhere.as_ref().map(|elsewhere| elsewhere.person.clone()),
     };
     let ended = end_presented(at).await;
     let created = match ended.and(at.parts.sessions.create(new, at.now).await) {

@@ -162,8 +162,7 @@ fn without(at: &At<'_>, answer: PageAnswer, id: &str) -> PageAnswer {
 /// A person whom the provider has vouched for: an account, and a session of it.
 async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouched) -> PageAnswer {
     let Vouched { mapped: Mapped { person, assurance, notes }, issued, session } = vouched;
-    let origin = person.origin.clone();
-    let account = match at.parts.accounts.vouched(person, at.now).await {
+    let account = match at.parts.accounts.vouched(person.clone(), at.now).await {
         Ok(account) => account,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
@@ -179,7 +178,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
             account.id
         ))
     } else {
-        let elsewhere = Elsewhere { origin, issued, session };
+        let elsewhere = Elsewhere { person, issued, session };
         begin(at, account.id, assurance, flow.return_to(), Some(elsewhere))
             .await
             .noting(format!("provider {}, assurance {assurance}", provider.name()))

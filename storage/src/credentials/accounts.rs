@@ -53,6 +53,8 @@ pub struct Account {
     pub password_changed_at: UnixMillis,
     /// Rises with every change; part of the key of whatever is cached about the account.
     pub version: u64,
+    /// When its provider vouched for it as it is; absent where that is not known.
+    pub vouched_at: Option<UnixMillis>,
 }
 
 /// What a new account is made of.
@@ -106,6 +108,8 @@ struct Record {
     created_at: UnixMillis,
     password_changed_at: UnixMillis,
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched_at: Option<UnixMillis>,
 }
 
 impl Accounts {
@@ -131,6 +135,7 @@ impl Accounts {
             created_at: now,
             password_changed_at: now,
             version: 1,
+            vouched_at: None,
         };
         self.store
             .write(Durability::Immediate, move |transaction, keyring| {
@@ -298,6 +303,7 @@ impl Record {
             created_at: self.created_at,
             password_changed_at: self.password_changed_at,
             version: self.version,
+            vouched_at: self.vouched_at,
         }
     }
 }

@@ -43,6 +43,7 @@ fn new(account: u128) -> NewSession {
         client: Some("192.0.2.1".parse().unwrap()),
         user_agent: Some("x".repeat(USER_AGENT_BYTES_MAX - 1) + "é"),
         provider: None,
+        person: None,
     }
 }
 

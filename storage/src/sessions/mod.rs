@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::redis::Redis;
+use crate::credentials::Person;
 use crate::keyring::Digest;
 use crate::redis::{Observer, RedisPlace, Standings};
 use crate::{Change, Changes, Keyring, Store, StoreError};
@@ -103,6 +104,9 @@ pub struct NewSession {
     pub user_agent: Option<String>,
     /// The session at an identity provider that it goes back to, where that has a name.
     pub provider: Option<ProviderSession>,
+    /// Whom a provider vouched for, where it did. Kept where gateways share sessions, for those of them that have not met
+    /// the person.
+    pub person: Option<Person>,
 }
 
 /// A session that was just created.
@@ -138,6 +142,8 @@ pub struct SessionView {
     pub user_agent: Option<Arc<str>>,
     /// The session at an identity provider that it goes back to.
     pub provider: Option<Arc<ProviderSession>>,
+    /// Whom a provider vouched for, where gateways share sessions.
+    pub person: Option<Arc<Person>>,
     /// Where it lies in the store: the keyed digest of its secret.
     pub(crate) place: Digest,
 }
@@ -194,8 +200,9 @@ impl Sessions {
     /// When the store fails; then there is no session.
     pub async fn create(&self, new: NewSession, now: UnixMillis) -> Result<CreatedSession, StoreError> {
         let created = match &self.adapter {
-            Adapter::Embedded(embedded) => embedded.create(new, now).await?,
-            Adapter::Memory(memory) => memory.create(new, now),
+            // Whose accounts lie beside it.
+            Adapter::Embedded(embedded) => embedded.create(NewSession { person: None, ..new }, now).await?,
+            Adapter::Memory(memory) => memory.create(NewSession { person: None, ..new }, now),
             // Boxed, so that whoever keeps sessions here does not carry what waits for a server.
             Adapter::Redis(redis) => Box::pin(redis.create(new, now)).await?,
         };
@@ -375,6 +382,8 @@ struct Record {
     /// Absent in records of before there were names to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     provider: Option<Arc<ProviderSession>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<Arc<Person>>,
 }
 
 impl Record {
@@ -392,6 +401,7 @@ impl Record {
             client: new.client,
             user_agent,
             provider: new.provider.map(Arc::new),
+            person: new.person.map(Arc::new),
         }
     }
 
@@ -407,6 +417,7 @@ impl Record {
             client: self.client,
             user_agent: self.user_agent,
             provider: self.provider,
+            person: self.person,
             place,
         }
     }

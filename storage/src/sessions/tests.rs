@@ -32,6 +32,7 @@ fn new(account: u128) -> NewSession {
         client: None,
         user_agent: None,
         provider: None,
+        person: None,
     }
 }
 

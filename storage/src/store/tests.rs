@@ -98,6 +98,7 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
         client: None,
         user_agent: None,
         provider: None,
+        person: None,
     };
     let disk = Disk::default();
     let open = {

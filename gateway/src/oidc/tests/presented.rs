@@ -110,5 +110,6 @@ fn account(token: &Token) -> storage::credentials::Account {
         created_at: NOW,
         password_changed_at: NOW,
         version: 1,
+        vouched_at: None,
     }
 }

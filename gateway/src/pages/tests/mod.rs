@@ -75,7 +75,14 @@ impl World {
     }
 
     async fn session(&self, account: Uuid) -> (String, SessionView) {
-        let new = NewSession { account, assurance: 1, client: None, user_agent: None, provider: None };
+        let new = NewSession {
+            account,
+            assurance: 1,
+            client: None,
+            user_agent: None,
+            provider: None,
+            person: None,
+        };
         let created = self.pages.parts.sessions.create(new, NOW).await.unwrap();
         (created.secret.reveal().to_string(), created.session)
     }

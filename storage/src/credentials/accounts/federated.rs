@@ -41,7 +41,7 @@ pub enum PersonError {
 }
 
 /// What a provider says of a person who signs in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// Who says so, and of whom.
     pub origin: Origin,
@@ -108,7 +108,7 @@ impl Accounts {
                     table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
                 let (record, told) = match known {
                     None => (new(person, now), false),
-                    Some(record) => (changed(record, person), true),
+                    Some(record) => (changed(record, person, now), true),
                 };
                 put(&mut table, keyring, id, &record)?;
                 Ok::<_, StoreError>((record.account(id), told))
@@ -156,6 +156,46 @@ impl Accounts {
     }
 }
 
+impl Accounts {
+    /// The account of a person who has signed in at another gateway at that moment: made where there is none, and as the
+    /// provider said then, unless something later is known. A suspended one stays suspended.
+    ///
+    /// # Errors
+    /// When the store fails; then nothing changed.
+    pub async fn learnt(&self, person: &Person, at: UnixMillis) -> Result<Arc<Account>, StoreError> {
+        let id = person.origin.account_id();
+        if let Some(account) = self.find(id).await?.filter(|account| account.vouched_at >= Some(at)) {
+            return Ok(account);
+        }
+        let person = person.clone();
+        let (account, told) = self
+            .store
+            .write(Durability::Immediate, move |transaction, keyring| {
+                let mut table = transaction.open_table(ACCOUNTS)?;
+                let known =
+                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
+                let (record, told) = match known {
+                    None => (new(person, at), false),
+                    // Somebody was here while we waited.
+                    Some(record) if record.vouched_at >= Some(at) => return Ok((record.account(id), false)),
+                    Some(mut record) if is_as_said(&record.account(id), &person) => {
+                        record.vouched_at = Some(at);
+                        (record, false)
+                    }
+                    Some(record) => (changed(record, person, at), true),
+                };
+                put(&mut table, keyring, id, &record)?;
+                Ok::<_, StoreError>((record.account(id), told))
+            })
+            .await?;
+        if told {
+            self.store.changes().tell(Change::Account(id));
+        }
+        // As every later look-up finds it: the same allocation while it has not changed.
+        Ok(self.find(id).await?.unwrap_or_else(|| Arc::new(account)))
+    }
+}
+
 fn new(person: Person, now: UnixMillis) -> Record {
     Record {
         login: person.login,
@@ -167,6 +207,7 @@ fn new(person: Person, now: UnixMillis) -> Record {
         created_at: now,
         password_changed_at: now,
         version: 1,
+        vouched_at: Some(now),
     }
 }
 
@@ -174,10 +215,11 @@ fn is_as_said(account: &Account, person: &Person) -> bool {
     account.login == person.login && account.roles == person.roles && account.groups == person.groups
 }
 
-fn changed(mut record: Record, person: Person) -> Record {
+fn changed(mut record: Record, person: Person, at: UnixMillis) -> Record {
     record.login = person.login;
     record.roles = person.roles;
     record.groups = person.groups;
     record.version += 1;
+    record.vouched_at = Some(at);
     record
 }

@@ -152,3 +152,35 @@ fn subjects_have_bounds() {
     check("", "a", Err(PersonError::Issuer));
     check(&"i".repeat(1025), "a", Err(PersonError::Issuer));
 }
+
+#[tokio::test]
+async fn threat_09_who_has_signed_in_at_another_gateway_is_who_the_latest_sign_in_says() {
+    let home = tempfile::tempdir().unwrap();
+    let store_of_all = store(home.path());
+    let mut told = store_of_all.changes().listen();
+    let accounts = Accounts::new(store_of_all);
+    let said = |roles: &[&str]| person("https://id.example", "ada", roles);
+    let met = accounts.learnt(&said(&["viewer"]), NOW.plus(5)).await.unwrap();
+    assert_eq!((met.id, &met.roles), (said(&[]).origin.account_id(), &set(&["viewer"])));
+    assert_eq!((met.created_at, met.vouched_at), (NOW.plus(5), Some(NOW.plus(5))));
+    // A session of before, with what the provider said then, takes nothing back.
+    let older = accounts.learnt(&said(&["global_admin"]), NOW).await.unwrap();
+    assert_eq!(met, older);
+    assert!(told.try_recv().is_err(), "nobody is what they were not");
+    // One of later says the same, and is remembered to be later.
+    let same = accounts.learnt(&said(&["viewer"]), NOW.plus(9)).await.unwrap();
+    assert_eq!((same.version, same.vouched_at), (met.version, Some(NOW.plus(9))));
+    assert_eq!(accounts.learnt(&said(&["analyst"]), NOW.plus(7)).await.unwrap().roles, set(&["viewer"]));
+    assert!(told.try_recv().is_err());
+    let suspended = AccountChange { suspended: Some(true), ..AccountChange::default() };
+    accounts.change(met.id, suspended).await.unwrap();
+    let later = accounts.learnt(&said(&["analyst"]), NOW.plus(10)).await.unwrap();
+    assert_eq!((&later.roles, later.suspended), (&set(&["analyst"]), true), "suspended it stays");
+    let heard: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+    assert_eq!(heard, [crate::Change::Account(met.id); 2]);
+    // Signing in here is a sign-in like any other.
+    let here = accounts.vouched(said(&["viewer"]), NOW.plus(20)).await.unwrap();
+    assert_eq!(here.vouched_at, Some(NOW.plus(20)));
+    let before = accounts.learnt(&said(&["analyst"]), NOW.plus(10)).await.unwrap();
+    assert_eq!(before.roles, set(&["viewer"]));
+}

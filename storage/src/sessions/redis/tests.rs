@@ -27,6 +27,7 @@ fn new(account: u128) -> NewSession {
         client: None,
         user_agent: Some("a browser that is known".to_owned()),
         provider: None,
+        person: None,
     }
 }
 
@@ -290,4 +291,21 @@ async fn the_store_forgets_by_itself_and_holds_no_secret() {
             assert!(!dump.windows(hidden.len()).any(|window| window == hidden), "{key}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_person_of_a_provider_comes_along_with_their_session() {
+    use crate::credentials::{Login, Origin, Person};
+    let server = Server::start();
+    let (one, other) = (up(&server, &ring(1), RULES).await, up(&server, &ring(1), RULES).await);
+    let person = Person {
+        origin: Origin::new("https://id.example", "ada").unwrap(),
+        login: Login::parse("corp:ada").unwrap(),
+        roles: ["viewer".to_owned()].into(),
+        groups: [].into(),
+    };
+    let made = one.create(NewSession { person: Some(person.clone()), ..new(1) }, NOW).await.unwrap();
+    let found = other.find(&made.secret, NOW).await.unwrap().unwrap();
+    assert_eq!(found.person.as_deref(), Some(&person));
+    assert_eq!(found, made.session);
 }
