@@ -327,6 +327,7 @@ fn whatever_becomes_of_redis_nobody_is_signed_out_by_it_and_nobody_is_let_in() {
     assert_eq!(fleet.who(0, &stranger).status, 401);
     for fault in FAULTS {
         let name = fault.name;
+        let mut socket = fleet.socket(0, &cookie);
         let held = (fault.breaks)(&mut redis);
         for at in 0..2 {
             // Known for as long as nothing can have been missed, and then refused.
@@ -343,6 +344,7 @@ fn whatever_becomes_of_redis_nobody_is_signed_out_by_it_and_nobody_is_let_in() {
             let health = ask(&fleet.gateways[at], &request("GET", "/.cedargate/login"));
             assert_eq!(health.status, 200, "{name}: what needs no session is served");
         }
+        assert_eq!(socket.closed().0, 1013, "{name}: what is open stands on nothing, and may come again");
         drop(held);
         (fault.mends)(&mut redis);
         for at in 0..2 {
