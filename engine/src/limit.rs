@@ -68,6 +68,31 @@ pub fn remaining(rate: Rate, tat: Option<u64>, now: UnixMillis) -> u32 {
     left.map_or(rate.count, |left| u32::try_from(left).unwrap_or(rate.count))
 }
 
+/// How a limit stands for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// How many would be admitted now, at once.
+    pub count: u32,
+    /// Of how many.
+    pub of: u32,
+    /// Milliseconds after which one more is admitted: 0 is now, `u64::MAX` never.
+    pub next_ms: u64,
+    /// Milliseconds after which all of them are, if nothing else is in between.
+    pub full_ms: u64,
+}
+
+/// How a limit stands at `now`, with the state that the last admission under its key left.
+#[must_use]
+pub fn left(rate: Rate, tat: Option<u64>, now: UnixMillis) -> Left {
+    let ahead = u128::from(tat.unwrap_or(0)).saturating_sub(nanoseconds(now));
+    let next_ms = match gcra(rate, tat, now, 1) {
+        Gcra::Admit { .. } => 0,
+        Gcra::Refuse { retry_after_ms } => retry_after_ms,
+    };
+    let full_ms = u64::try_from(ahead.div_ceil(NS_PER_MS)).unwrap_or(u64::MAX);
+    Left { count: remaining(rate, tat, now), of: rate.count, next_ms, full_ms }
+}
+
 impl Rate {
     /// Nanoseconds between two admissions. Rounded up, so that rounding never admits more than was asked for;
     /// the error is below one part in a million for every rate up to 1,000 a second.
@@ -213,11 +238,28 @@ mod tests {
         }
 
         #[test]
+        fn what_is_left_is_what_is_admitted(rate in rates(), arrivals in arrivals()) {
+            let mut tat = None;
+            for arrival in arrivals {
+                let now = UnixMillis(START + arrival);
+                let told = left(rate, tat, now);
+                let admits = |later, cost| matches!(gcra(rate, tat, now.plus(later), cost), Gcra::Admit { .. });
+                prop_assert!(admits(0, told.count) && !admits(0, told.count + 1));
+                prop_assert!(admits(told.next_ms, 1) && (told.next_ms == 0 || !admits(told.next_ms - 1, 1)));
+                prop_assert!(admits(told.full_ms, rate.count));
+                prop_assert!(told.full_ms == 0 || !admits(told.full_ms - 1, rate.count));
+                if let Gcra::Admit { tat: next } = gcra(rate, tat, now, 1) {
+                    tat = Some(next);
+                }
+            }
+        }
+
+        #[test]
         fn no_argument_overflows(count: u32, period_ms: u64, tat: Option<u64>, now: u64, cost: u32) {
             let rate = Rate { count, period_ms };
             let now = UnixMillis(now);
-            let left = remaining(rate, tat, now);
-            prop_assert!(left <= count);
+            let told = left(rate, tat, now);
+            prop_assert!(told.count <= count && told.of == count);
             prop_assert!(share(rate, cost, cost).count <= count);
             if let Gcra::Admit { tat: next } = gcra(rate, tat, now, cost) {
                 prop_assert!(next >= tat.unwrap_or(0));

@@ -187,6 +187,7 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
         attempts: Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?,
         audit: audit(config, None)?,
         health: None,
+        counted: None,
     };
     let reply = control::execute(verb, &backend, operator, clock::now()).await;
     if let Some(tended) = tended {
@@ -282,6 +283,7 @@ impl House {
             metrics: metrics.clone(),
             notice,
         }));
+        let pipeline = pipeline(config, cell, authn, &recorder);
         let control = Arc::new(control::Backend {
             accounts,
             keys,
@@ -290,10 +292,11 @@ impl House {
             reloader: reloader.clone(),
             audit: audit.clone(),
             health: Some(health.clone()),
+            counted: Some(control::Counted::of(&pipeline)),
         });
         let gateway = Gateway::new(Parts {
             config: config.clone(),
-            pipeline: pipeline(config, cell, authn, &recorder),
+            pipeline,
             rules: rules(config, &sites),
             recorder,
             pages,

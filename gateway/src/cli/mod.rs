@@ -9,6 +9,7 @@ mod check_config;
 mod demo;
 mod failure;
 mod key;
+mod limits;
 mod oidc;
 mod operate;
 mod out;
@@ -56,6 +57,7 @@ enum Verb {
     Account(account::Args),
     Key(key::Args),
     Session(session::Args),
+    Limits(limits::Args),
     Bundle(bundle::Args),
     Policy(policy::Args),
     Oidc(oidc::Args),
@@ -86,6 +88,7 @@ fn with(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Verb::Account(args) => account::run(args),
         Verb::Key(args) => key::run(args),
         Verb::Session(args) => session::run(args),
+        Verb::Limits(args) => limits::run(args),
         Verb::Bundle(args) => bundle::run(args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Oidc(args) => oidc::run(args),
@@ -137,6 +140,10 @@ mod tests {
         check(&["policy", "check", "--policies", "/nonexistent"], 3);
         check(&["policy", "replay"], 2);
         check(&["policy", "replay", "/nonexistent", "--bundle", "/nonexistent"], 3);
+        check(&["limits", "show"], 2);
+        check(&["limits", "show", "planet", "mars"], 2);
+        check(&["limits", "reset", "user"], 2);
+        check(&["limits", "show", "user", "ada", "--data-dir", "/nonexistent"], 1);
         check(&["session", "list", "--data-dir", "/nonexistent"], 1);
     }
 

@@ -12,7 +12,7 @@ use storage::counters::{Counters, LimitKey, Outcome, Take};
 use crate::config::settings::Limits;
 
 /// The name of the address's limit. Names of classes are plain words, so the dash keeps them apart.
-pub(super) const PER_ADDRESS: &str = "per-address";
+pub(crate) const PER_ADDRESS: &str = "per-address";
 
 /// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
 /// or unrouted requests spends it like any other.

@@ -15,9 +15,11 @@ use crate::pipeline::oracle::Oracle;
 use crate::pipeline::record::Trail;
 use crate::snapshot::Snapshot;
 
+/// The name of the limit of refusals.
+pub(crate) const OF_REFUSALS: &str = "refusals";
 /// Refusals that one principal is given before it is throttled: a bucket of its own, so that whoever holds a
 /// stolen credential can neither probe routes freely nor drain its owner's quota.
-const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };
+pub(crate) const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };
 
 /// Asks the bundle.
 ///
@@ -94,7 +96,7 @@ pub async fn answered(
     decided: Result<Permit, Refusal>,
 ) -> Result<Permit, Refusal> {
     let (Err(_), Identity::Known(principal)) = (&decided, identity) else { return decided };
-    let refusals = Take::new(LimitKey::principal("refusals", principal.id), REFUSALS);
+    let refusals = Take::new(LimitKey::principal(OF_REFUSALS, principal.id), REFUSALS);
     match counters.take(&[refusals], now).await {
         Outcome::Admitted => decided,
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),

@@ -18,7 +18,7 @@ use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
 use crate::snapshot::Snapshot;
 
 /// The name of the principal's limit.
-const PER_USER: &str = "per-user";
+pub(crate) const PER_USER: &str = "per-user";
 
 /// Witness that a request passed every stage. Nothing is forwarded without one, and only `spend` makes one.
 #[derive(Clone, Debug)]

@@ -130,3 +130,39 @@ async fn no_bound_is_exceeded_however_many_ask_at_once() {
         assert_eq!(admitted, 10, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_look_takes_nothing_and_a_reset_gives_all_of_it_back_to_one_alone() {
+    for Tried { name, counters, _server } in adapters().await {
+        let [mine, theirs] = ["192.0.2.1", "192.0.2.2"].map(|text| Take::new(address(text), PER_MINUTE));
+        let narrow = Take::new(LimitKey::principal("user", Uuid::from_u128(1)), PER_HOUR);
+        let all = [mine, narrow, theirs];
+        let left = |count, of, next_ms, full_ms| Stands::Counted(Left { count, of, next_ms, full_ms });
+        let untouched = left(100, 100, 0, 0);
+        let check = async |now, expected: [Stands; 3], when: &str| {
+            // Twice: looking changes nothing.
+            for _ in 0..2 {
+                let looked = counters.look(&all, now).await;
+                assert_eq!(looked, Looked { limits: expected.to_vec(), away: None }, "{name}: {when}");
+            }
+        };
+        check(NOW, [untouched, left(10, 10, 0, 0), untouched], "untouched").await;
+        assert_eq!(admitted(&counters, &[theirs], 1, NOW).await, 1, "{name}");
+        assert_eq!(admitted(&counters, &[mine, narrow], 20, NOW).await, 10, "{name}");
+        let theirs_left = left(99, 100, 0, 600);
+        let spent = left(0, 10, 360_000, 3_600_000);
+        check(NOW, [left(90, 100, 0, 6_000), spent, theirs_left], "spent").await;
+        let later = [left(90, 100, 0, 5_999), left(0, 10, 359_999, 3_599_999), left(99, 100, 0, 599)];
+        check(NOW.plus(1), later, "a moment later").await;
+        counters.reset(&narrow.key).await.unwrap();
+        check(NOW, [left(90, 100, 0, 6_000), left(10, 10, 0, 0), theirs_left], "reset").await;
+        assert_eq!(admitted(&counters, &[mine, narrow], 20, NOW).await, 10, "{name}");
+        // What nobody has taken from is reset to the same.
+        counters.reset(&address("192.0.2.3")).await.unwrap();
+        assert_eq!(
+            admitted(&counters, &one(address("192.0.2.3"), PER_MINUTE), 150, NOW).await,
+            100,
+            "{name}"
+        );
+    }
+}

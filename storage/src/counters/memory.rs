@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::limit::{Gcra, Rate, gcra};
+use engine::limit::{Gcra, Left, Rate, gcra, left};
 use engine::time::UnixMillis;
 
 use super::{LimitKey, Outcome, Take};
@@ -143,7 +143,29 @@ impl Memory {
         Outcome::Admitted
     }
 
-    /// The same for one limit, which is what most requests spend from at a time: nothing is kept beside it.
+    /// How a limit stands.
+    pub(super) fn left(&self, key: &LimitKey<'_>, rate: Rate, now: UnixMillis) -> Left {
+        let tat = self.with(key, |set, key| find(set, key)).flatten();
+        left(rate, tat.map(|tat| bounded(tat, rate, now)), now)
+    }
+
+    /// Forgets what was counted under a key, and what another store has not been told of it.
+    pub(super) fn forget(&self, key: &LimitKey<'_>) {
+        self.with(key, |set, key| {
+            if let Some(slot) = set.iter_mut().find(|slot| slot.tat != 0 && slot.key == key) {
+                *slot = Slot::default();
+            }
+        });
+    }
+
+    /// What `work` makes of the set of a key.
+    fn with<T>(&self, key: &LimitKey<'_>, work: impl FnOnce(&mut Set, [u64; 2]) -> T) -> Option<T> {
+        let key = self.hash(key);
+        let mut shard = self.shards.get(shard_of(key))?.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(work(shard.get_mut(self.place(key)?)?, key))
+    }
+
+    /// [`Self::take`] for one limit, which is what most requests spend from at a time: nothing is kept beside it.
     fn take_one(&self, take: &Take<'_>, now: UnixMillis) -> Outcome {
         let key = self.hash(&take.key);
         let Some(shard) = self.shards.get(shard_of(key)) else { return Outcome::Admitted };

@@ -16,7 +16,7 @@ mod redis;
 
 use std::net::IpAddr;
 
-use engine::limit::Rate;
+use engine::limit::{Left, Rate};
 use engine::time::UnixMillis;
 use uuid::Uuid;
 
@@ -115,6 +115,26 @@ pub enum Outcome {
     Away,
 }
 
+/// How limits stand, told without taking from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Each, in the order that was asked in.
+    pub limits: Vec<Stands>,
+    /// Why a shared store does not count. Then this is what this gateway holds by itself.
+    pub away: Option<crate::redis::Fault>,
+}
+
+/// How one limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// So much of it is left.
+    Counted(Left),
+    /// It limits nothing while the shared store is away.
+    Open,
+    /// It admits nothing while the shared store is away.
+    Closed,
+}
+
 impl Counters {
     /// Counters in memory that take `bytes` at most, made at once and never more. They begin anew with the
     /// process.
@@ -136,6 +156,32 @@ impl Counters {
             Adapter::Memory(memory) => memory.take(takes, now),
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
             Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
+        }
+    }
+
+    /// How limits stand. Nothing is taken from them.
+    pub async fn look(&self, takes: &[Take<'_>], now: UnixMillis) -> Looked {
+        match &self.adapter {
+            Adapter::Memory(memory) => {
+                let stands = |take: &Take<'_>| Stands::Counted(memory.left(&take.key, take.rate, now));
+                Looked { limits: takes.iter().map(stands).collect(), away: None }
+            }
+            Adapter::Redis(redis) => redis.look(takes, now).await,
+        }
+    }
+
+    /// Forgets what was taken under a key, so that all of its limit is there again.
+    ///
+    /// # Errors
+    /// A shared store is away: what this gateway has counted by itself is forgotten, and what the store has counted is
+    /// not.
+    pub async fn reset(&self, key: &LimitKey<'_>) -> Result<(), crate::redis::Fault> {
+        match &self.adapter {
+            Adapter::Memory(memory) => {
+                memory.forget(key);
+                Ok(())
+            }
+            Adapter::Redis(redis) => redis.reset(key).await,
         }
     }
 

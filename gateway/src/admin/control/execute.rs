@@ -16,6 +16,7 @@ use engine::refusal::Deciding;
 use engine::time::UnixMillis;
 use engine::trace::Trace;
 use storage::audit_log::AuditLog;
+use storage::counters::Counters;
 use storage::credentials::{Accounts, ApiKeys, Attempts};
 use storage::sessions::Sessions;
 
@@ -24,6 +25,8 @@ use super::verb::{Sense, Verb};
 use super::work;
 use crate::admin::health::Health;
 use crate::clock;
+use crate::config::settings::Limits;
+use crate::pipeline::Pipeline;
 use crate::random;
 use crate::snapshot::Reloader;
 
@@ -48,6 +51,27 @@ pub struct Backend {
     pub audit: AuditLog,
     /// How the running gateway is; `None` in direct work, where none runs.
     pub health: Option<Arc<Health>>,
+    /// What the running gateway has counted; `None` in direct work: counters end with the process that has them.
+    pub counted: Option<Counted>,
+}
+
+/// What a gateway has counted, and by which limits.
+pub struct Counted {
+    /// What it counts by itself.
+    pub here: Arc<Counters>,
+    /// What gateways count together.
+    pub shared: Option<Arc<Counters>>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl Counted {
+    /// What requests are counted by.
+    #[must_use]
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let Pipeline { counters, shared, limits, .. } = pipeline;
+        Self { here: counters.clone(), shared: shared.clone(), limits: limits.clone() }
+    }
 }
 
 /// Whoever asks: a user of this machine, as the kernel tells it.

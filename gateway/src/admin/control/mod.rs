@@ -15,8 +15,8 @@ mod verb;
 mod work;
 
 pub use client::{Client, ClientError};
-pub use execute::{Backend, Operator, execute};
+pub use execute::{Backend, Counted, Operator, execute};
 pub use line::LineError;
 pub use reply::{Code, Problem, Reply};
 pub use server::{BindError, SOCKET_NAME, Server};
-pub use verb::{Hidden, Verb};
+pub use verb::{Hidden, LimitsOf, Verb};

@@ -1,5 +1,7 @@
 //! The control API over a real socket: what each verb comes to, what is recorded, and what bytes do to it.
 
+mod limits;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -65,6 +67,7 @@ impl World {
             attempts: Attempts::open(store, attempts).unwrap(),
             audit: AuditLog::open(&audit, AuditSettings::default(), clock::now()).unwrap(),
             health: running.then(|| Arc::new(Health::new([], Vec::new()))),
+            counted: running.then(limits::counted),
         };
         Self { dir, backend: Arc::new(backend) }
     }
@@ -201,6 +204,8 @@ async fn threat_18_a_bundle_may_forbid_every_verb_but_the_roll_back() {
         json!({"verb": "key.list"}),
         json!({"verb": "session.list"}),
         json!({"verb": "session.end", "session": Uuid::nil()}),
+        json!({"verb": "limits.show", "of": "address", "subject": "192.0.2.1"}),
+        json!({"verb": "limits.reset", "of": "address", "subject": "192.0.2.1"}),
         json!({"verb": "bundle.show"}),
         json!({"verb": "bundle.reload", "accept": "x"}),
         json!({"verb": "status"}),
@@ -240,12 +245,15 @@ async fn threat_18_direct_work_is_decided_and_recorded() {
     let reply =
         execute(verb(json!({"verb": "bundle.reload"})), &world.backend, operator, UnixMillis(5)).await;
     assert_eq!(refused(reply), Code::NotRunning);
+    let show = json!({"verb": "limits.show", "of": "address", "subject": "192.0.2.1"});
+    let reply = execute(verb(show), &world.backend, operator, UnixMillis(5)).await;
+    assert_eq!(refused(reply), Code::NotRunning);
     world.backend.reloader.cell().swap(Bundle::load(&sources(false)).unwrap());
     let reply = execute(verb(json!({"verb": "account.list"})), &world.backend, operator, UnixMillis(5)).await;
     assert_eq!(refused(reply), Code::Forbidden);
     let (records, _) = world.records().await;
     let names: Vec<_> = records.iter().map(|record| record["principal"]["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["1234"; 4]);
+    assert_eq!(names, ["1234"; 5]);
 }
 
 #[tokio::test]

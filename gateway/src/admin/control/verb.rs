@@ -90,9 +90,49 @@ pub enum Verb {
     /// The bundle before this one decides again.
     #[serde(rename = "bundle.rollback")]
     BundleRollback {},
+    /// How limits stand for somebody; one of them, where it is named.
+    #[serde(rename = "limits.show")]
+    LimitsShow {
+        of: LimitsOf,
+        subject: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<String>,
+    },
+    /// What somebody has taken of their limits is forgotten; of one of them, where it is named.
+    #[serde(rename = "limits.reset")]
+    LimitsReset {
+        of: LimitsOf,
+        subject: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<String>,
+    },
     /// How the gateway is.
     #[serde(rename = "status")]
     Status {},
+}
+
+/// Who has limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitsOf {
+    /// An address; an IPv6 network of 64 bits counts as one.
+    Address,
+    /// A person, by login, account or the id that records have.
+    User,
+    /// A service, by the name of its key or the id that records have.
+    Service,
+}
+
+impl LimitsOf {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::User => "user",
+            Self::Service => "service",
+        }
+    }
 }
 
 /// A password on its way: never shown, wiped when dropped.
@@ -171,6 +211,8 @@ impl Verb {
             Self::BundleShow {} => ("bundle.show", "cedargate.bundle.read", false),
             Self::BundleReload { .. } => ("bundle.reload", "cedargate.bundle.reload", true),
             Self::BundleRollback {} => ("bundle.rollback", super::execute::ROLLBACK, false),
+            Self::LimitsShow { .. } => ("limits.show", "cedargate.limits.read", false),
+            Self::LimitsReset { .. } => ("limits.reset", "cedargate.limits.reset", true),
             Self::Status {} => ("status", "cedargate.bundle.read", false),
         }
     }
@@ -198,6 +240,11 @@ impl Verb {
             }
             Self::KeyRevoke { key } => vec![("key", key.to_string())],
             Self::SessionEnd { session } => vec![("session", session.to_string())],
+            Self::LimitsShow { of, subject, limit } | Self::LimitsReset { of, subject, limit } => {
+                let mut about = vec![(of.name(), subject.clone())];
+                about.extend(limit.as_ref().map(|limit| ("limit", limit.clone())));
+                about
+            }
             Self::BundleReload { accept: Some(accept) } => vec![("accept", accept.clone())],
             Self::AccountList {}
             | Self::KeyList {}

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod keys;
+mod limits;
 mod sessions;
 mod world;
 
@@ -43,6 +44,12 @@ pub(super) async fn perform(verb: Verb, backend: &Backend, now: UnixMillis) -> W
         Verb::BundleShow {} => Ok(world::show(backend)),
         Verb::BundleReload { accept } => world::reload(backend, accept).await,
         Verb::BundleRollback {} => world::roll_back(backend).await,
+        Verb::LimitsShow { of, subject, limit } => {
+            limits::show(backend, of, &subject, limit.as_deref(), now).await
+        }
+        Verb::LimitsReset { of, subject, limit } => {
+            limits::reset(backend, of, &subject, limit.as_deref()).await
+        }
         Verb::Status {} => world::status(backend, now).await,
     }
 }

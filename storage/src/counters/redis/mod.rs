@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::limit::{Rate, share};
+use engine::limit::{Rate, left, share};
 use engine::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ use self::owing::Owing;
 use self::script::{Question, Told};
 pub use self::settings::RedisSettings;
 use super::memory::{Memory, NS_PER_MS, Owed};
-use super::{LimitKey, Outcome, Take, WhenAway};
+use super::{LimitKey, Looked, Outcome, Stands, Take, WhenAway};
 use crate::redis::{
     Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
 };
@@ -114,6 +114,56 @@ impl Redis {
         }
     }
 
+    /// How limits stand. Nobody's request waits for it.
+    pub(super) async fn look(&self, takes: &[Take<'_>], now: UnixMillis) -> Looked {
+        match self.asked_nothing(takes, now).await {
+            Ok(ahead) => {
+                let tat = |ahead: u64| now.0.saturating_mul(NS_PER_MS).saturating_add(ahead);
+                let stands = |(take, ahead): (&Take<'_>, u64)| {
+                    Stands::Counted(left(take.rate, (ahead > 0).then(|| tat(ahead)), now))
+                };
+                Looked { limits: takes.iter().zip(ahead).map(stands).collect(), away: None }
+            }
+            Err(fault) => {
+                let stands = |take: &Take<'_>| match take.away {
+                    WhenAway::Local => {
+                        Stands::Counted(self.memory.left(&take.key, self.part(take).rate, now))
+                    }
+                    WhenAway::Open => Stands::Open,
+                    WhenAway::Closed => Stands::Closed,
+                };
+                Looked { limits: takes.iter().map(stands).collect(), away: Some(fault) }
+            }
+        }
+    }
+
+    /// How far the states lie ahead of now, by a take of nothing.
+    async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<u64>, Fault> {
+        let link = self.link().ok_or_else(|| self.fault())?;
+        let nothing: Vec<Take<'_>> = takes.iter().map(|take| take.costing(0)).collect();
+        let owed: Vec<_> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
+        self.ask(&link, &nothing, &owed, now, BEHIND).await.map(|told| told.ahead)
+    }
+
+    /// Forgets what was taken under a key, here and there. Other gateways keep what they would begin with if the store
+    /// went away.
+    pub(super) async fn reset(&self, key: &LimitKey<'_>) -> Result<(), Fault> {
+        self.memory.forget(key);
+        let link = self.link().ok_or_else(|| self.fault())?;
+        let done = script::forget(&self.settings.place.prefix, key, &link);
+        tokio::time::timeout(BEHIND, done).await.unwrap_or(Err(Fault::Late))
+    }
+
+    /// Why the store does not count.
+    fn fault(&self) -> Fault {
+        self.standing.borrow().last.unwrap_or(Fault::Unreachable)
+    }
+
+    /// This gateway's part of a limit.
+    fn part<'a>(&self, take: &Take<'a>) -> Take<'a> {
+        Take { rate: share(take.rate, self.settings.gateways, take.cost), ..*take }
+    }
+
     fn unasked(&self, why: Answered, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
         (self.observer)(why, None);
         self.without(takes, now)
@@ -169,10 +219,7 @@ impl Redis {
             .iter()
             .enumerate()
             .filter(|(_, take)| take.away == WhenAway::Local)
-            .map(|(index, take)| {
-                let rate = share(take.rate, self.settings.gateways, take.cost);
-                (index, Take { rate, ..*take })
-            })
+            .map(|(index, take)| (index, self.part(take)))
             .collect();
         let shares: Vec<Take<'_>> = local.iter().map(|(_, take)| *take).collect();
         match self.memory.take(&shares, now) {

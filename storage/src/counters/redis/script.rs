@@ -116,6 +116,13 @@ impl Question {
     }
 }
 
+/// Forgets a key. By a state that is past, and not by removing it: the gateway's user need not be able to.
+pub(super) async fn forget(prefix: &str, limit: &LimitKey<'_>, link: &Link) -> Result<(), Fault> {
+    let mut command = redis::cmd("SET");
+    command.arg(key(prefix, limit)).arg("0.000000").arg("PX").arg(1);
+    command.query_async::<()>(&mut link.connection()).await.map_err(|error| fault(&error))
+}
+
 /// A key as it is called there: `prefix:{subject}:limit`. What stands in braces says which node of a cluster has it, so
 /// that all limits of one subject are on the same.
 fn key(prefix: &str, key: &LimitKey<'_>) -> String {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::limit::{Gcra, Rate, gcra};
+use engine::limit::{Gcra, Left, Rate, gcra};
 use engine::time::UnixMillis;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -232,6 +232,40 @@ async fn without_the_store_each_limit_does_as_it_says() {
     let closed = [take("third", WhenAway::Local), take("closed", WhenAway::Closed)];
     assert_eq!(admitted(&closed).await, 0);
     assert_eq!(admitted(&[take("third", WhenAway::Local)]).await, 2, "what is closed spends nothing else");
+}
+
+#[tokio::test]
+async fn without_the_store_a_look_says_what_is_held_here_and_a_reset_forgets_that_alone() {
+    let mut server = Server::start();
+    let counters = server
+        .counters(|settings| {
+            settings.given_time = true;
+            settings.gateways = 2;
+        })
+        .await;
+    let limits = [WhenAway::Local, WhenAway::Open, WhenAway::Closed];
+    let takes = ["all", "open", "closed"].map(|limit| Take::new(LimitKey::everybody(limit), TEN));
+    let takes: Vec<Take<'_>> = takes.iter().zip(limits).map(|(take, away)| take.when_away(away)).collect();
+    assert_eq!(admitted(&counters, &takes, 4).await, 4);
+    server.kill();
+    // Whether it is found out by a request, a trial or this look is the same to whoever looks.
+    let part = |count, next_ms| {
+        // A half of the limit, of which the store has last said that four of ten are spent.
+        Stands::Counted(Left { count, of: 5, next_ms, full_ms: 4 * 360_000 })
+    };
+    let mut looked = counters.look(&takes, NOW).await;
+    assert!(looked.away.take().is_some());
+    assert_eq!(looked.limits, [part(3, 0), Stands::Open, Stands::Closed]);
+    reaches(&counters, away).await;
+    assert!(counters.reset(&LimitKey::everybody("all")).await.is_err(), "the store was not told");
+    assert_eq!(admitted(&counters, &takes[..1], 20).await, 5, "and its part is whole again here");
+    server.restart();
+    reaches(&counters, up).await;
+    let looked = counters.look(&takes[..1], NOW).await;
+    let spent = Left { count: 0, of: 10, next_ms: 360_000, full_ms: 3_600_000 };
+    assert_eq!(looked, Looked { limits: vec![Stands::Counted(spent)], away: None });
+    counters.reset(&LimitKey::everybody("all")).await.unwrap();
+    assert_eq!(admitted(&counters, &takes[..1], 20).await, 10);
 }
 
 #[tokio::test]
