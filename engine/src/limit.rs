@@ -94,6 +94,15 @@ pub fn left(rate: Rate, tat: Option<u64>, now: UnixMillis) -> Left {
 }
 
 impl Rate {
+    /// Limits nothing.
+    pub const NONE: Self = Self { count: u32::MAX, period_ms: 0 };
+
+    /// Whether it limits anything: what does not is not counted either.
+    #[must_use]
+    pub const fn limits(self) -> bool {
+        self.period_ms != 0
+    }
+
     /// Nanoseconds between two admissions. Rounded up, so that rounding never admits more than was asked for;
     /// the error is below one part in a million for every rate up to 1,000 a second.
     #[must_use]

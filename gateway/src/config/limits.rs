@@ -72,9 +72,9 @@ impl Reader<'_> {
     pub(super) fn limits(&mut self, root: &mut Section<'_>) -> (Limits, Option<SharedLimits>) {
         let mut section = self.section(root, "limits");
         let per_address = self.pick(&mut section, "per_address", Some("BOTSERVER_RATE_LIMIT_PER_IP"));
-        let per_address = self.rate(per_address, MINUTE);
+        let per_address = self.rate_or_none(per_address, MINUTE);
         let per_user = self.pick(&mut section, "per_user", Some("BOTSERVER_RATE_LIMIT_PER_USER"));
-        let per_user = self.rate(per_user, HOUR);
+        let per_user = self.rate_or_none(per_user, HOUR);
         let mut away = LimitsAway::default();
         let written = self.pick(&mut section, "per_address_away", None);
         away.per_address = self.choice(written, &AWAY).unwrap_or_default();

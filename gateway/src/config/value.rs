@@ -138,6 +138,18 @@ impl<'e> Reader<'e> {
         parsed
     }
 
+    /// The same, or `"none"` in the file: no limit, of which the start tells. A variable of the environment takes none away.
+    pub(super) fn rate_or_none(&mut self, written: Option<Written<'_>>, period: Duration) -> Option<Rate> {
+        if let Some(Written { value: Given::Toml(value), name, .. }) = &written
+            && let DeValue::String(text) = value
+            && text.as_ref() == "none"
+        {
+            self.notices.push(format!("{name} is \"none\": it limits nobody"));
+            return Some(Rate::NONE);
+        }
+        self.rate(written, period)
+    }
+
     /// One of the given words.
     pub(super) fn choice<T: Copy>(&mut self, written: Option<Written<'_>>, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(written)?;

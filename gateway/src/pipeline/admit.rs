@@ -53,6 +53,9 @@ async fn take(
     rate: Rate,
     now: UnixMillis,
 ) -> Result<(), Refusal> {
+    if !rate.limits() {
+        return Ok(());
+    }
     let key = LimitKey::address(name, client);
     match counters.take(&[Take::new(key, rate)], now).await {
         Outcome::Admitted => Ok(()),

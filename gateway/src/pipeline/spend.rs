@@ -74,16 +74,15 @@ pub async fn spend(
     match (&pipeline.shared, permit.identity()) {
         (None, Identity::Known(principal)) => {
             let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
-            let mut takes = vec![of(PER_USER, limits.per_user)];
-            if let Some(rate) = limits.classes.get(class) {
-                takes.push(of(class, *rate));
-            }
-            take(&pipeline.counters, now, &takes, 0, class).await?;
+            let mut takes = Vec::with_capacity(2);
+            takes.extend(limits.per_user.limits().then(|| of(PER_USER, limits.per_user)));
+            takes.extend(limits.classes.get(class).map(|rate| of(class, *rate)));
+            take(&pipeline.counters, now, &takes, 0).await?;
         }
         (None, Identity::Anonymous) => {}
         (Some(shared), identity) => {
             let (takes, of_address) = everywhere(limits, &matched, identity, client);
-            take(shared, now, &takes, of_address, class).await?;
+            take(shared, now, &takes, of_address).await?;
         }
     }
     Ok(Passage { permit, matched, session, snapshot })
@@ -101,40 +100,42 @@ fn everywhere<'a>(
     let address =
         Take::new(LimitKey::address(PER_ADDRESS, client), limits.per_address).when_away(away.per_address);
     let mut takes = Vec::with_capacity(4);
-    takes.push(address);
+    takes.extend(limits.per_address.limits().then_some(address));
     if let Some(rate) = class_rate.filter(|_| matched.route.accept.anonymous) {
         takes.push(Take::new(LimitKey::address(class, client), rate).when_away(away.class(class)));
     }
     let of_address = takes.len();
     if let Identity::Known(principal) = identity {
         let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
-        takes.push(of(PER_USER, limits.per_user).when_away(away.per_user));
+        let own = of(PER_USER, limits.per_user).when_away(away.per_user);
+        takes.extend(limits.per_user.limits().then_some(own));
         takes.extend(class_rate.map(|rate| of(class, rate).when_away(away.class(class))));
     }
     (takes, of_address)
 }
 
-/// Takes from all. The first `of_address` are the address's, whose refusal is the one that it has in `admit`; then
-/// comes the principal's own, then the one of the class.
+/// Takes from all, where there are any. The first `of_address` are the address's, whose refusal is the one that it has
+/// in `admit`; the others are the principal's.
 async fn take(
     counters: &Counters,
     now: UnixMillis,
     takes: &[Take<'_>],
     of_address: usize,
-    class: &Arc<str>,
 ) -> Result<(), Refusal> {
+    if takes.is_empty() {
+        return Ok(());
+    }
     match counters.take(takes, now).await {
         Outcome::Admitted => Ok(()),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { index, retry_after_ms } => {
             let retry_after_s = whole_seconds(retry_after_ms);
+            let limit = Arc::from(takes.get(index).map_or("", |take| take.key.limit()));
             let rate = takes.get(index).map(|take| take.rate);
             if index < of_address {
-                let limit = if index == 0 { Arc::from(PER_ADDRESS) } else { class.clone() };
                 let limit = rate.map(|rate| Spent { limit, rate });
                 return Err(Refusal::Throttled { retry_after_s, limit });
             }
-            let limit = if index == of_address { Arc::from(PER_USER) } else { class.clone() };
             Err(Refusal::QuotaSpent { limit, retry_after_s, rate })
         }
     }
@@ -204,5 +205,17 @@ mod tests {
         check("llm", false, &id, &[all, own("per-user", 2, local), own("llm", 4, local)], 1);
         let both = [all, address("auth", 3, closed), own("per-user", 2, local), own("auth", 3, closed)];
         check("auth", true, &id, &both, 2);
+        let limits = Limits { per_address: Rate::NONE, per_user: Rate::NONE, ..limits.clone() };
+        let matched = |class: &str, anonymous: bool| {
+            let mut route = testing::route();
+            route.class = class.into();
+            route.accept.anonymous = anonymous;
+            RouteMatch { route: Arc::new(route), parameters: Vec::new().into() }
+        };
+        let (none, auth) = (matched("standard", true), matched("auth", true));
+        let (takes, of_address) = everywhere(&limits, &none, &id, client);
+        assert!(takes.is_empty() && of_address == 0, "what limits nothing is not counted");
+        let (takes, of_address) = everywhere(&limits, &auth, &id, client);
+        assert_eq!((takes.len(), of_address), (2, 1), "and classes hold all the same");
     }
 }

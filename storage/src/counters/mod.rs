@@ -227,6 +227,12 @@ impl<'a> LimitKey<'a> {
         Self { limit, subject: Subject::Principal(principal) }
     }
 
+    /// Which limit it counts.
+    #[must_use]
+    pub const fn limit(&self) -> &'a str {
+        self.limit
+    }
+
     /// The one counter that everybody shares.
     #[must_use]
     pub const fn everybody(limit: &'a str) -> Self {

@@ -77,6 +77,25 @@ fn which_headers_tell_of_a_limit() {
 }
 
 #[test]
+fn a_limit_is_taken_away_by_the_file_alone_and_that_is_told() {
+    let none = "[limits]\nper_address = \"none\"\nper_user = \"none\"\n";
+    let config = read(&format!("{HOSTS}{none}"), &keys()).unwrap();
+    assert!(!config.limits.per_address.limits() && !config.limits.per_user.limits());
+    let told = config.notices().join("\n");
+    assert!(
+        told.contains("`limits.per_address` is \"none\"") && told.contains("`limits.per_user`"),
+        "{told}"
+    );
+    let usual = read(HOSTS, &keys()).unwrap();
+    assert!(usual.limits.per_address.limits() && usual.limits.per_user.limits());
+    for word in ["None", "", "0", "none/1m"] {
+        check(&format!("[limits]\nper_user = \"{word}\"\n"), &[], &["gate.toml:3: ", "limits.per_user"]);
+    }
+    check("[limits.class.llm]\nrate = \"none\"\n", &[], &["gate.toml:3: ", "limits.class.llm.rate"]);
+    check("", &[("BOTSERVER_RATE_LIMIT_PER_IP", "none")], &["BOTSERVER_RATE_LIMIT_PER_IP"]);
+}
+
+#[test]
 fn what_limits_do_while_it_is_away() {
     let away = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.away;
     let usual = away("");

@@ -168,7 +168,7 @@ fn counters(counted: &Counted, whose: Whose) -> Vec<Counter<'_>> {
             vec![Counter { limit: PER_USER, rate, away, here: !there, there }, refusals]
         }
     };
-    own.into_iter().chain(classes).collect()
+    own.into_iter().chain(classes).filter(|counter| counter.rate.limits()).collect()
 }
 
 fn named<'a>(counters: Vec<Counter<'a>>, limit: Option<&str>) -> Result<Vec<Counter<'a>>, Problem> {
