@@ -10,6 +10,7 @@ mod cores;
 mod decide;
 mod figures;
 mod instructions;
+mod limits;
 mod load;
 mod peers;
 mod process;
@@ -45,6 +46,8 @@ enum Benchmark {
     Records(records::Options),
     /// What slow, silent and many clients cost one who behaves
     Slow(slow::Options),
+    /// What limits cost: none, counted by the gateway, and by gateways together in Redis
+    Limits(limits::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
     Instructions(instructions::Options),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Benchmark::Proxy(options) => proxy::run(&options),
         Benchmark::Records(options) => records::run(&options),
         Benchmark::Slow(options) => slow::run(&options),
+        Benchmark::Limits(options) => limits::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
     };
     match outcome {

@@ -1,0 +1,204 @@
+//! Gateways with limits of their own, in front of one upstream, and the Redis that they may count in.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::builds::repository;
+use crate::figures::Figure;
+use crate::load::Target;
+use crate::process::{Process, found, free_address, pause};
+use crate::world::{PATH, metrics};
+use crate::{Failure, cores};
+
+/// The host that the gateways answer to.
+const HOST: &str = "gateway.example";
+/// The keys that a gateway does not start without.
+const KEYS: [&str; 3] = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
+/// What the gateway's user may do there: the list of docs/operate.md.
+const GRANTED: [&str; 7] = ["~cedargate:*", "+eval", "+evalsha", "+script|load", "+get", "+set", "+time"];
+/// The metric that tells what became of the questions to Redis.
+const ASKED: &str = "cedargate_limits_redis_total{result=";
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What gateways are started from.
+pub(super) struct House {
+    binary: PathBuf,
+    upstream: SocketAddr,
+    home: TempDir,
+    keys: Vec<(&'static str, String)>,
+}
+
+/// A gateway that serves a service with a key.
+pub(super) struct Serving {
+    /// Its process.
+    pub(super) process: Process,
+    /// What to ask of it.
+    pub(super) target: Target,
+    admin: SocketAddr,
+}
+
+impl House {
+    /// With keys of this run.
+    ///
+    /// # Errors
+    /// The system gives no folder or no random bytes.
+    pub(super) fn new(binary: PathBuf, upstream: SocketAddr) -> Result<Self, Failure> {
+        let keys = KEYS.into_iter().map(|name| Ok((name, hex()?))).collect::<Result<_, Failure>>()?;
+        Ok(Self { binary, upstream, home: TempDir::new()?, keys })
+    }
+
+    /// Starts a gateway on one core with these lines of `[limits]`, and gives a service a key.
+    ///
+    /// # Errors
+    /// It does not start, or gives no key.
+    pub(super) fn start(&self, core: usize, name: &str, limits: &str) -> Result<Serving, Failure> {
+        let (address, admin) = (free_address()?, free_address()?);
+        let folder = self.home.path().join(name);
+        fs::create_dir(&folder)?;
+        let file = folder.join("cedargate.toml");
+        let text = format!(
+            "listen = \"{address}\"\nadmin_listen = \"{admin}\"\ndata_dir = {:?}\npolicies_dir = {:?}\n\
+             hosts = [{{ public_url = \"https://{HOST}\" }}]\n[upstreams.botserver]\nidentity = \"botserver\"\n\
+             addresses = [\"{}\"]\n[limits]\n{limits}",
+            folder.join("data"),
+            repository().join("policies"),
+            self.upstream
+        );
+        fs::write(&file, text)?;
+        let process = Process::start(core, self.command().arg("run").arg("--config").arg(&file), address)?;
+        let key = self.key(&file)?;
+        let request = format!(
+            "GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: benchmarks\r\nAccept: application/json\r\n\
+             Accept-Encoding: identity\r\nX-API-Key: {key}\r\n\r\n"
+        );
+        Ok(Serving { process, target: Target { address, request: request.into_bytes().into() }, admin })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env_clear().envs(self.keys.iter().map(|(name, key)| (name, key)));
+        command
+    }
+
+    fn key(&self, config: &Path) -> Result<String, Failure> {
+        let mut command = self.command();
+        command.args([
+            "key",
+            "add",
+            "benchmarks",
+            "--scope",
+            "docs.*",
+            "--role",
+            "standard_user",
+            "--config",
+        ]);
+        let output = command.arg(config).output()?;
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+        }
+    }
+}
+
+impl Serving {
+    /// Waits until it asks Redis.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn asks_redis(&self) -> Result<(), Failure> {
+        const LOOKS: usize = 200;
+        for _ in 0..LOOKS {
+            if metrics(self.admin)?.lines().any(|line| line == "cedargate_limits_redis_up 1") {
+                return Ok(());
+            }
+            pause(LOOK);
+        }
+        Err("the gateway does not ask redis".into())
+    }
+
+    /// How many questions to Redis were not answered in time, for each that was asked: with anything but 0, the gateway
+    /// has counted by itself meanwhile, and the other rows tell too little.
+    ///
+    /// # Errors
+    /// It tells nothing of them.
+    pub(super) fn unanswered(&self) -> Result<Figure, Failure> {
+        let (answered, others) = self.asked()?;
+        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+        let share = others as f64 / (answered + others).max(1) as f64;
+        Ok(Figure::once("limits.redis.unanswered", share, "share"))
+    }
+
+    fn asked(&self) -> Result<(u64, u64), Failure> {
+        let text = metrics(self.admin)?;
+        let (mut answered, mut others) = (0, 0);
+        for line in text.lines().filter_map(|line| line.strip_prefix(ASKED)) {
+            let (result, count) = line.split_once("} ").ok_or("a metric without a value")?;
+            let count: u64 = count.trim().parse()?;
+            if result == "\"answered\"" { answered += count } else { others += count }
+        }
+        Ok((answered, others))
+    }
+}
+
+/// A redis-server of this run; killed when dropped.
+pub(super) struct Redis {
+    child: Child,
+    address: SocketAddr,
+    password: String,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// One on a core, where there is one to start.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn start(core: usize) -> Result<Option<Self>, Failure> {
+        let Some(binary) = found("redis-server") else { return Ok(None) };
+        let (address, password, folder) = (free_address()?, hex()?, TempDir::new()?);
+        let mut command = Command::new(binary);
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        command.arg("--dir").arg(folder.path());
+        command.args(["--user", "cedargate", "on", &format!(">{password}")]).args(GRANTED);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = cores::spawn_on(core, &mut command)?;
+        Ok(Some(Self { child, address, password, folder }))
+    }
+
+    /// The lines that name it. Its budget is one that no busy machine exceeds by itself: what is measured is a gateway
+    /// that asks.
+    ///
+    /// # Errors
+    /// The file of its URL cannot be written.
+    pub(super) fn lines(&self) -> Result<String, Failure> {
+        let file = self.folder.path().join("url");
+        let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+        write!(written, "redis://cedargate:{}@{}/0", self.password, self.address)?;
+        Ok(format!("[limits.redis]\nurl = \"file:{}\"\nbudget = \"1s\"\n", file.display()))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// 32 random bytes in hexadecimal digits.
+fn hex() -> Result<String, Failure> {
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

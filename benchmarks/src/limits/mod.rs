@@ -1,0 +1,142 @@
+//! What limits cost a request: none, counted by the gateway, and counted in Redis, in turn on one core; and what one
+//! check costs by itself.
+
+mod house;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use gateway::clock;
+
+use self::house::{House, Redis, Serving};
+use crate::cores::Cores;
+use crate::figures::{self, Figure};
+use crate::{Failure, builds, load, upstream};
+
+/// Connections that are kept busy.
+const CONNECTIONS: usize = 32;
+/// How long each gateway is loaded in a round.
+const ROUND: Duration = Duration::from_millis(1_500);
+/// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(15).unwrap();
+/// From the first line to the last, building included.
+const TOTAL: Duration = Duration::from_secs(10 * 60);
+/// What everything after the rounds takes of it.
+const AFTER_ROUNDS: Duration = Duration::from_secs(60);
+/// Rounds at least: a median of fewer says nothing.
+const ROUNDS_MIN: usize = 3;
+
+/// No limit at all.
+const NONE: &str = "per_address = \"none\"\nper_user = \"none\"\n";
+/// Limits that never bind, and are counted like any other.
+const COUNTED: &str = "per_address = \"1000000/1s\"\nper_user = \"1000000/1s\"\n";
+
+/// What the command line may say.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Rounds, of which the median is told
+    #[arg(long, value_name = "N", default_value_t = ROUNDS)]
+    rounds: NonZeroUsize,
+    /// Measure what an earlier build has left in target/release instead of building it
+    #[arg(long)]
+    as_built: bool,
+}
+
+/// One gateway under test, and the microseconds of its processor time that each request took, round by round.
+struct Subject {
+    name: &'static str,
+    serving: Serving,
+    rounds: Vec<f64>,
+}
+
+impl Subject {
+    fn round(&self, core: usize, time: Duration) -> Result<f64, Failure> {
+        let before = self.serving.process.cpu_us()?;
+        let outcome = load::closed(core, &self.serving.target, CONNECTIONS, time)
+            .map_err(|failure| format!("{}: {failure}", self.name))?;
+        let spent = self.serving.process.cpu_us()?.saturating_sub(before);
+        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+        Ok(spent as f64 / outcome.requests.max(1) as f64)
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something does not build, start or answer, or limits that should be counted in Redis were not.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let begun = clock::instant();
+    let cores = Cores::of_machine()?;
+    if cores.proxy == cores.load {
+        eprintln!("one core only: the gateways share it with their load");
+    }
+    let mut figures = table::figures(cores.proxy)?;
+    let binary = builds::cedargate(options.as_built)?;
+    let upstream = upstream::start(cores.load)?;
+    let redis = Redis::start(cores.load)?;
+    if redis.is_none() {
+        eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
+    }
+    let house = House::new(binary, upstream)?;
+    let start = |name, limits: &str| {
+        let serving = house.start(cores.proxy, name, limits)?;
+        Ok::<_, Failure>(Subject { name, serving, rounds: Vec::new() })
+    };
+    let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
+    if let Some(redis) = &redis {
+        let subject = start("redis", &format!("{COUNTED}{}", redis.lines()?))?;
+        subject.serving.asks_redis()?;
+        subjects.push(subject);
+    }
+    rounds(&mut subjects, cores, begun, options.rounds.get())?;
+    figures.extend(told(&subjects));
+    if let Some(redis) = subjects.iter().find(|subject| subject.name == "redis") {
+        figures.push(redis.serving.unanswered()?);
+    }
+    figures::print(&figures)?;
+    eprintln!("{} s in all", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// Loads each in turn, round after round: what the machine does beside falls on all of them alike.
+fn rounds(subjects: &mut [Subject], cores: Cores, begun: Instant, wanted: usize) -> Result<(), Failure> {
+    for subject in subjects.iter() {
+        subject.round(cores.load, ROUND / 3)?;
+    }
+    for number in 0..wanted {
+        if number >= ROUNDS_MIN && begun.elapsed() + AFTER_ROUNDS > TOTAL {
+            eprintln!("\n{number} rounds instead of {wanted}: the ten minutes are over");
+            break;
+        }
+        eprint!("\rround {} of {wanted} ", number + 1);
+        for subject in subjects.iter_mut() {
+            let round = subject.round(cores.load, ROUND)?;
+            subject.rounds.push(round);
+        }
+    }
+    eprintln!();
+    Ok(())
+}
+
+fn told(subjects: &[Subject]) -> Vec<Figure> {
+    let of = |subject: &Subject| {
+        Figure::median(format!("limits.{}.cpu", subject.name), &subject.rounds, "us/request")
+    };
+    let against = |name: &str, reckon: fn(f64, f64) -> f64| -> Option<Vec<f64>> {
+        let rounds = |name: &str| subjects.iter().find(|it| it.name == name).map(|it| &it.rounds);
+        let (none, these) = (rounds("none")?, rounds(name)?);
+        Some(none.iter().zip(these).map(|(none, this)| reckon(*none, *this)).collect())
+    };
+    let ratio = |name: &str| {
+        let rounds = against(name, |none, this| none / this)?;
+        Figure::median(format!("limits.{name}_over_none"), &rounds, "ratio")
+    };
+    let extra = against("redis", |none, this| this - none)
+        .and_then(|rounds| Figure::median("limits.redis_extra_us", &rounds, "us/request"));
+    subjects
+        .iter()
+        .filter_map(of)
+        .chain([ratio("local"), ratio("redis"), extra].into_iter().flatten())
+        .collect()
+}
