@@ -23,6 +23,7 @@ pub mod time;
 pub mod trace;
 pub mod verify;
 pub mod websocket;
+pub mod window;
 
 /// The examples in the README are tried like those in the documentation.
 #[cfg(doctest)]

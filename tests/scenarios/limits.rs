@@ -1,5 +1,7 @@
 //! Limits that hold across gateways, and when the store that they share is gone.
 
+mod left;
+
 use std::net::TcpListener;
 
 use rustix::process::Signal;
@@ -315,62 +317,6 @@ fn a_hanging_redis_is_waited_for_three_times_in_all() {
     assert_eq!(metric(&production, "cedargate_limits_redis_seconds_count"), late + told("answered"));
     redis.signal(Signal::CONT);
     reaches(&production, "up", "redis");
-}
-
-#[test]
-fn an_operator_sees_what_somebody_has_left_and_gives_it_back_also_around_an_outage() {
-    let (upstream, mut redis) = (Upstream::start(), Redis::start());
-    let mut production = sharing(&upstream, &redis, "gateways = 2\nper_user = \"10/1h\"");
-    let _process = production.start();
-    let key = key(&mut production, "caller");
-    reaches(&production, "up", "redis");
-    assert_eq!(admitted(&production, &key, 3), 3);
-    let ask = |verb: &str, words: &[&str]| {
-        production.cli(&[&["limits", verb, "service", "caller"], words].concat(), "")
-    };
-    let (content, said) = ask("show", &[]);
-    assert!(content, "{said}");
-    let line = said.lines().find(|line| line.contains("per-user (redis)")).unwrap_or(&said);
-    assert!(line.contains("7 of 10 left, 10 in 60 min; full again in 18 min"), "{said}");
-    assert!(said.contains("refusals (here): 60 of 60 left"), "{said}");
-    assert_eq!(admitted(&production, &key, 8), 7, "looking takes nothing");
-    let (_, said) = ask("show", &["per-user", "--json"]);
-    let told: Value = serde_json::from_str(said.trim()).unwrap_or_else(|_| panic!("{said}"));
-    assert_eq!((&told["redis"], &told["limits"][0]["left"]), (&Value::from("up"), &Value::from(0)));
-    let (content, said) = ask("reset", &[]);
-    assert!(content && said.contains("reset per-user, refusals of service"), "{said}");
-    assert_eq!(admitted(&production, &key, 8), 8);
-
-    redis.kill();
-    reaches(&production, "degraded", "away");
-    let (content, said) = ask("show", &["per-user"]);
-    assert!(
-        content && said.contains("redis is away (") && said.contains("per-user (here): 1 of 5 left"),
-        "{said}"
-    );
-    let (content, said) = ask("reset", &["per-user"]);
-    assert!(!content && said.contains("reset it again when it is back"), "{said}");
-    redis.restart();
-    reaches(&production, "up", "redis");
-    let (content, said) = ask("reset", &["per-user"]);
-    assert!(content, "{said}");
-    assert_eq!(admitted(&production, &key, 12), 10);
-    let (content, said) = ask("show", &["per-hour"]);
-    assert!(!content && said.contains("there are per-user, refusals"), "{said}");
-    // Each reset is on record before it is done, and after; also the one that was half done.
-    let kinds: Vec<(String, u64)> = production
-        .audit()
-        .records()
-        .iter()
-        .filter(|record| record["request"]["path"] == "limits.reset")
-        .map(|record| {
-            let kind = record["kind"].as_str().unwrap_or_default().to_owned();
-            (kind, record["answer"]["status"].as_u64().unwrap_or_default())
-        })
-        .collect();
-    let of = |kind: &str, status| (kind.to_owned(), status);
-    let expected = [200, 503, 200].map(|status| [of("opening", 0), of("control", status)]);
-    assert_eq!(kinds, expected.as_flattened());
 }
 
 #[test]

@@ -10,7 +10,9 @@ use storage::sessions::SharedSessions;
 
 use super::reader::{Reader, Section, printable};
 use super::redis::Named;
-use super::settings::{LimitHeaders, Limits, LimitsAway, LoginLimits, SessionEnds, SharedLimits};
+use super::settings::{
+    LimitHeaders, Limits, LimitsAway, LimitsSliding, LoginLimits, SessionEnds, SharedLimits,
+};
 use super::upstreams::is_name;
 
 /// How long a request waits for the sessions that gateways share, unless configured otherwise: without an answer it is
@@ -26,6 +28,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// What a limit does while the store that gateways share is away.
 const AWAY: [(&str, WhenAway); 3] =
     [("local", WhenAway::Local), ("open", WhenAway::Open), ("closed", WhenAway::Closed)];
+/// How a limit counts; whether that is a sliding window.
+const ALGORITHMS: [(&str, bool); 2] = [("rate", false), ("sliding", true)];
 const HEADERS: [(&str, LimitHeaders); 3] =
     [("draft", LimitHeaders::Draft), ("both", LimitHeaders::Both), ("none", LimitHeaders::None)];
 const DAY: Duration = Duration::from_secs(86_400);
@@ -80,15 +84,21 @@ impl Reader<'_> {
         away.per_address = self.choice(written, &AWAY).unwrap_or_default();
         let written = self.pick(&mut section, "per_user_away", None);
         away.per_user = self.choice(written, &AWAY).unwrap_or_default();
+        let mut sliding = LimitsSliding::default();
+        let written = self.pick(&mut section, "per_address_algorithm", None);
+        sliding.per_address = self.choice(written, &ALGORITHMS).unwrap_or_default();
+        let written = self.pick(&mut section, "per_user_algorithm", None);
+        sliding.per_user = self.choice(written, &ALGORITHMS).unwrap_or_default();
         let written = self.pick(&mut section, "headers", None);
         let headers = self.choice(written, &HEADERS).unwrap_or_default();
-        let classes = self.classes(&mut section, &mut away);
+        let classes = self.classes(&mut section, &mut away, &mut sliding);
         let shared = self.shared_limits(&mut section);
         self.finish(&section);
         let limits = Limits {
             per_address: per_address.unwrap_or(rate(100, MINUTE)),
             per_user: per_user.unwrap_or(rate(1_000, HOUR)),
             classes,
+            sliding,
             away,
             headers,
         };
@@ -97,7 +107,12 @@ impl Reader<'_> {
 
     /// None by default: the address's limit and the lockout hold for sign-ins, and a class that is smaller than the
     /// limits that an operator raised would refuse what they meant to let in.
-    fn classes(&mut self, section: &mut Section<'_>, away: &mut LimitsAway) -> BTreeMap<Arc<str>, Rate> {
+    fn classes(
+        &mut self,
+        section: &mut Section<'_>,
+        away: &mut LimitsAway,
+        sliding: &mut LimitsSliding,
+    ) -> BTreeMap<Arc<str>, Rate> {
         let mut classes: BTreeMap<Arc<str>, Rate> = BTreeMap::new();
         let named = self.section(section, "class");
         for (key, value) in named.entries() {
@@ -119,6 +134,10 @@ impl Reader<'_> {
             let written = self.pick(&mut table, "away", None);
             if let Some(chosen) = self.choice(written, &AWAY) {
                 away.classes.insert(Arc::from(name), chosen);
+            }
+            let written = self.pick(&mut table, "algorithm", None);
+            if self.choice(written, &ALGORITHMS) == Some(true) {
+                sliding.classes.insert(Arc::from(name));
             }
             self.finish(&table);
         }

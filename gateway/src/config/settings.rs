@@ -1,6 +1,6 @@
 //! The types of [`super::Config`]'s fields: checked once, so that nothing inside checks them again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -100,6 +100,8 @@ pub struct Limits {
     pub per_user: Rate,
     /// Requests of one principal, or of one address where nobody is known, in each class of routes.
     pub classes: BTreeMap<Arc<str>, Rate>,
+    /// Which of them are sliding windows.
+    pub sliding: LimitsSliding,
     /// What each does while the store that gateways share is away.
     pub away: LimitsAway,
     /// Which headers tell of a limit that is spent, besides `Retry-After`.
@@ -127,6 +129,17 @@ pub struct LimitsAway {
     pub per_user: WhenAway,
     /// The limits of classes, where the configuration says so.
     pub classes: BTreeMap<Arc<str>, WhenAway>,
+}
+
+/// Which limits are sliding windows: never more than the limit in any period. The others are rates with a burst.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitsSliding {
+    /// The limit of an address.
+    pub per_address: bool,
+    /// The limit of a principal.
+    pub per_user: bool,
+    /// The limits of classes.
+    pub classes: BTreeSet<Arc<str>>,
 }
 
 impl LimitsAway {

@@ -25,7 +25,8 @@ pub async fn address(
     now: UnixMillis,
     client: IpAddr,
 ) -> Result<(), Refusal> {
-    take(counters, PER_ADDRESS, client, limits.per_address, now).await
+    let key = LimitKey::address(PER_ADDRESS, client).sliding(limits.sliding.per_address);
+    take(counters, key, limits.per_address, now).await
 }
 
 /// The half that knows the route: where nobody need be known, a class with a limit counts by address.
@@ -43,25 +44,20 @@ pub async fn admit(
         return Ok(());
     }
     let Some(rate) = limits.classes.get(&matched.route.class) else { return Ok(()) };
-    take(counters, &matched.route.class, client, *rate, now).await
+    let class = &matched.route.class;
+    let key = LimitKey::address(class, client).sliding(limits.sliding.classes.contains(class));
+    take(counters, key, *rate, now).await
 }
 
-async fn take(
-    counters: &Counters,
-    name: &str,
-    client: IpAddr,
-    rate: Rate,
-    now: UnixMillis,
-) -> Result<(), Refusal> {
+async fn take(counters: &Counters, key: LimitKey<'_>, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
     if !rate.limits() {
         return Ok(());
     }
-    let key = LimitKey::address(name, client);
     match counters.take(&[Take::new(key, rate)], now).await {
         Outcome::Admitted => Ok(()),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
-            let limit = Some(Spent { limit: name.into(), rate });
+            let limit = Some(Spent { limit: key.limit().into(), rate });
             Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit })
         }
     }

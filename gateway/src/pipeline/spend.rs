@@ -73,10 +73,16 @@ pub async fn spend(
     let (limits, class) = (&pipeline.limits, &matched.route.class);
     match (&pipeline.shared, permit.identity()) {
         (None, Identity::Known(principal)) => {
-            let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
+            let of = |limit, rate, sliding| {
+                Take::new(LimitKey::principal(limit, principal.id).sliding(sliding), rate)
+            };
+            let sliding = &limits.sliding;
             let mut takes = Vec::with_capacity(2);
-            takes.extend(limits.per_user.limits().then(|| of(PER_USER, limits.per_user)));
-            takes.extend(limits.classes.get(class).map(|rate| of(class, *rate)));
+            let own = || of(PER_USER, limits.per_user, sliding.per_user);
+            takes.extend(limits.per_user.limits().then(own));
+            takes.extend(
+                limits.classes.get(class).map(|rate| of(class, *rate, sliding.classes.contains(class))),
+            );
             take(&pipeline.counters, now, &takes, 0).await?;
         }
         (None, Identity::Anonymous) => {}
@@ -97,19 +103,22 @@ fn everywhere<'a>(
 ) -> (Vec<Take<'a>>, usize) {
     let (class, away) = (&matched.route.class, &limits.away);
     let class_rate = limits.classes.get(class).copied();
-    let address =
-        Take::new(LimitKey::address(PER_ADDRESS, client), limits.per_address).when_away(away.per_address);
+    let (sliding, class_slides) = (&limits.sliding, limits.sliding.classes.contains(class));
+    let address = LimitKey::address(PER_ADDRESS, client).sliding(sliding.per_address);
+    let address = Take::new(address, limits.per_address).when_away(away.per_address);
     let mut takes = Vec::with_capacity(4);
     takes.extend(limits.per_address.limits().then_some(address));
     if let Some(rate) = class_rate.filter(|_| matched.route.accept.anonymous) {
-        takes.push(Take::new(LimitKey::address(class, client), rate).when_away(away.class(class)));
+        let key = LimitKey::address(class, client).sliding(class_slides);
+        takes.push(Take::new(key, rate).when_away(away.class(class)));
     }
     let of_address = takes.len();
     if let Identity::Known(principal) = identity {
-        let of = |limit, rate| Take::new(LimitKey::principal(limit, principal.id), rate);
-        let own = of(PER_USER, limits.per_user).when_away(away.per_user);
+        let of =
+            |limit, rate, slides| Take::new(LimitKey::principal(limit, principal.id).sliding(slides), rate);
+        let own = of(PER_USER, limits.per_user, sliding.per_user).when_away(away.per_user);
         takes.extend(limits.per_user.limits().then_some(own));
-        takes.extend(class_rate.map(|rate| of(class, rate).when_away(away.class(class))));
+        takes.extend(class_rate.map(|rate| of(class, rate, class_slides).when_away(away.class(class))));
     }
     (takes, of_address)
 }
@@ -160,7 +169,7 @@ mod tests {
     use storage::counters::WhenAway;
 
     use super::*;
-    use crate::config::settings::{LimitHeaders, LimitsAway};
+    use crate::config::settings::{LimitHeaders, LimitsAway, LimitsSliding};
     use crate::pipeline::testing;
 
     #[test]
@@ -171,6 +180,7 @@ mod tests {
             per_address: rate(1),
             per_user: rate(2),
             classes,
+            sliding: LimitsSliding::default(),
             away: LimitsAway::default(),
             headers: LimitHeaders::Draft,
         };
@@ -205,17 +215,44 @@ mod tests {
         check("llm", false, &id, &[all, own("per-user", 2, local), own("llm", 4, local)], 1);
         let both = [all, address("auth", 3, closed), own("per-user", 2, local), own("auth", 3, closed)];
         check("auth", true, &id, &both, 2);
-        let limits = Limits { per_address: Rate::NONE, per_user: Rate::NONE, ..limits.clone() };
-        let matched = |class: &str, anonymous: bool| {
+    }
+
+    #[test]
+    fn a_limit_that_is_none_is_not_counted_and_one_that_slides_is_counted_so() {
+        let rate = |count| Rate { count, period_ms: 1_000 };
+        let none = Limits {
+            per_address: Rate::NONE,
+            per_user: Rate::NONE,
+            classes: BTreeMap::from([(Arc::from("auth"), rate(3))]),
+            sliding: LimitsSliding::default(),
+            away: LimitsAway::default(),
+            headers: LimitHeaders::Draft,
+        };
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        let id = testing::known(7, 7);
+        let Identity::Known(principal) = &id else { panic!("somebody is known") };
+        let matched = |class: &str| {
             let mut route = testing::route();
             route.class = class.into();
-            route.accept.anonymous = anonymous;
+            route.accept.anonymous = true;
             RouteMatch { route: Arc::new(route), parameters: Vec::new().into() }
         };
-        let (none, auth) = (matched("standard", true), matched("auth", true));
-        let (takes, of_address) = everywhere(&limits, &none, &id, client);
-        assert!(takes.is_empty() && of_address == 0, "what limits nothing is not counted");
-        let (takes, of_address) = everywhere(&limits, &auth, &id, client);
+        let (standard, auth) = (matched("standard"), matched("auth"));
+        let (takes, of_address) = everywhere(&none, &standard, &id, client);
+        assert!(takes.is_empty() && of_address == 0);
+        let (takes, of_address) = everywhere(&none, &auth, &id, client);
         assert_eq!((takes.len(), of_address), (2, 1), "and classes hold all the same");
+        let classes = ["auth".into()].into();
+        let sliding = LimitsSliding { per_address: false, per_user: true, classes };
+        let limits = Limits { per_address: rate(1), per_user: rate(2), sliding, ..none };
+        let (takes, _) = everywhere(&limits, &auth, &id, client);
+        let keys: Vec<LimitKey<'_>> = takes.iter().map(|take| take.key).collect();
+        let expected = [
+            LimitKey::address("per-address", client),
+            LimitKey::address("auth", client).sliding(true),
+            LimitKey::principal("per-user", principal.id).sliding(true),
+            LimitKey::principal("auth", principal.id).sliding(true),
+        ];
+        assert_eq!(keys, expected);
     }
 }

@@ -11,10 +11,11 @@ const PER_MINUTE: Rate = Rate { count: 100, period_ms: 60_000 };
 const PER_HOUR: Rate = Rate { count: 10, period_ms: 3_600_000 };
 
 /// Counters that a test tries, and the server that they need.
+#[derive(Clone)]
 struct Tried {
     name: &'static str,
     counters: Arc<Counters>,
-    _server: Option<Server>,
+    _server: Option<Arc<Server>>,
 }
 
 async fn adapters() -> Vec<Tried> {
@@ -23,7 +24,7 @@ async fn adapters() -> Vec<Tried> {
     let redis = server.counters(|settings| settings.given_time = true).await;
     vec![
         Tried { name: "memory", counters: memory, _server: None },
-        Tried { name: "redis", counters: redis, _server: Some(server) },
+        Tried { name: "redis", counters: redis, _server: Some(Arc::new(server)) },
     ]
 }
 
@@ -111,14 +112,16 @@ async fn what_can_never_be_admitted_says_so_and_a_clock_that_goes_back_harms_lit
 
 #[tokio::test]
 async fn no_bound_is_exceeded_however_many_ask_at_once() {
-    for Tried { name, counters, _server } in adapters().await {
+    for (Tried { name, counters, _server }, sliding) in
+        adapters().await.into_iter().flat_map(|tried| [false, true].map(|sliding| (tried.clone(), sliding)))
+    {
         let asking: Vec<_> = (0..200_u32)
             .map(|number| {
                 let counters = counters.clone();
                 tokio::spawn(async move {
                     let user = LimitKey::principal("user", Uuid::from_u128(u128::from(number % 2)));
-                    let takes =
-                        [Take::new(user, PER_MINUTE), Take::new(LimitKey::everybody("all"), PER_HOUR)];
+                    let all = LimitKey::everybody("all").sliding(sliding);
+                    let takes = [Take::new(user, PER_MINUTE), Take::new(all, PER_HOUR)];
                     counters.take(&takes, NOW).await == Outcome::Admitted
                 })
             })
@@ -127,7 +130,7 @@ async fn no_bound_is_exceeded_however_many_ask_at_once() {
         for asked in asking {
             admitted += u32::from(asked.await.unwrap());
         }
-        assert_eq!(admitted, 10, "{name}");
+        assert_eq!(admitted, 10, "{name}, sliding: {sliding}");
     }
 }
 
@@ -164,5 +167,36 @@ async fn a_look_takes_nothing_and_a_reset_gives_all_of_it_back_to_one_alone() {
             100,
             "{name}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_window_admits_never_more_than_the_limit_in_any_period() {
+    for Tried { name, counters, _server } in adapters().await {
+        // A part of the minute is 3 s: what came now is forgotten after 63 s.
+        let takes = one(address("192.0.2.1").sliding(true), PER_MINUTE);
+        assert_eq!(admitted(&counters, &takes, 60, NOW).await, 60, "{name}");
+        assert_eq!(admitted(&counters, &takes, 60, NOW.plus(30_000)).await, 40, "{name}: the rest of it");
+        let refused = Outcome::Refused { index: 0, retry_after_ms: 33_000 };
+        assert_eq!(counters.take(&takes, NOW.plus(30_000)).await, refused, "{name}");
+        assert_eq!(admitted(&counters, &takes, 9, NOW.plus(62_999)).await, 0, "{name}: a moment too early");
+        assert_eq!(admitted(&counters, &takes, 150, NOW.plus(63_000)).await, 60, "{name}: in time");
+        let rate = one(address("192.0.2.1"), PER_MINUTE);
+        assert_eq!(admitted(&counters, &rate, 150, NOW).await, 100, "{name}: a rate is a counter of its own");
+        // Both kinds in one request are taken from together, or not at all.
+        let narrow = LimitKey::principal("user", Uuid::from_u128(1)).sliding(true);
+        let both = [Take::new(address("192.0.2.9"), PER_MINUTE), Take::new(narrow, PER_HOUR)];
+        assert_eq!(admitted(&counters, &both, 50, NOW).await, 10, "{name}");
+        let refused = Outcome::Refused { index: 1, retry_after_ms: 21 * 180_000 };
+        assert_eq!(counters.take(&both, NOW).await, refused, "{name}");
+        assert_eq!(admitted(&counters, &one(address("192.0.2.9"), PER_MINUTE), 150, NOW).await, 90, "{name}");
+        let left = Left { count: 0, of: 10, next_ms: 21 * 180_000, full_ms: 21 * 180_000 };
+        let looked = counters.look(&both[1..], NOW).await;
+        assert_eq!(looked, Looked { limits: vec![Stands::Counted(left)], away: None }, "{name}");
+        counters.reset(&narrow).await.unwrap();
+        assert_eq!(admitted(&counters, &one(narrow, PER_HOUR), 20, NOW).await, 10, "{name}: reset");
+        let twice = [Take::new(narrow, PER_HOUR), Take::new(narrow, PER_HOUR)];
+        counters.reset(&narrow).await.unwrap();
+        assert_eq!(admitted(&counters, &twice, 20, NOW).await, 5, "{name}: twice in one request");
     }
 }

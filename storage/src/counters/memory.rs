@@ -9,11 +9,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use engine::limit::{Gcra, Left, Rate, gcra, left};
 use engine::time::UnixMillis;
+use engine::window::{Slid, Window};
 
+use super::windows::{Locked, Windows};
 use super::{LimitKey, Outcome, Take};
 
 const WAYS: usize = 16;
@@ -46,19 +48,24 @@ pub(super) struct Memory {
     evicted: AtomicU64,
     /// What is put beside a TAT that is counted here.
     mark: u64,
+    /// Limits by sliding windows: a table of as many bytes, made when the first is counted.
+    windows: OnceLock<Windows>,
+    bytes: usize,
 }
 
-/// What is counted here under a key and not yet known elsewhere.
+/// What is counted here under a key and not yet known elsewhere; or, as another store tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owed {
-    /// Its TAT, in nanoseconds since 1970.
-    pub(super) tat: u64,
+pub(super) enum State {
+    /// Of a rate: its TAT, in nanoseconds since 1970.
+    Tat(u64),
+    /// Of a sliding window.
+    Window(Window),
 }
 
 /// One limit of a request, on its way.
 struct Step {
     key: [u64; 2],
-    tat: u64,
+    state: State,
 }
 
 impl Memory {
@@ -80,7 +87,13 @@ impl Memory {
             hashers: [RandomState::new(), RandomState::new()],
             evicted: AtomicU64::new(0),
             mark,
+            windows: OnceLock::new(),
+            bytes,
         }
+    }
+
+    fn windows(&self) -> &Windows {
+        self.windows.get_or_init(|| Windows::new(self.bytes))
     }
 
     /// A key as it stands in the table.
@@ -89,44 +102,83 @@ impl Memory {
     }
 
     /// What the other store has to be told of a key.
-    pub(super) fn owed(&self, key: &LimitKey<'_>) -> Option<Owed> {
-        let key = self.hash(key);
-        let shard = self.shards.get(shard_of(key))?.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = *shard.get(self.place(key)?)?.iter().find(|slot| slot.tat != 0 && slot.key == key)?;
-        (slot.tat & OWED != 0).then(|| Owed { tat: slot.tat() })
+    pub(super) fn owed(&self, key: &LimitKey<'_>) -> Option<State> {
+        let hash = self.hash(key);
+        if key.sliding {
+            let windows = self.windows.get()?;
+            let slot = windows.find(&mut windows.lock(&[hash]), hash).filter(|slot| slot.owed)?;
+            return Some(State::Window(slot.window));
+        }
+        let shard = self.shards.get(shard_of(hash))?.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = *shard.get(self.place(hash)?)?.iter().find(|slot| slot.tat != 0 && slot.key == hash)?;
+        (slot.tat & OWED != 0).then(|| State::Tat(slot.tat()))
     }
 
-    /// The other store was told `told` of a key, and has answered with the TAT that it keeps. What was counted here
-    /// meanwhile is still to be told. Answers come in any order, so that only a later TAT is news.
-    pub(super) fn settle(&self, key: &LimitKey<'_>, told: Option<Owed>, tat: u64, now: UnixMillis) {
-        let key = self.hash(key);
-        let Some(shard) = self.shards.get(shard_of(key)) else { return };
+    /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
+    /// meanwhile is still to be told. Answers come in any order, so that only what is more is news.
+    pub(super) fn settle(&self, take: &Take<'_>, told: Option<State>, kept: State, now: UnixMillis) {
+        let hash = self.hash(&take.key);
+        let tat = match kept {
+            State::Tat(tat) => tat,
+            State::Window(window) => return self.settle_window(hash, take.rate, told, window, now),
+        };
+        let Some(shard) = self.shards.get(shard_of(hash)) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(set) = self.place(key).and_then(|at| shard.get_mut(at)) else { return };
-        let before = set.iter().find(|slot| slot.tat != 0 && slot.key == key).map_or(0, |slot| slot.tat);
-        let untold = before & OWED != 0 && told.map(|told| told.tat) != Some(before & !OWED);
+        let Some(set) = self.place(hash).and_then(|at| shard.get_mut(at)) else { return };
+        let before = set.iter().find(|slot| slot.tat != 0 && slot.key == hash).map_or(0, |slot| slot.tat);
+        let untold = before & OWED != 0 && told != Some(State::Tat(before & !OWED));
         let kept = tat.max(before & !OWED) | if untold { OWED } else { 0 };
         // A TAT that is past says nothing, and takes no slot from anybody.
         if before != 0 || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
-            self.put(set, key, kept, now);
+            self.put(set, hash, kept, now);
+        }
+    }
+
+    fn settle_window(&self, key: [u64; 2], rate: Rate, told: Option<State>, kept: Window, now: UnixMillis) {
+        let windows = self.windows();
+        let mut locked = windows.lock(&[key]);
+        let before = windows.find(&mut locked, key);
+        let untold = before.is_some_and(|slot| slot.owed && told != Some(State::Window(slot.window)));
+        let merged = before.map_or(kept, |slot| slot.window.merged(&kept, rate, now));
+        if before.is_some() || merged.ends_ms() > now.0 {
+            self.count(windows.put(&mut locked, key, merged, untold, now));
+        }
+    }
+
+    fn count(&self, dropped: bool) {
+        if dropped {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
-        if let [take] = takes {
+        if let [take] = takes
+            && !take.key.sliding
+        {
             return self.take_one(take, now);
         }
         let keys: Vec<_> = takes.iter().map(|take| self.hash(&take.key)).collect();
-        let mut shards = self.lock(&keys);
+        // Rates before windows, and each in rising order: two requests never wait for each other.
+        let slides = takes.iter().any(|take| take.key.sliding);
+        let mut shards = if slides { self.lock(&of_kind(takes, &keys, false)) } else { self.lock(&keys) };
+        let mut windows =
+            if slides { self.windows().lock(&of_kind(takes, &keys, true)) } else { Locked::new() };
         let mut steps: Vec<Step> = Vec::with_capacity(takes.len());
         let mut refused = None;
         for (index, (take, key)) in takes.iter().zip(&keys).enumerate() {
             // The same key twice in one request is spent from twice.
-            let earlier = steps.iter().rev().find(|step| step.key == *key).map(|step| step.tat);
-            let tat = earlier.or_else(|| self.set(&mut shards, *key).and_then(|set| find(set, *key)));
-            match gcra(take.rate, tat.map(|tat| bounded(tat, take.rate, now)), now, take.cost) {
-                Gcra::Admit { tat } => steps.push(Step { key: *key, tat }),
-                Gcra::Refuse { retry_after_ms } => {
+            let earlier =
+                steps.iter().rev().find(|step| step.key == *key && step.slides() == take.key.sliding);
+            let state = match earlier {
+                Some(step) => Some(step.state),
+                None if take.key.sliding => {
+                    self.windows().find(&mut windows, *key).map(|slot| State::Window(slot.window))
+                }
+                None => self.set(&mut shards, *key).and_then(|set| find(set, *key)).map(State::Tat),
+            };
+            match asked(take, state, now) {
+                Ok(state) => steps.push(Step { key: *key, state }),
+                Err(retry_after_ms) => {
                     let tightest = refused.is_none_or(|(_, longest)| retry_after_ms > longest);
                     refused = if tightest { Some((index, retry_after_ms)) } else { refused };
                 }
@@ -135,9 +187,16 @@ impl Memory {
         if let Some((index, retry_after_ms)) = refused {
             return Outcome::Refused { index, retry_after_ms };
         }
-        for Step { key, tat } in steps {
-            if let Some(set) = self.set(&mut shards, key) {
-                self.put(set, key, tat | self.mark, now);
+        for Step { key, state } in steps {
+            match state {
+                State::Tat(tat) => {
+                    if let Some(set) = self.set(&mut shards, key) {
+                        self.put(set, key, tat | self.mark, now);
+                    }
+                }
+                State::Window(window) => {
+                    self.count(self.windows().put(&mut windows, key, window, self.mark != 0, now));
+                }
             }
         }
         Outcome::Admitted
@@ -145,12 +204,22 @@ impl Memory {
 
     /// How a limit stands.
     pub(super) fn left(&self, key: &LimitKey<'_>, rate: Rate, now: UnixMillis) -> Left {
+        if key.sliding {
+            let window = self.windows.get().map(|windows| windows.now(self.hash(key), rate, now));
+            return window.unwrap_or_default().left(rate, now);
+        }
         let tat = self.with(key, |set, key| find(set, key)).flatten();
         left(rate, tat.map(|tat| bounded(tat, rate, now)), now)
     }
 
     /// Forgets what was counted under a key, and what another store has not been told of it.
     pub(super) fn forget(&self, key: &LimitKey<'_>) {
+        if key.sliding {
+            if let Some(windows) = self.windows.get() {
+                windows.forget(self.hash(key));
+            }
+            return;
+        }
         self.with(key, |set, key| {
             if let Some(slot) = set.iter_mut().find(|slot| slot.tat != 0 && slot.key == key) {
                 *slot = Slot::default();
@@ -225,6 +294,33 @@ impl Memory {
     }
 }
 
+impl Step {
+    const fn slides(&self) -> bool {
+        matches!(self.state, State::Window(_))
+    }
+}
+
+/// The keys of one kind of limits.
+fn of_kind(takes: &[Take<'_>], keys: &[[u64; 2]], sliding: bool) -> Vec<[u64; 2]> {
+    takes.iter().zip(keys).filter(|(take, _)| take.key.sliding == sliding).map(|(_, key)| *key).collect()
+}
+
+/// The state after a take, or milliseconds until it would be admitted.
+fn asked(take: &Take<'_>, state: Option<State>, now: UnixMillis) -> Result<State, u64> {
+    if take.key.sliding {
+        let window = if let Some(State::Window(window)) = state { window } else { Window::default() };
+        return match window.take(take.rate, now, take.cost) {
+            Slid::Admit(window) => Ok(State::Window(window)),
+            Slid::Refuse { retry_after_ms } => Err(retry_after_ms),
+        };
+    }
+    let tat = if let Some(State::Tat(tat)) = state { Some(bounded(tat, take.rate, now)) } else { None };
+    match gcra(take.rate, tat, now, take.cost) {
+        Gcra::Admit { tat } => Ok(State::Tat(tat)),
+        Gcra::Refuse { retry_after_ms } => Err(retry_after_ms),
+    }
+}
+
 fn shard_of([low, _]: [u64; 2]) -> usize {
     usize::try_from(low % SHARDS as u64).unwrap_or_default()
 }
@@ -242,143 +338,4 @@ fn bounded(tat: u64, rate: Rate, now: UnixMillis) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::atomic::AtomicU32;
-
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-
-    fn take(key: LimitKey<'_>, count: u32, period_ms: u64, cost: u32) -> Take<'_> {
-        Take::new(key, Rate { count, period_ms }).costing(cost)
-    }
-
-    fn address(number: u32) -> LimitKey<'static> {
-        LimitKey::address("ip", IpAddr::V4(Ipv4Addr::from_bits(number)))
-    }
-
-    #[test]
-    fn no_bound_is_exceeded_however_many_ask_at_once() {
-        let memory = Memory::new(1 << 20);
-        let (own, shared) = (AtomicU32::new(0), AtomicU32::new(0));
-        std::thread::scope(|scope| {
-            for thread in 0..8_u128 {
-                let (memory, own, shared) = (&memory, &own, &shared);
-                scope.spawn(move || {
-                    for _ in 0..500 {
-                        let takes = [
-                            take(LimitKey::principal("user", Uuid::from_u128(thread % 2)), 700, 60_000, 1),
-                            take(LimitKey::everybody("all"), 1000, 60_000, 1),
-                        ];
-                        // Half of the threads ask in the other order: locks must not depend on it.
-                        let takes = if thread % 2 == 0 { takes } else { [takes[1], takes[0]] };
-                        if memory.take(&takes, NOW) == Outcome::Admitted {
-                            shared.fetch_add(1, Ordering::Relaxed);
-                            own.fetch_add(u32::from(thread % 2 == 0), Ordering::Relaxed);
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(shared.into_inner(), 1000, "the shared limit is used up exactly");
-        assert!(own.into_inner() <= 700, "and no user's own is exceeded");
-    }
-
-    #[test]
-    fn a_flood_of_keys_takes_no_memory_and_frees_nobody() {
-        let memory = Memory::new(64 * 1024);
-        let slots = |memory: &Memory| -> usize {
-            memory.shards.iter().map(|shard| shard.lock().unwrap().len() * WAYS).sum()
-        };
-        let (before, victim) = (slots(&memory), address(u32::MAX));
-        assert!(before * size_of::<Slot>() <= 64 * 1024);
-        while memory.take(&[take(victim, 100, 60_000, 1)], NOW) == Outcome::Admitted {}
-        for number in 0..100_000 {
-            assert_eq!(memory.take(&[take(address(number), 100, 60_000, 1)], NOW), Outcome::Admitted);
-        }
-        assert_eq!(slots(&memory), before);
-        assert!(memory.evicted() > 90_000);
-        let refused = memory.take(&[take(victim, 100, 60_000, 1)], NOW);
-        assert_eq!(refused, Outcome::Refused { index: 0, retry_after_ms: 600 });
-    }
-
-    #[test]
-    fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
-        let memory = Memory::owing(64 * 1024);
-        let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
-        let one = [take(key, 10, 1_000, 1)];
-        assert_eq!(memory.owed(&key), None, "nothing was counted");
-        memory.settle(&key, None, ns, NOW);
-        assert_eq!(memory.owed(&key), None, "what is past is not kept");
-        // Known from there: eight of ten are spent, so that two are left here.
-        memory.settle(&key, None, ns + 800_000_000, NOW);
-        assert_eq!(memory.owed(&key), None, "what came from there is not owed");
-        assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-        let first = memory.owed(&key);
-        assert_eq!(first, Some(Owed { tat: ns + 900_000_000 }));
-        // While the store is told of it, one more is counted.
-        assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-        memory.settle(&key, first, ns + 900_000_000, NOW);
-        let second = memory.owed(&key);
-        assert_eq!(second, Some(Owed { tat: ns + 1_000_000_000 }), "the second is still owed");
-        assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 });
-        memory.settle(&key, second, ns + 500_000_000, NOW);
-        assert_eq!(memory.owed(&key), None, "all of it was told");
-        assert_eq!(
-            memory.take(&one, NOW),
-            Outcome::Refused { index: 0, retry_after_ms: 100 },
-            "and counts on"
-        );
-    }
-
-    #[test]
-    fn slots_that_recovered_are_reused_without_loss() {
-        let memory = Memory::new(64 * 1024);
-        for number in 0..50_000 {
-            // A millisecond later, the one before has recovered.
-            let now = NOW.plus(u64::from(number) * 2);
-            memory.take(&[take(address(number), 1000, 1000, 1)], now);
-        }
-        assert_eq!(memory.evicted(), 0);
-    }
-
-    proptest! {
-        #[test]
-        fn it_decides_as_a_table_without_bounds_does(
-            requests in proptest::collection::vec(
-                (proptest::collection::vec((0_u32..4, 1_u32..3), 1..4), 0_u64..400),
-                1..200,
-            ),
-        ) {
-            let memory = Memory::new(1 << 20);
-            let mut model: HashMap<u32, u64> = HashMap::new();
-            let mut now = NOW;
-            for (wants, later) in requests {
-                now = now.plus(later);
-                let takes: Vec<_> = wants.iter().map(|(key, cost)| take(address(*key), 5, 1000, *cost)).collect();
-                let mut next = model.clone();
-                let mut expected = Outcome::Admitted;
-                for (index, (key, cost)) in wants.iter().enumerate() {
-                    match gcra(takes[index].rate, next.get(key).copied(), now, *cost) {
-                        Gcra::Admit { tat } => drop(next.insert(*key, tat)),
-                        Gcra::Refuse { retry_after_ms } => match expected {
-                            Outcome::Refused { retry_after_ms: longest, .. } if longest >= retry_after_ms => {}
-                            Outcome::Admitted | Outcome::Refused { .. } | Outcome::Away => {
-                                expected = Outcome::Refused { index, retry_after_ms };
-                            }
-                        },
-                    }
-                }
-                if expected == Outcome::Admitted {
-                    model = next;
-                }
-                prop_assert_eq!(memory.take(&takes, now), expected);
-            }
-        }
-    }
-}
+mod tests;

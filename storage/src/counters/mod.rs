@@ -2,7 +2,8 @@
 //!
 //! The contract that every adapter keeps (`contract.rs`):
 //! - all limits of a request are taken together: one that refuses leaves every other unspent.
-//! - what is admitted under one key never exceeds its [`Rate`], however many ask at the same time.
+//! - what is admitted under one key never exceeds its [`Rate`], however many ask at the same time; under a sliding key
+//!   (`engine::window`) never its count in any of its periods.
 //! - of several limits that refuse, the one that makes the client wait longest answers.
 //! - a clock that goes back makes nobody wait longer than a period.
 //!
@@ -13,6 +14,7 @@
 mod contract;
 mod memory;
 mod redis;
+mod windows;
 
 use std::net::IpAddr;
 
@@ -45,6 +47,7 @@ enum Adapter {
 pub struct LimitKey<'a> {
     limit: &'a str,
     subject: Subject,
+    sliding: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -218,13 +221,20 @@ impl<'a> LimitKey<'a> {
     /// The counter of an address; an IPv6 network of 64 bits counts as one.
     #[must_use]
     pub fn address(limit: &'a str, address: IpAddr) -> Self {
-        Self { limit, subject: Subject::Address(address_bucket(address)) }
+        Self { limit, subject: Subject::Address(address_bucket(address)), sliding: false }
     }
 
     /// The counter of a principal.
     #[must_use]
     pub const fn principal(limit: &'a str, principal: Uuid) -> Self {
-        Self { limit, subject: Subject::Principal(principal) }
+        Self { limit, subject: Subject::Principal(principal), sliding: false }
+    }
+
+    /// The same as a sliding window, where `sliding`: never more than the limit in any period. Otherwise it is a rate
+    /// with a burst. The two are counters of their own.
+    #[must_use]
+    pub const fn sliding(self, sliding: bool) -> Self {
+        Self { sliding, ..self }
     }
 
     /// Which limit it counts.
@@ -236,6 +246,6 @@ impl<'a> LimitKey<'a> {
     /// The one counter that everybody shares.
     #[must_use]
     pub const fn everybody(limit: &'a str) -> Self {
-        Self { limit, subject: Subject::Everybody }
+        Self { limit, subject: Subject::Everybody, sliding: false }
     }
 }

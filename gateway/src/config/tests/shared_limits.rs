@@ -96,6 +96,21 @@ fn a_limit_is_taken_away_by_the_file_alone_and_that_is_told() {
 }
 
 #[test]
+fn how_a_limit_counts() {
+    let sliding = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.sliding;
+    let usual = sliding("[limits.class.llm]\nrate = \"5/1m\"\nalgorithm = \"rate\"\n");
+    assert!(!usual.per_address && !usual.per_user && usual.classes.is_empty());
+    let chosen = sliding(
+        "[limits]\nper_address_algorithm = \"rate\"\nper_user_algorithm = \"sliding\"\n[limits.class.llm]\nrate = \"5/1m\"\nalgorithm = \"sliding\"\n",
+    );
+    assert!(!chosen.per_address && chosen.per_user && chosen.classes.contains("llm"));
+    let wrong = "[limits]\nper_user_algorithm = \"window\"\n";
+    check(wrong, &[], &["gate.toml:3: ", "limits.per_user_algorithm", "`sliding`"]);
+    let wrong = "[limits.class.llm]\nrate = \"5/1m\"\nalgorithm = true\n";
+    check(wrong, &[], &["gate.toml:4: ", "limits.class.llm.algorithm"]);
+}
+
+#[test]
 fn what_limits_do_while_it_is_away() {
     let away = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.away;
     let usual = away("");

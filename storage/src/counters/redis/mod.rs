@@ -8,7 +8,8 @@
 //! this gateway's part of each limit (`engine::limit::share`). Both reckon in time, so both say "wholly spent" at the
 //! same TAT, and merging is taking the later one: where all gateways are asked alike, that is what they have admitted
 //! together; where they are not, it is more. So nobody has a second quota after an outage, and who spoke to one
-//! gateway alone may have to wait for longer than a single counter would have made them, by a period at most.
+//! gateway alone may have to wait for longer than a single counter would have made them, by a period at most. Sliding
+//! windows do the same with counts: there a take weighs as much as all gateways, and merging is the larger count.
 
 mod owing;
 mod script;
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::limit::{Rate, left, share};
+use engine::limit::{Left, Rate, left, share};
 use engine::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ use tokio::time::Instant;
 use self::owing::Owing;
 use self::script::{Question, Told};
 pub use self::settings::RedisSettings;
-use super::memory::{Memory, NS_PER_MS, Owed};
+use super::memory::{Memory, NS_PER_MS, State};
 use super::{LimitKey, Looked, Outcome, Stands, Take, WhenAway};
 use crate::redis::{
     Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
@@ -117,18 +118,13 @@ impl Redis {
     /// How limits stand. Nobody's request waits for it.
     pub(super) async fn look(&self, takes: &[Take<'_>], now: UnixMillis) -> Looked {
         match self.asked_nothing(takes, now).await {
-            Ok(ahead) => {
-                let tat = |ahead: u64| now.0.saturating_mul(NS_PER_MS).saturating_add(ahead);
-                let stands = |(take, ahead): (&Take<'_>, u64)| {
-                    Stands::Counted(left(take.rate, (ahead > 0).then(|| tat(ahead)), now))
-                };
-                Looked { limits: takes.iter().zip(ahead).map(stands).collect(), away: None }
+            Ok(kept) => {
+                let stands = |(take, kept): (&Take<'_>, State)| Stands::Counted(stands(take, kept, now));
+                Looked { limits: takes.iter().zip(kept).map(stands).collect(), away: None }
             }
             Err(fault) => {
                 let stands = |take: &Take<'_>| match take.away {
-                    WhenAway::Local => {
-                        Stands::Counted(self.memory.left(&take.key, self.part(take).rate, now))
-                    }
+                    WhenAway::Local => Stands::Counted(self.left_of_part(take, now)),
                     WhenAway::Open => Stands::Open,
                     WhenAway::Closed => Stands::Closed,
                 };
@@ -137,12 +133,23 @@ impl Redis {
         }
     }
 
-    /// How far the states lie ahead of now, by a take of nothing.
-    async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<u64>, Fault> {
+    /// What is left of this gateway's part of a limit.
+    fn left_of_part(&self, take: &Take<'_>, now: UnixMillis) -> Left {
+        let part = self.part(take);
+        let left = self.memory.left(&take.key, part.rate, now);
+        if take.key.sliding {
+            let each = part.cost.max(1);
+            return Left { count: left.count / each, of: left.of / each, ..left };
+        }
+        left
+    }
+
+    /// The states, by a take of nothing.
+    async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<State>, Fault> {
         let link = self.link().ok_or_else(|| self.fault())?;
         let nothing: Vec<Take<'_>> = takes.iter().map(|take| take.costing(0)).collect();
         let owed: Vec<_> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
-        self.ask(&link, &nothing, &owed, now, BEHIND).await.map(|told| told.ahead)
+        self.ask(&link, &nothing, &owed, now, BEHIND).await.map(|told| told.kept)
     }
 
     /// Forgets what was taken under a key, here and there. Other gateways keep what they would begin with if the store
@@ -159,9 +166,15 @@ impl Redis {
         self.standing.borrow().last.unwrap_or(Fault::Unreachable)
     }
 
-    /// This gateway's part of a limit.
+    /// This gateway's part of a limit. Of a window, each take weighs as much as all gateways take together when they are
+    /// asked alike: so "wholly spent" is the same here and there, as it is for rates. A part that could admit nothing
+    /// would be a refusal.
     fn part<'a>(&self, take: &Take<'a>) -> Take<'a> {
-        Take { rate: share(take.rate, self.settings.gateways, take.cost), ..*take }
+        let gateways = self.settings.gateways;
+        if take.key.sliding {
+            return take.costing(take.cost.saturating_mul(gateways).min(take.rate.count));
+        }
+        Take { rate: share(take.rate, gateways, take.cost), ..*take }
     }
 
     fn unasked(&self, why: Answered, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
@@ -184,17 +197,15 @@ impl Redis {
         &self,
         link: &Link,
         takes: &[Take<'_>],
-        owed: &[Option<Owed>],
+        owed: &[Option<State>],
         now: UnixMillis,
         budget: Duration,
     ) -> Result<Told, Fault> {
         let question = Question::new(&self.settings.place.prefix, takes, owed, now, self.time(now))
             .ok_or(Fault::Settings)?;
         let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
-        for ((take, owed), ahead) in takes.iter().zip(owed).zip(&told.ahead) {
-            // Told as a distance: the store's clock and ours need not agree.
-            let tat = now.0.saturating_mul(NS_PER_MS).saturating_add(*ahead);
-            self.memory.settle(&take.key, *owed, tat, now);
+        for ((take, owed), kept) in takes.iter().zip(owed).zip(&told.kept) {
+            self.memory.settle(take, *owed, *kept, now);
         }
         Ok(told)
     }
@@ -316,7 +327,7 @@ impl Redis {
                 break;
             }
             let takes: Vec<Take<'_>> = some.iter().map(|(_, key)| key.merging()).collect();
-            let owed: Vec<Option<Owed>> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
+            let owed: Vec<Option<State>> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
             let now = (self.settings.clock)();
             let told = self.ask(link, &takes, &owed, now, BEHIND).await;
             if let Err(fault) = told {
@@ -325,5 +336,16 @@ impl Redis {
             }
         }
         Ok(())
+    }
+}
+
+/// How a limit stands by what the store keeps of it.
+fn stands(take: &Take<'_>, kept: State, now: UnixMillis) -> Left {
+    match kept {
+        State::Tat(tat) => {
+            let ahead = tat > now.0.saturating_mul(NS_PER_MS);
+            left(take.rate, ahead.then_some(tat), now)
+        }
+        State::Window(window) => window.left(take.rate, now),
     }
 }

@@ -17,13 +17,15 @@ pub(super) const KEYS_MAX: usize = 65_536;
 pub(super) struct OwnKey {
     limit: Box<str>,
     subject: Subject,
+    sliding: bool,
     rate: Rate,
 }
 
 impl OwnKey {
     /// A take of nothing: all that it does there is to merge.
     pub(super) fn merging(&self) -> Take<'_> {
-        Take::new(LimitKey { limit: &self.limit, subject: self.subject }, self.rate).costing(0)
+        let Self { limit, subject, sliding, rate } = self;
+        Take::new(LimitKey { limit, subject: *subject, sliding: *sliding }, *rate).costing(0)
     }
 }
 
@@ -36,8 +38,8 @@ impl Owing {
     pub(super) fn add(&self, hash: [u64; 2], take: &Take<'_>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() < KEYS_MAX && !keys.contains_key(&hash) {
-            let LimitKey { limit, subject } = take.key;
-            keys.insert(hash, OwnKey { limit: limit.into(), subject, rate: take.rate });
+            let LimitKey { limit, subject, sliding } = take.key;
+            keys.insert(hash, OwnKey { limit: limit.into(), subject, sliding, rate: take.rate });
         }
     }
 

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use engine::limit::Rate;
 use engine::time::UnixMillis;
+use engine::window::{COUNTED, Window, width_ms};
 use redis::{Cmd, Value};
 
-use super::super::memory::{NS_PER_MS, Owed};
+use super::super::memory::{NS_PER_MS, State};
 use super::super::{LimitKey, Outcome, Subject, Take};
 use crate::redis::{Fault, Link, fault};
 
@@ -17,13 +19,13 @@ pub(super) const TEXT: &str = include_str!("take.lua");
 /// a configured period is one day at most.
 const NS_MAX: u128 = 1 << 51;
 
-/// One limit of a request, as the script is told of it, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    wanted: u64,
-    burst: u64,
-    full: u64,
-    owed: u64,
+/// One limit of a request, as the script is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// In nanoseconds.
+    Rate { wanted: u64, burst: u64, full: u64, owed: u64 },
+    /// A part's width in milliseconds.
+    Window { wanted: u32, count: u32, width_ms: u64, owed: String },
 }
 
 /// What the script answered.
@@ -31,14 +33,16 @@ struct Asked {
 pub(super) struct Told {
     /// Whether the request may go on.
     pub(super) outcome: Outcome,
-    /// How far the state of each limit lies ahead of now, in nanoseconds.
-    pub(super) ahead: Vec<u64>,
+    /// The state of each limit. Told as a distance from now: the store's clock and ours need not agree.
+    pub(super) kept: Vec<State>,
 }
 
 /// A question, made ready. It is made before anything is waited for.
 pub(super) struct Question {
     keys: Vec<String>,
     asked: Vec<Asked>,
+    rates: Vec<Rate>,
+    now: UnixMillis,
     time: Option<UnixMillis>,
 }
 
@@ -48,23 +52,18 @@ impl Question {
     pub(super) fn new(
         prefix: &str,
         takes: &[Take<'_>],
-        owed: &[Option<Owed>],
+        owed: &[Option<State>],
         now: UnixMillis,
         time: Option<UnixMillis>,
     ) -> Option<Self> {
-        let now_ns = now.0.saturating_mul(NS_PER_MS);
-        let mut asked = Vec::with_capacity(takes.len());
-        for (take, owed) in takes.iter().zip(owed) {
-            let interval = take.rate.interval();
-            let full = u128::from(take.rate.period_ms) * u128::from(NS_PER_MS) + u128::from(take.rate.count);
-            let within = |ns: u128| u64::try_from(ns).ok().filter(|ns| u128::from(*ns) < NS_MAX);
-            let full = within(full)?;
-            let owed = owed.map_or(0, |owed| owed.tat.saturating_sub(now_ns)).min(full);
-            let wanted = within(interval.saturating_mul(take.cost.into()))?;
-            let burst = within(interval.saturating_mul(take.rate.count.into()))?;
-            asked.push(Asked { wanted, burst, full, owed });
-        }
-        Some(Self { keys: takes.iter().map(|take| key(prefix, &take.key)).collect(), asked, time })
+        let asked = takes.iter().zip(owed).map(|(take, owed)| Asked::of(take, *owed, now));
+        Some(Self {
+            keys: takes.iter().map(|take| key(prefix, &take.key)).collect(),
+            asked: asked.collect::<Option<_>>()?,
+            rates: takes.iter().map(|take| take.rate).collect(),
+            now,
+            time,
+        })
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
@@ -78,7 +77,14 @@ impl Question {
             None => command.arg(""),
         };
         for asked in &self.asked {
-            command.arg(asked.wanted).arg(asked.burst).arg(asked.full).arg(asked.owed);
+            match asked {
+                Asked::Rate { wanted, burst, full, owed } => {
+                    command.arg(wanted).arg(burst).arg(full).arg(owed);
+                }
+                Asked::Window { wanted, count, width_ms, owed } => {
+                    command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
+                }
+            }
         }
         command
     }
@@ -98,28 +104,82 @@ impl Question {
 
     fn told(&self, answer: &Value) -> Option<Told> {
         let Value::Array(items) = answer else { return None };
-        let number = |item: &Value| if let Value::Int(number) = item { Some(*number) } else { None };
-        let numbers: Vec<i64> = items.iter().filter_map(number).collect();
-        let [refused, wait, ahead @ ..] = numbers.as_slice() else { return None };
-        let ahead: Vec<u64> = ahead.iter().filter_map(|ns| u64::try_from(*ns).ok()).collect();
-        if ahead.len() != self.keys.len() || items.len() != numbers.len() {
+        let [refused, wait, kept @ ..] = items.as_slice() else { return None };
+        if kept.len() != self.keys.len() {
             return None;
         }
-        let outcome = match usize::try_from(*refused).ok()? {
+        let limits = self.asked.iter().zip(&self.rates);
+        let kept = kept.iter().zip(limits).map(|(item, (asked, rate))| asked.kept(item, *rate, self.now));
+        let kept = kept.collect::<Option<_>>()?;
+        let outcome = match usize::try_from(number(refused)?).ok()? {
             0 => Outcome::Admitted,
             place if place <= self.keys.len() => {
-                Outcome::Refused { index: place - 1, retry_after_ms: u64::try_from(*wait).ok()? }
+                Outcome::Refused { index: place - 1, retry_after_ms: u64::try_from(number(wait)?).ok()? }
             }
             _ => return None,
         };
-        Some(Told { outcome, ahead })
+        Some(Told { outcome, kept })
+    }
+}
+
+impl Asked {
+    /// `None` where a number does not fit.
+    fn of(take: &Take<'_>, owed: Option<State>, now: UnixMillis) -> Option<Self> {
+        let rate = take.rate;
+        let within = |ns: u128| u64::try_from(ns).ok().filter(|ns| u128::from(*ns) < NS_MAX);
+        if take.key.sliding {
+            let width_ms = within(width_ms(rate).into())?;
+            let owed = if let Some(State::Window(window)) = owed { window } else { Window::default() };
+            let counts: Vec<String> = owed.at(rate, now).counts().iter().map(u32::to_string).collect();
+            let owed = format!("{}:{}", now.0 % width_ms, counts.join(","));
+            return Some(Self::Window { wanted: take.cost, count: rate.count, width_ms, owed });
+        }
+        let now_ns = now.0.saturating_mul(NS_PER_MS);
+        let interval = rate.interval();
+        let full = within(u128::from(rate.period_ms) * u128::from(NS_PER_MS) + u128::from(rate.count))?;
+        let owed = if let Some(State::Tat(tat)) = owed { tat.saturating_sub(now_ns) } else { 0 }.min(full);
+        let wanted = within(interval.saturating_mul(take.cost.into()))?;
+        let burst = within(interval.saturating_mul(rate.count.into()))?;
+        Some(Self::Rate { wanted, burst, full, owed })
+    }
+
+    /// The state that it is told to have.
+    fn kept(&self, item: &Value, rate: Rate, now: UnixMillis) -> Option<State> {
+        match (self, item) {
+            (Self::Rate { .. }, _) => {
+                let ahead = u64::try_from(number(item)?).ok()?;
+                Some(State::Tat(now.0.saturating_mul(NS_PER_MS).saturating_add(ahead)))
+            }
+            (Self::Window { .. }, Value::Array(items)) => {
+                let [passed, counts @ ..] = items.as_slice() else { return None };
+                let counts: Vec<u32> = counts
+                    .iter()
+                    .map(|count| number(count).and_then(|count| u32::try_from(count).ok()))
+                    .collect::<Option<_>>()?;
+                let passed = u64::try_from(number(passed)?).ok()?;
+                (counts.len() == COUNTED).then(|| State::Window(Window::told(rate, now, passed, &counts)))
+            }
+            (Self::Window { .. }, _) => None,
+        }
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may add kinds; none but one is a number of ours"
+)]
+const fn number(item: &Value) -> Option<i64> {
+    match item {
+        Value::Int(number) => Some(*number),
+        _ => None,
     }
 }
 
 /// Forgets a key. By a state that is past, and not by removing it: the gateway's user need not be able to.
 pub(super) async fn forget(prefix: &str, limit: &LimitKey<'_>, link: &Link) -> Result<(), Fault> {
     let mut command = redis::cmd("SET");
-    command.arg(key(prefix, limit)).arg("0.000000").arg("PX").arg(1);
+    let past = if limit.sliding { "w1:0:" } else { "0.000000" };
+    command.arg(key(prefix, limit)).arg(past).arg("PX").arg(1);
     command.query_async::<()>(&mut link.connection()).await.map_err(|error| fault(&error))
 }
 
@@ -137,6 +197,9 @@ fn key(prefix: &str, key: &LimitKey<'_>) -> String {
     // Writing into a String does not fail.
     written.ok();
     name.push_str(key.limit);
+    if key.sliding {
+        name.push_str(":sliding");
+    }
     name
 }
 
@@ -149,7 +212,7 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
-    fn question(rate: Rate, cost: u32, owed: Option<Owed>) -> Option<Question> {
+    fn question(rate: Rate, cost: u32, owed: Option<State>) -> Option<Question> {
         let take = Take::new(LimitKey::everybody("all"), rate).costing(cost);
         Question::new("cedargate", &[take], &[owed], NOW, None)
     }
@@ -170,24 +233,54 @@ mod tests {
             "cedargate:{id/00000000-0000-0000-0000-000000000007}:llm",
         );
         check(LimitKey::everybody("all"), "cedargate:{all}:all");
+        check(LimitKey::everybody("all").sliding(true), "cedargate:{all}:all:sliding");
     }
 
     #[test]
     fn numbers_that_a_double_does_not_hold_are_not_sent() {
         let day = 86_400_000;
-        let asked = |rate, cost, owed| question(rate, cost, owed).map(|question| question.asked[0]);
+        let asked = |rate, cost, owed| question(rate, cost, owed).map(|question| question.asked[0].clone());
         let largest = asked(Rate { count: 1_000_000, period_ms: day }, 1, None).unwrap();
         assert_eq!(
             largest,
-            Asked { wanted: 86_400_000, burst: 86_400_000_000_000, full: 86_400_001_000_000, owed: 0 }
+            Asked::Rate { wanted: 86_400_000, burst: 86_400_000_000_000, full: 86_400_001_000_000, owed: 0 }
         );
         assert_eq!(asked(Rate { count: 1, period_ms: 27 * day }, 1, None), None);
         assert_eq!(asked(Rate { count: u32::MAX, period_ms: u64::MAX }, 1, None), None);
         assert_eq!(asked(Rate { count: 1, period_ms: day }, u32::MAX, None), None);
-        let owed = |tat| asked(Rate { count: 1, period_ms: 1_000 }, 1, Some(Owed { tat })).unwrap().owed;
+        let owed = |tat| match asked(Rate { count: 1, period_ms: 1_000 }, 1, Some(State::Tat(tat))) {
+            Some(Asked::Rate { owed, .. }) => owed,
+            other => panic!("{other:?}"),
+        };
         assert_eq!(owed(NOW.0 * NS_PER_MS - 1), 0);
         assert_eq!(owed(NOW.0 * NS_PER_MS + 7), 7);
         assert_eq!(owed(u64::MAX), 1_000_000_001, "never more than the whole");
+    }
+
+    #[test]
+    fn a_window_is_told_by_its_parts() {
+        let rate = Rate { count: 7, period_ms: 60_000 };
+        let window = Window::told(rate, UnixMillis(NOW.0 + 1), 1, &[2, 0, 5]);
+        let take = Take::new(LimitKey::everybody("all").sliding(true), rate);
+        let at = UnixMillis(NOW.0 + 3_500);
+        let owed = [Some(State::Window(window))];
+        let question = Question::new("cedargate", &[take], &owed, at, None).unwrap();
+        let expected = Asked::Window { wanted: 1, count: 7, width_ms: 3_000, owed: "500:0,2,0,5".to_owned() };
+        assert_eq!(question.asked, [expected]);
+        let list = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
+        let told = |kept: Value| question.told(&Value::Array(vec![Value::Int(0), Value::Int(-1), kept]));
+        let mut numbers = [0; COUNTED + 1];
+        (numbers[0], numbers[2]) = (500, 3);
+        let kept = told(list(&numbers)).unwrap().kept;
+        assert_eq!(kept, [State::Window(Window::told(rate, at, 500, &[0, 3]))]);
+        let mut negative = numbers;
+        negative[3] = -1;
+        for nonsense in [list(&numbers[1..]), list(&[]), list(&negative), Value::Int(5), Value::Nil] {
+            assert_eq!(told(nonsense), None);
+        }
+        let too_wide =
+            Take::new(LimitKey::everybody("all").sliding(true), Rate { count: 1, period_ms: u64::MAX });
+        assert!(Question::new("cedargate", &[too_wide], &[None], NOW, None).is_none());
     }
 
     #[test]

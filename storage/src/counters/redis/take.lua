@@ -1,15 +1,18 @@
--- Takes from all limits of a request, or from none: what engine/src/limit.rs does, beside the keys.
+-- Takes from all limits of a request, or from none: what engine/src/limit.rs and window.rs do, beside the keys.
 --
 -- KEYS: one for each limit; the same one may come twice. ARGV[1]: milliseconds since 1970, or nothing for this
--- server's own time. Then for each key, in nanoseconds: what is wanted, the burst, the farthest that a state may lie
--- ahead, and what the gateway has counted by itself and nobody here knows of yet.
+-- server's own time. Then four for each key. Of a rate, in nanoseconds: what is wanted, the burst, the farthest that a
+-- state may lie ahead, and what the gateway has counted by itself and nobody here knows of yet. Of a sliding window:
+-- what is wanted, the limit, the milliseconds of a part with a minus before them, and what the gateway has counted, as
+-- `milliseconds of the newest part that have passed:counts, the newest first`.
 --
 -- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and then for each key
--- how far its state lies ahead of now, in nanoseconds.
+-- how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and counts.
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
 local NS = 1000000
+local COUNTED = 21
 
 local now = tonumber(ARGV[1])
 local given = now ~= nil
@@ -18,68 +21,192 @@ if not given then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- How far the state of a key lies ahead, or nothing where what stands there is no state of ours; or an error.
-local function stored(key)
+-- What stands under a key: false for nothing, no text for what is no state of ours; or an error.
+local function text_of(key)
   local text = redis.pcall('GET', key)
+  if type(text) ~= 'table' then
+    return text
+  end
+  if string.find(text['err'], 'WRONGTYPE', 1, true) then
+    return ''
+  end
+  return nil, text
+end
+
+-- How far the state of a rate lies ahead, or nothing where it cannot be read.
+local function ahead_of(text)
   if text == false then
     return 0
   end
-  if type(text) == 'table' then
-    if string.find(text['err'], 'WRONGTYPE', 1, true) then
-      return nil
-    end
-    return nil, text
-  end
   local ms, ns = string.match(text, '^(%d+)%.(%d%d%d%d%d%d)$')
-  if not ms then
-    return nil
-  end
-  return math.max(0, (tonumber(ms) - now) * NS + tonumber(ns))
+  return ms and math.max(0, (tonumber(ms) - now) * NS + tonumber(ns))
 end
 
-local base, ahead, full, write = {}, {}, {}, {}
+local function empty()
+  local counts = {}
+  for part = 1, COUNTED do
+    counts[part] = 0
+  end
+  return counts
+end
+
+-- The counts of a window and the width of their parts, or nothing where they cannot be read.
+local function counts_of(text)
+  local wide, newest, list = string.match(text, '^w(%d+):(%d+):([%d,]*)$')
+  wide = tonumber(wide)
+  if not wide or wide == 0 then
+    return nil
+  end
+  local counts = empty()
+  local passed = math.max(0, math.floor(now / wide) - tonumber(newest))
+  for count in string.gmatch(list, '%d+') do
+    passed = passed + 1
+    if passed <= COUNTED then
+      counts[passed] = tonumber(count)
+    end
+  end
+  return counts, wide
+end
+
+local function spent(counts)
+  local sum = 0
+  for part = 1, COUNTED do
+    sum = sum + counts[part]
+  end
+  return sum
+end
+
+-- Counts of their own in parts of this width. Of another width, all that still counts is new.
+local function in_parts(counts, wide, width)
+  if wide == width then
+    return { unpack(counts) }
+  end
+  local new = empty()
+  new[1] = spent(counts)
+  return new
+end
+
+-- In each part the larger. Where less of it has passed at the gateway than here, its parts count as one newer.
+local function merge(counts, owed, width)
+  local passed, list = string.match(owed, '^(%d+):([%d,]*)$')
+  local theirs, part = {}, now % width > (tonumber(passed) or 0) and 0 or 1
+  for count in string.gmatch(list or '', '%d+') do
+    local at = math.max(1, part)
+    theirs[at] = (theirs[at] or 0) + tonumber(count)
+    part = part + 1
+  end
+  local news = false
+  for at = 1, COUNTED do
+    if (theirs[at] or 0) > counts[at] then
+      counts[at], news = theirs[at], true
+    end
+  end
+  return news
+end
+
+-- Milliseconds until so much of a window has left.
+local function wait_of(counts, over, width)
+  local part = COUNTED
+  over = over - counts[part]
+  while over > 0 and part > 1 do
+    part = part - 1
+    over = over - counts[part]
+  end
+  return (math.floor(now / width) - part + 1 + COUNTED) * width - now
+end
+
+local base, state, full, write = {}, {}, {}, {}
+-- Of windows alone: the width of the parts that a base and a state are counted in.
+local base_width, width = {}, {}
 local refused, longest = 0, -1
 for index, key in ipairs(KEYS) do
   local at = index * 4 - 2
-  local wanted, burst, owed = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
+  local wanted, burst, owed = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 3]
   -- Farther ahead than the whole burst lies only what a clock that went back, or a wider limit, has left.
   full[index] = tonumber(ARGV[at + 2])
+  local slides = full[index] < 0
   if base[key] == nil then
-    local found, fault = stored(key)
+    local text, fault = text_of(key)
     if fault then
       return fault
     end
     -- What cannot be read counts as spent: it lets nobody in, and is gone after a period.
-    local state = found or full[index]
-    write[key] = found == nil or owed > state
-    base[key] = math.max(state, owed)
-    ahead[key] = base[key]
-  end
-  local state = math.min(ahead[key], full[index])
-  local over = state + wanted - burst
-  if over <= 0 then
-    ahead[key] = state + wanted
-  else
-    local part = over % NS
-    local wait = (over - part) / NS + (part > 0 and 1 or 0)
-    if wait > longest then
-      refused, longest = index, wait
+    if slides then
+      local counts, wide
+      if text ~= false then
+        counts, wide = counts_of(text)
+      end
+      write[key] = text ~= false and counts == nil
+      if counts == nil then
+        counts, wide = empty(), -full[index]
+        counts[1] = write[key] and burst or 0
+      end
+      local merged = in_parts(counts, wide, -full[index])
+      if merge(merged, owed, -full[index]) then
+        counts, wide, write[key] = merged, -full[index], true
+      end
+      base[key], base_width[key], state[key], width[key] = counts, wide, counts, wide
+    else
+      local found = ahead_of(text)
+      local kept = found or full[index]
+      write[key] = found == nil or tonumber(owed) > kept
+      base[key] = math.max(kept, tonumber(owed))
+      state[key] = base[key]
     end
   end
+  local wait = -1
+  if slides then
+    local counts = in_parts(state[key], width[key], -full[index])
+    local over = spent(counts) + wanted - burst
+    if over <= 0 then
+      counts[1] = counts[1] + wanted
+      state[key], width[key] = counts, -full[index]
+    else
+      wait = wait_of(counts, over, -full[index])
+    end
+  else
+    local ahead = math.min(state[key], full[index])
+    local over = ahead + wanted - burst
+    if over <= 0 then
+      state[key] = ahead + wanted
+    else
+      local part = over % NS
+      wait = (over - part) / NS + (part > 0 and 1 or 0)
+    end
+  end
+  if wait > longest then
+    refused, longest = index, wait
+  end
+end
+
+-- Once its time is past a state says nothing. Where the time is given, it is not the time that keys end by.
+local function keep(key, text, ends)
+  redis.call('SET', key, text, 'PX', string.format('%.0f', ends + (given and 3600000 or 0)))
 end
 
 -- A request that is refused spends nothing; what is merged stays merged.
 local answer = { refused, longest }
 for index, key in ipairs(KEYS) do
-  local state = refused == 0 and ahead[key] or math.min(base[key], full[index])
-  answer[index + 2] = state
-  if state > 0 and (refused == 0 or write[key]) then
-    local part = state % NS
-    local whole = (state - part) / NS
-    -- Once its time is past a state says nothing. Where the time is given, it is not the time that keys end by.
-    local ends = whole + 1 + (given and 3600000 or 0)
-    local text = string.format('%.0f.%06.0f', now + whole, part)
-    redis.call('SET', key, text, 'PX', string.format('%.0f', ends))
+  local writes = refused == 0 or write[key]
+  if width[key] then
+    local counts, wide = base[key], base_width[key]
+    if refused == 0 then
+      counts, wide = state[key], width[key]
+    end
+    local passed = now % wide
+    if writes and spent(counts) > 0 then
+      local text = string.format('w%.0f:%.0f:%s', wide, (now - passed) / wide, table.concat(counts, ','))
+      keep(key, text, COUNTED * wide - passed)
+    end
+    answer[index + 2] = { passed, unpack(counts) }
+  else
+    local ahead = refused == 0 and state[key] or math.min(base[key], full[index])
+    answer[index + 2] = ahead
+    if ahead > 0 and writes then
+      local part = ahead % NS
+      local whole = (ahead - part) / NS
+      keep(key, string.format('%.0f.%06.0f', now + whole, part), whole + 1)
+    end
   end
 end
 return answer

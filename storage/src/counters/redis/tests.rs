@@ -1,13 +1,12 @@
 //! What the shared counters do beside the contract: how they decide, and how they go on without their store.
 
-use std::collections::HashMap;
+mod script;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::limit::{Gcra, Left, Rate, gcra};
+use engine::limit::{Left, Rate};
 use engine::time::UnixMillis;
-use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -52,88 +51,6 @@ fn away(standings: &Standings) -> bool {
 
 /// What is said to a server, one after the other.
 type Words = &'static [&'static [&'static str]];
-
-/// A request of a case: keys with their rates and costs, and how much later it comes.
-type Asked = (Vec<(u8, Rate, u32)>, u64);
-
-/// Rates from the widest that can be configured to those whose interval is no whole number of anything.
-fn requests() -> impl Strategy<Value = Vec<Asked>> {
-    let rate = prop_oneof![
-        Just(Rate { count: 5, period_ms: 1_000 }),
-        Just(Rate { count: 7, period_ms: 1_000 }),
-        Just(Rate { count: 3, period_ms: 86_400_000 }),
-        Just(Rate { count: 1_000_000, period_ms: 1_000 }),
-        (1_u32..20, 1_u64..5_000).prop_map(|(count, period_ms)| Rate { count, period_ms }),
-    ];
-    let later = prop_oneof![0_u64..3, 0_u64..400, 0_u64..100_000_000];
-    let take = (0_u8..3, rate, 0_u32..4);
-    prop::collection::vec((prop::collection::vec(take, 1..4), later), 1..40)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_script_decides_as_the_engine_does() {
-    let server = Server::start();
-    let counters = server.counters(|settings| settings.given_time = true).await;
-    let handle = tokio::runtime::Handle::current();
-    let case = std::sync::atomic::AtomicU64::new(0);
-    let tried = tokio::task::spawn_blocking(move || {
-        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-        TestRunner::new(config).run(&requests(), |requests| {
-            let names: Vec<String> = (0..3)
-                .map(|key| format!("{key}-{}", case.load(std::sync::atomic::Ordering::Relaxed)))
-                .collect();
-            case.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let mut model: HashMap<u8, u64> = HashMap::new();
-            let mut now = NOW;
-            for (wants, later) in &requests {
-                now = now.plus(*later);
-                let takes: Vec<Take<'_>> = wants
-                    .iter()
-                    .map(|(key, rate, cost)| {
-                        Take::new(LimitKey::everybody(&names[usize::from(*key)]), *rate).costing(*cost)
-                    })
-                    .collect();
-                let expected = expected(&mut model, wants, now);
-                let told = handle.block_on(counters.take(&takes, now));
-                prop_assert_eq!(told, expected, "{:?} at {:?}", wants, now);
-            }
-            Ok(())
-        })
-    });
-    tried.await.unwrap().unwrap();
-    drop(server);
-}
-
-/// What a table of the engine's own states answers.
-fn expected(model: &mut HashMap<u8, u64>, wants: &[(u8, Rate, u32)], now: UnixMillis) -> Outcome {
-    let mut next = model.clone();
-    let mut refused: Option<(usize, u64)> = None;
-    for (index, (key, rate, cost)) in wants.iter().enumerate() {
-        if cost > &rate.count {
-            return Outcome::Refused {
-                index: wants.iter().position(|(_, rate, cost)| cost > &rate.count).unwrap(),
-                retry_after_ms: u64::MAX,
-            };
-        }
-        let farthest = (now.0 + rate.period_ms) * NS_PER_MS + u64::from(rate.count);
-        let tat = next.get(key).map(|tat| *tat.min(&farthest));
-        match gcra(*rate, tat, now, *cost) {
-            Gcra::Admit { tat } => drop(next.insert(*key, tat)),
-            Gcra::Refuse { retry_after_ms } => {
-                if refused.is_none_or(|(_, longest)| retry_after_ms > longest) {
-                    refused = Some((index, retry_after_ms));
-                }
-            }
-        }
-    }
-    match refused {
-        Some((index, retry_after_ms)) => Outcome::Refused { index, retry_after_ms },
-        None => {
-            *model = next;
-            Outcome::Admitted
-        }
-    }
-}
 
 #[tokio::test]
 async fn gateways_that_share_a_store_share_the_limit() {
@@ -180,6 +97,7 @@ async fn a_state_that_cannot_be_read_counts_as_spent_and_ends() {
         &["SET", "cedargate:{all}:all", "open sesame"][..],
         &["SET", "cedargate:{all}:all", ""],
         &["SET", "cedargate:{all}:all", "-1.000000"],
+        &["SET", "cedargate:{all}:all", "w1:0:"],
         &["LPUSH", "cedargate:{all}:all", "x"],
     ] {
         server.say(&["DEL", "cedargate:{all}:all"]).await;
@@ -190,6 +108,13 @@ async fn a_state_that_cannot_be_read_counts_as_spent_and_ends() {
             "{put:?}"
         );
         assert_eq!(counters.take(&one(TEN), NOW.plus(360_001)).await, Outcome::Admitted, "{put:?}");
+    }
+    let window = [Take::new(LimitKey::everybody("all").sliding(true), TEN)];
+    for text in ["", "open sesame", "1.000000", "w180000:1", "w0:x:1", "w0:1:1"] {
+        server.say(&["SET", "cedargate:{all}:all:sliding", text]).await;
+        let refused = Outcome::Refused { index: 0, retry_after_ms: 21 * 180_000 };
+        assert_eq!(counters.take(&window, NOW).await, refused, "{text}");
+        assert_eq!(counters.take(&window, NOW.plus(21 * 180_000)).await, Outcome::Admitted, "{text}");
     }
     assert!(up(&counters.standing().unwrap().borrow()), "and it is no reason to go without the store");
 }
@@ -293,6 +218,46 @@ async fn an_outage_gives_nobody_a_second_quota() {
     assert_eq!(mine.take(&one(TEN), later).await, Outcome::Admitted, "and it recovers as it would have");
     assert_eq!(other.take(&one(TEN), later).await, Outcome::Refused { index: 0, retry_after_ms: 360_000 });
     assert_eq!(mine.standing().unwrap().borrow().outages, outages + 1);
+}
+
+#[tokio::test]
+async fn an_outage_gives_nobody_a_second_window() {
+    let mut server = Server::start();
+    let change = |settings: &mut RedisSettings| {
+        settings.given_time = true;
+        settings.gateways = 2;
+    };
+    let (mine, other) = (server.counters(change).await, server.counters(change).await);
+    let takes = [Take::new(LimitKey::everybody("all").sliding(true), TEN)];
+    assert_eq!(admitted(&mine, &takes, 4).await, 4);
+    server.kill();
+    reaches(&mine, away).await;
+    reaches(&other, away).await;
+    let part = Left { count: 3, of: 5, next_ms: 0, full_ms: 21 * 180_000 };
+    assert_eq!(mine.look(&takes, NOW).await.limits, [Stands::Counted(part)]);
+    assert_eq!(
+        admitted(&mine, &takes, 20).await,
+        3,
+        "six are left of ten, and half of them are this gateway's"
+    );
+    // It comes back with nothing of what it knew.
+    server.restart();
+    reaches(&mine, up).await;
+    reaches(&other, up).await;
+    assert_eq!(admitted(&other, &takes, 20).await, 0, "the store was told before anybody asked it again");
+    assert_eq!(admitted(&mine, &takes, 20).await, 0);
+    for (at, count) in [(3_600_000, 0), (21 * 180_000 - 1, 0), (21 * 180_000, 10)] {
+        let mut admitted = 0;
+        for _ in 0..20 {
+            admitted += u32::from(mine.take(&takes, NOW.plus(at)).await == Outcome::Admitted);
+        }
+        assert_eq!(admitted, count, "{at}");
+    }
+    // A limit that is smaller than the number of gateways admits one at each.
+    let one = [Take::new(LimitKey::everybody("one").sliding(true), Rate { count: 1, ..TEN })];
+    server.kill();
+    reaches(&mine, away).await;
+    assert_eq!(admitted(&mine, &one, 5).await, 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use engine::limit::Rate;
 use storage::counters::{Counters, LimitKey, Take};
 
 use super::*;
-use crate::config::settings::{LimitHeaders, Limits, LimitsAway};
+use crate::config::settings::{LimitHeaders, Limits, LimitsAway, LimitsSliding};
 
 /// Counters of a gateway that shares none.
 pub(super) fn counted() -> Counted {
@@ -16,6 +16,7 @@ pub(super) fn counted() -> Counted {
             per_address: rate(100, 60_000),
             per_user: rate(1_000, 3_600_000),
             classes: [("llm".into(), rate(20, 60_000))].into(),
+            sliding: LimitsSliding::default(),
             away: LimitsAway::default(),
             headers: LimitHeaders::Draft,
         },

@@ -27,11 +27,12 @@ enum Whose {
 }
 
 impl Whose {
-    fn key(self, limit: &str) -> LimitKey<'_> {
-        match self {
-            Self::Address(address) => LimitKey::address(limit, address),
-            Self::Principal(id) => LimitKey::principal(limit, id),
-        }
+    fn key<'a>(self, counter: &Counter<'a>) -> LimitKey<'a> {
+        let key = match self {
+            Self::Address(address) => LimitKey::address(counter.limit, address),
+            Self::Principal(id) => LimitKey::principal(counter.limit, id),
+        };
+        key.sliding(counter.sliding)
     }
 
     fn told(self) -> String {
@@ -46,6 +47,7 @@ impl Whose {
 struct Counter<'a> {
     limit: &'a str,
     rate: Rate,
+    sliding: bool,
     away: WhenAway,
     /// By this gateway alone.
     here: bool,
@@ -87,8 +89,9 @@ pub(super) async fn reset(backend: &Backend, of: LimitsOf, subject: &str, limit:
     let (mut here, mut there) = (Vec::new(), Vec::new());
     let counters = named(counters(counted, whose), limit)?;
     let limits: Vec<&str> = counters.iter().map(|counter| counter.limit).collect();
-    for Counter { limit, here: is_here, there: is_there, .. } in counters {
-        let key = whose.key(limit);
+    for counter in counters {
+        let key = whose.key(&counter);
+        let Counter { limit, here: is_here, there: is_there, .. } = counter;
         if is_here && counted.here.reset(&key).await.is_ok() {
             here.push(limit);
         }
@@ -147,25 +150,23 @@ fn counters(counted: &Counted, whose: Whose) -> Vec<Counter<'_>> {
     let classes = limits.classes.iter().map(|(class, rate)| Counter {
         limit: class,
         rate: *rate,
+        sliding: limits.sliding.classes.contains(class),
         away: limits.away.class(class),
         here: matches!(whose, Whose::Address(_)) || !there,
         there,
     });
     let own = match whose {
         Whose::Address(_) => {
-            let (rate, away) = (limits.per_address, limits.away.per_address);
-            vec![Counter { limit: PER_ADDRESS, rate, away, here: true, there }]
+            let (rate, sliding) = (limits.per_address, limits.sliding.per_address);
+            let away = limits.away.per_address;
+            vec![Counter { limit: PER_ADDRESS, rate, sliding, away, here: true, there }]
         }
         Whose::Principal(_) => {
-            let (rate, away) = (limits.per_user, limits.away.per_user);
-            let refusals = Counter {
-                limit: OF_REFUSALS,
-                rate: REFUSALS,
-                away: WhenAway::Local,
-                here: true,
-                there: false,
-            };
-            vec![Counter { limit: PER_USER, rate, away, here: !there, there }, refusals]
+            let (rate, sliding) = (limits.per_user, limits.sliding.per_user);
+            let own =
+                Counter { limit: PER_USER, rate, sliding, away: limits.away.per_user, here: !there, there };
+            let (rate, away) = (REFUSALS, WhenAway::Local);
+            vec![own, Counter { limit: OF_REFUSALS, rate, sliding: false, away, here: true, there: false }]
         }
     };
     own.into_iter().chain(classes).filter(|counter| counter.rate.limits()).collect()
@@ -190,7 +191,7 @@ async fn look(
 ) -> Option<Fault> {
     let takes: Vec<Take<'_>> = counters
         .iter()
-        .map(|counter| Take::new(whose.key(counter.limit), counter.rate).when_away(counter.away))
+        .map(|counter| Take::new(whose.key(counter), counter.rate).when_away(counter.away))
         .collect();
     let looked = store.look(&takes, now).await;
     for (counter, stands) in counters.iter().zip(looked.limits) {
@@ -206,6 +207,7 @@ fn row(counter: &Counter<'_>, stands: Stands, counted: &str) -> Value {
     match stands {
         Stands::Counted(Left { count, of, next_ms, full_ms }) => json!({
             "limit": limit, "counted": counted, "state": "counted", "left": count, "of": of, "period_ms": period_ms,
+            "algorithm": if counter.sliding { "sliding" } else { "rate" },
             "next_ms": (next_ms != u64::MAX).then_some(next_ms), "full_ms": full_ms,
         }),
         Stands::Open => json!({ "limit": limit, "counted": counted, "state": "open" }),
