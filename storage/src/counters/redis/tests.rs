@@ -60,17 +60,21 @@ async fn gateways_that_share_a_store_share_the_limit() {
         gateways.push(server.counters(|settings| settings.given_time = true).await);
     }
     let hundred = Rate { count: 100, period_ms: 60_000 };
-    let asking: Vec<_> = (0..300_usize)
-        .map(|number| {
-            let gateway = gateways[number % 3].clone();
-            tokio::spawn(async move { gateway.take(&one(hundred), NOW).await == Outcome::Admitted })
-        })
-        .collect();
-    let mut admitted = 0;
-    for asked in asking {
-        admitted += u32::from(asked.await.unwrap());
+    // At the same moment, and for a window once more at the last one before anything is forgotten.
+    for (sliding, at, expected) in [(false, 0, 100), (true, 0, 100), (true, 62_999, 0), (true, 63_000, 100)] {
+        let asking: Vec<_> = (0..300_usize)
+            .map(|number| {
+                let gateway = gateways[number % 3].clone();
+                let takes = [Take::new(LimitKey::everybody("all").sliding(sliding), hundred)];
+                tokio::spawn(async move { gateway.take(&takes, NOW.plus(at)).await == Outcome::Admitted })
+            })
+            .collect();
+        let mut admitted = 0;
+        for asked in asking {
+            admitted += u32::from(asked.await.unwrap());
+        }
+        assert_eq!(admitted, expected, "sliding: {sliding}, after {at} ms");
     }
-    assert_eq!(admitted, 100);
 }
 
 #[tokio::test]
