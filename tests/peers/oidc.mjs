@@ -36,17 +36,21 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: false },
     userinfo: { enabled: true },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     backchannelLogout: { enabled: true },
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,
       getResourceServerInfo: (_, resource) => ({
-        scope: 'docs sheet', audience: resource, accessTokenTTL: 300, accessTokenFormat: 'jwt',
+        scope: 'docs sheet', audience: resource, accessTokenTTL: 300, accessTokenFormat: settings().access_token_format ?? 'jwt',
         jwt: { sign: { alg: settings().access_token_alg ?? 'ES256' } },
       }),
     },
   },
+  // What an opaque one says when it is asked about.
+  extraTokenClaims: () => settings().token_claims,
   formats: { customizers: { jwt: (_, token, jwt) => { Object.assign(jwt.payload, settings().token_claims); } } },
   // It tells the gateway of the end of a session, which here is on loopback; by itself it would not speak to that.
   fetch: (url, { dispatcher, ...options }) => fetch(url, options),
@@ -81,10 +85,10 @@ async function person(request, response) {
 }
 
 const answer = provider.callback();
-let keysAsked = 0;
+const asked = {};
 createServer((request, response) => {
-  if (request.url === '/test/keys-asked') return response.end(String(keysAsked));
-  if (request.url === '/jwks') keysAsked += 1;
+  if (request.url.startsWith('/test/asked/')) return response.end(String(asked[request.url.slice(11)] ?? 0));
+  asked[request.url] = (asked[request.url] ?? 0) + 1;
   const handled = request.url.startsWith('/person/') ? person(request, response) : answer(request, response);
   Promise.resolve(handled).catch((error) => response.writeHead(500).end(String(error)));
 }).listen(port, '127.0.0.1', () => console.log('ready'));

@@ -132,7 +132,7 @@ fn a_thousand_forged_keys_are_one_question_and_new_keys_are_taken_up() {
     let mut world = World::start("");
     let token = world.provider.access_token(API, "docs");
     assert_eq!(world.get(WHOAMI, &token).status, 200);
-    let before = world.provider.keys_asked();
+    let before = world.provider.asked("/jwks");
     let (_, rest) = token.split_once('.').expect("a header");
     let host = world.production.address().to_string();
     let mut client = Client::connect(world.production.address());
@@ -143,7 +143,7 @@ fn a_thousand_forged_keys_are_one_question_and_new_keys_are_taken_up() {
             .with("Authorization", &format!("Bearer {}.{rest}", encoded(&header)));
         assert_eq!(client.ask(&request).expect("an answer").status, 401);
     }
-    let asked = world.provider.keys_asked() - before;
+    let asked = world.provider.asked("/jwks") - before;
     // Once in ten seconds, however long a thousand requests take here.
     assert!(asked <= 3, "{asked} questions");
 

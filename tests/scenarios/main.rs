@@ -30,6 +30,7 @@ mod jose;
 mod library;
 #[cfg(feature = "security_tests")]
 mod limits;
+mod opaque_tokens;
 #[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]

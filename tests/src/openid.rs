@@ -167,22 +167,31 @@ impl OpenId {
     /// An access token for an API, as a program of its own asks for one; claims of the setting `token_claims` besides.
     #[must_use]
     pub fn access_token(&self, audience: &str, scope: &str) -> String {
-        let form = format!(
-            "grant_type=client_credentials&client_id=app&client_secret=the-secret-of-the-app&resource={}&scope={scope}",
-            audience.replace(':', "%3A").replace('/', "%2F"),
-        );
-        let request = Request::new("POST", "/token")
-            .with("Host", &self.port.address().to_string())
-            .body("application/x-www-form-urlencoded", form.as_bytes());
-        let answer = Client::connect(self.address()).ask(&request).expect("the provider answers");
+        let resource = audience.replace(':', "%3A").replace('/', "%2F");
+        let form = format!("grant_type=client_credentials&resource={resource}&scope={scope}");
+        let answer = self.as_the_app("/token", &form);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["access_token"].as_str().expect("a token").to_owned()
     }
 
-    /// How often it was asked for its keys since it was started.
+    /// Takes an opaque token back, as the program that asked for it.
+    pub fn revoke(&self, token: &str) {
+        let answer = self.as_the_app("/token/revocation", &format!("token={token}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    fn as_the_app(&self, target: &str, form: &str) -> Response {
+        let form = format!("{form}&client_id=app&client_secret=the-secret-of-the-app");
+        let request = Request::new("POST", target)
+            .with("Host", &self.port.address().to_string())
+            .body("application/x-www-form-urlencoded", form.as_bytes());
+        Client::connect(self.address()).ask(&request).expect("the provider answers")
+    }
+
+    /// How often a path of it was asked since it was started; its keys are at `/jwks`.
     #[must_use]
-    pub fn keys_asked(&self) -> usize {
-        self.page(&format!("{}/test/keys-asked", self.issuer())).text().parse().expect("a number")
+    pub fn asked(&self, path: &str) -> usize {
+        self.page(&format!("{}/test/asked{path}", self.issuer())).text().parse().expect("a number")
     }
 
     /// What the provider shows at an address of its own.

@@ -1,5 +1,6 @@
 //! What is counted. Labels are our own words or configured names, never anything that a client sends.
 
+mod ends;
 mod make;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use prometheus::{
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
+pub use ends::{Asked, Login};
 use make::{Maker, Shared, Telemetry};
 use storage::redis::Answered;
 
@@ -21,21 +23,6 @@ use storage::redis::Answered;
 const POLICIES_MAX: usize = 500;
 /// What the others are counted as.
 const OTHER_POLICY: &str = "other";
-
-/// How a sign-in ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Login {
-    /// With a session.
-    Succeeded,
-    /// With a wrong login or password.
-    Failed,
-    /// Not tried: too many failures before.
-    Held,
-    /// Not tried: the queue of password hashes is full.
-    Busy,
-    /// Not ended: the identity provider did not answer.
-    Away,
-}
 
 /// Every metric of the gateway.
 #[derive(Clone, Debug)]
@@ -59,6 +46,7 @@ pub struct Metrics {
     protocol_errors: IntCounter,
     panics: IntCounter,
     logins: IntCounterVec,
+    introspections: IntCounterVec,
     sessions: IntGauge,
     audit_up: IntGauge,
     audit_summarised: IntCounter,
@@ -165,6 +153,11 @@ impl Metrics {
                 .counter("protocol_errors_total", "Requests that the HTTP parser refused.")?,
             panics: make.counter("panics_total", "Stages that panicked: each is a fault of ours.")?,
             logins: make.counters("logins_total", "Sign-ins by their end.", &["result"])?,
+            introspections: make.counters(
+                "introspections_total",
+                "Opaque access tokens that were not known, by what came of them.",
+                &["result"],
+            )?,
             sessions: make.gauge("sessions", "Live sessions.")?,
             audit_up: make.gauge("audit_log_up", "1 while the audit log can be written.")?,
             audit_summarised: make
@@ -324,14 +317,12 @@ impl Metrics {
 
     /// A sign-in ended.
     pub fn login_ended(&self, login: Login) {
-        let result = match login {
-            Login::Succeeded => "succeeded",
-            Login::Failed => "failed",
-            Login::Held => "held",
-            Login::Busy => "busy",
-            Login::Away => "away",
-        };
-        self.logins.with_label_values(&[result]).inc();
+        self.logins.with_label_values(&[login.word()]).inc();
+    }
+
+    /// An opaque access token was not known.
+    pub fn token_asked_about(&self, asked: Asked) {
+        self.introspections.with_label_values(&[asked.word()]).inc();
     }
 
     /// How many sessions live.

@@ -2,6 +2,7 @@
 //!
 //! No cookie brings them along, so the rules against other sites do not concern them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::identity::{Principal, PrincipalKind, Scheme};
@@ -12,20 +13,24 @@ use storage::credentials::{Account, Accounts};
 use uuid::Uuid;
 
 use super::{OWN_TOKEN_NOTE, Outcome, Proved, bearer};
+use crate::admin::metrics::{Asked, Metrics};
 use crate::oidc::Providers;
 use crate::oidc::access_token::AccessFault;
+use crate::oidc::introspection::NotTold;
 use crate::oidc::presented::{Digest, Known, Token};
 
 /// The tokens of the configured providers.
 pub(super) struct AccessTokens {
     providers: Arc<Providers>,
+    metrics: Arc<Metrics>,
     taken: bool,
+    opaque: bool,
 }
 
 impl AccessTokens {
-    pub(super) fn new(providers: Arc<Providers>) -> Self {
-        let taken = providers.take_access_tokens();
-        Self { providers, taken }
+    pub(super) fn new(providers: Arc<Providers>, metrics: Arc<Metrics>) -> Self {
+        let (taken, opaque) = (providers.take_access_tokens(), providers.are_asked_about_tokens());
+        Self { providers, metrics, taken, opaque }
     }
 
     #[cfg(test)]
@@ -36,6 +41,11 @@ impl AccessTokens {
     /// Whether any provider's are taken.
     pub(super) const fn are_taken(&self) -> bool {
         self.taken
+    }
+
+    /// Whether a provider is asked about those that are no JWT.
+    pub(super) const fn are_asked_about(&self) -> bool {
+        self.opaque
     }
 
     /// Verifies a token, and its person's account as it is at this moment.
@@ -74,19 +84,78 @@ impl AccessTokens {
             }
         };
         self.providers.presented.put(digest, Arc::clone(&token), now);
-        // After it is kept: whoever ends it marks it first, and then looks through what is kept.
-        if self.providers.has_ended(&token) {
+        self.new_token(accounts, now, &token, notes).await
+    }
+
+    /// Verifies an opaque token, about which its provider is asked where that was not done lately.
+    ///
+    /// # Errors
+    /// The account store or the provider does not answer: nobody is known by that. `Throttled` where too many tokens of
+    /// this address were none.
+    pub(super) async fn verify_opaque(
+        &self,
+        accounts: &Accounts,
+        now: UnixMillis,
+        (client, text): (IpAddr, &str),
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        if let Some((token, known)) = self.providers.presented.find(&Digest::of(text))
+            && token.stands(now)
+        {
+            return self.met(accounts, now, &token, known).await;
+        }
+        let told = self.providers.introspected(text, Some(client), now).await;
+        match told {
+            Ok((token, said)) => {
+                self.metrics.token_asked_about(Asked::Active);
+                notes.extend(said);
+                self.new_token(accounts, now, &token, notes).await
+            }
+            Err(not_told) => self.not_told(&not_told, notes),
+        }
+    }
+
+    fn not_told(&self, not_told: &NotTold, notes: &mut Vec<String>) -> Result<Outcome, Refusal> {
+        match not_told {
+            NotTold::Guessing { retry_after_s } => {
+                self.metrics.token_asked_about(Asked::Held);
+                notes.push("access token: not asked about, too many from this address were none".to_owned());
+                Err(Refusal::Throttled { retry_after_s: *retry_after_s, limit: None })
+            }
+            NotTold::Fault(fault) => {
+                notes.push(format!("access token: {fault}"));
+                if fault.tells_of_the_token() {
+                    self.metrics.token_asked_about(Asked::Refused);
+                    Ok(Outcome::Rejected(CredentialFault::Token))
+                } else {
+                    self.metrics.token_asked_about(Asked::Away);
+                    Err(Refusal::Unavailable(Dependency::IdentityProvider))
+                }
+            }
+        }
+    }
+
+    /// After it is kept: whoever ends it marks it first, and then looks through what is kept.
+    async fn new_token(
+        &self,
+        accounts: &Accounts,
+        now: UnixMillis,
+        token: &Token,
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        if self.providers.has_ended(token) {
             self.providers.presented.remove(token.id);
             notes.push(format!("access token: {}", AccessFault::Ended));
             return Ok(Outcome::Rejected(CredentialFault::Token));
         }
-        self.met(accounts, now, &token, None).await
+        let known = self.providers.presented.of_id(token.id).and_then(|(_, known)| known);
+        self.met(accounts, now, token, known).await
     }
 
     /// Verifies again what was verified before, by the token's public id. It is kept for as long as anything rests on it.
     ///
     /// # Errors
-    /// The account store does not answer.
+    /// The account store does not answer, or the provider of an opaque token.
     pub(super) async fn again(
         &self,
         accounts: &Accounts,
@@ -94,9 +163,19 @@ impl AccessTokens {
         id: Uuid,
     ) -> Result<Outcome, Refusal> {
         let rejected = Ok(Outcome::Rejected(CredentialFault::Token));
-        let Some((token, known)) = self.providers.presented.of_id(id) else { return rejected };
+        let Some((mut token, mut known)) = self.providers.presented.of_id(id) else { return rejected };
         if !token.stands(now) {
-            return rejected;
+            let Some(text) = token.to_ask_about(now) else { return rejected };
+            token = match self.providers.introspected(text, None, now).await {
+                Ok((token, _)) => token,
+                Err(not_told) => return self.not_told(&not_told, &mut Vec::new()),
+            };
+            self.metrics.token_asked_about(Asked::Active);
+            if self.providers.has_ended(&token) {
+                self.providers.presented.remove(token.id);
+                return rejected;
+            }
+            known = self.providers.presented.of_id(id).and_then(|(_, known)| known);
         }
         // Whoever was removed in the meantime is not made anew by what is still open.
         match accounts.find(token.person.origin.account_id()).await.map_err(unanswered)? {

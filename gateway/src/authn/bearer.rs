@@ -25,9 +25,17 @@ pub enum Form<'h> {
     Legacy,
     /// Three parts, as a signed token has; nothing of it is read yet.
     Token(&'h str),
+    /// Text of another form that could be a token (RFC 6750, section 2.1): 16 to [`OPAQUE_BYTES_MAX`] characters. What it is,
+    /// nobody but its issuer can say.
+    Opaque(&'h str),
     /// Anything else, other schemes included.
     Unknown,
 }
+
+/// The shortest opaque token: less than 16 characters can be guessed, and no provider writes so few.
+const OPAQUE_BYTES_MIN: usize = 16;
+/// The longest opaque token that a provider is asked about; those of real providers have some hundred characters.
+pub const OPAQUE_BYTES_MAX: usize = 2048;
 
 /// Sorts one header value.
 #[must_use]
@@ -39,6 +47,8 @@ pub fn classify(value: &[u8]) -> Form<'_> {
         Form::Legacy
     } else if token.bytes().filter(|byte| *byte == b'.').count() == 2 {
         Form::Token(token)
+    } else if is_opaque(token) {
+        Form::Opaque(token)
     } else {
         Form::Unknown
     }
@@ -53,6 +63,15 @@ pub fn challenge(answer: &Answer, presented: bool) -> HeaderValue {
     } else {
         "Bearer realm=\"cedargate\""
     })
+}
+
+/// A `b64token`: see RFC 6750, section 2.1.
+fn is_opaque(token: &str) -> bool {
+    let bare = token.trim_end_matches('=');
+    let spelt = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    (OPAQUE_BYTES_MIN..=OPAQUE_BYTES_MAX).contains(&token.len())
+        && !bare.is_empty()
+        && bare.bytes().all(spelt)
 }
 
 fn bearer_token(value: &[u8]) -> Option<&str> {
@@ -128,6 +147,21 @@ mod tests {
         {
             check(unknown, Form::Unknown);
         }
+        let long = "a".repeat(OPAQUE_BYTES_MAX);
+        for opaque in ["0123456789abcdef", "-._~+/0123456789==", "a.b.c.d.0123456789", &long] {
+            check(&format!("Bearer {opaque}"), Form::Opaque(opaque));
+        }
+        for odd in [
+            "0123456789abcde",
+            "================",
+            "0123456789=abcdef",
+            "0123456789abcde,",
+            "0123456789 abcdef",
+        ] {
+            check(&format!("Bearer {odd}"), Form::Unknown);
+        }
+        check(&format!("Bearer {long}a"), Form::Unknown);
+        check("Basic 0123456789abcdef", Form::Unknown);
         assert_eq!(classify(b"Bearer \xff"), Form::Unknown);
         assert_eq!(classify(format!("Bearer gb_{}", "a".repeat(BEARER_BYTES_MAX)).as_bytes()), Form::Unknown);
     }

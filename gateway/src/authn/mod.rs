@@ -14,6 +14,7 @@ pub mod site;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::facts::RequestFacts;
@@ -116,7 +117,7 @@ impl Authn {
             accounts: accounts.clone(),
             principals: session::Principals::default(),
             keys: keys.clone(),
-            tokens: AccessTokens::new(providers.clone()),
+            tokens: AccessTokens::new(providers.clone(), metrics.clone()),
             metrics: metrics.clone(),
         }
     }
@@ -168,6 +169,7 @@ impl Authn {
                 Outcome::NotPresented
             }
             Some(Form::Token(text)) => self.access_token(now, route, text, notes).await?,
+            Some(Form::Opaque(text)) => self.opaque_token(now, route, (facts.client, text), notes).await?,
             Some(Form::Legacy | Form::Unknown) => Outcome::Rejected(CredentialFault::BearerUnknown),
         };
         let proved = agree(agree(agree(None, session)?, key)?, bearer)?;
@@ -246,6 +248,20 @@ impl Authn {
         }
         let fault = if taken { CredentialFault::NotAccepted } else { CredentialFault::BearerUnknown };
         Ok(Outcome::Rejected(fault))
+    }
+
+    async fn opaque_token(
+        &self,
+        now: UnixMillis,
+        route: &Route,
+        presented: (IpAddr, &str),
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        match (self.tokens.are_asked_about(), route.accept.access_token) {
+            (true, true) => self.tokens.verify_opaque(&self.accounts, now, presented, notes).await,
+            (true, false) => Ok(Outcome::Rejected(CredentialFault::NotAccepted)),
+            (false, _) => Ok(Outcome::Rejected(CredentialFault::BearerUnknown)),
+        }
     }
 
     /// What a session's use asks for: that no other site has sent a write, and that the use is noted.

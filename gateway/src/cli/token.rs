@@ -1,6 +1,7 @@
 //! `cedargate token`
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -11,9 +12,13 @@ use super::oidc::{providers, runtime};
 use super::out::{aside, say};
 use super::source::Source;
 use super::wrap::{printable, wrapped};
+use crate::authn::bearer::{Form, classify};
 use crate::clock;
-use crate::oidc::jose::{Jws, TOKEN_BYTES_MAX};
+use crate::oidc::access_token::AccessFault;
+use crate::oidc::introspection::NotTold;
+use crate::oidc::jose::{Jws, JwsFault, TOKEN_BYTES_MAX};
 use crate::oidc::presented::Token;
+use crate::oidc::{Fault, Providers};
 
 /// Tokens: inspect
 #[derive(Debug, clap::Args)]
@@ -28,11 +33,15 @@ enum TokenVerb {
     ///
     /// Reads the token from standard input, so that it stays out of the
     /// shell's history, and the providers from the configuration. It asks the
-    /// token's provider for its keys and tells nobody else. Whether the account
+    /// token's provider for its keys, or about a token that is no JWT, and tells
+    /// nobody else. Whether the account
     /// is suspended, or the provider has ended the session, is for the running
     /// gateway to know.
     Inspect(Inspect),
 }
+
+/// A token that holds, with notices, or why it does not.
+type Verified = Result<(Arc<Token>, Vec<String>), Fault>;
 
 #[derive(Debug, clap::Args)]
 struct Inspect {
@@ -58,8 +67,11 @@ impl Inspect {
         let config = self.source.load()?;
         let providers = providers(&config)?;
         let (jws, verified) = match Jws::parse(&text) {
-            Ok(jws) => (Some(jws), runtime()?.block_on(providers.verified(&text, clock::now()))),
-            Err(fault) => (None, Err(crate::oidc::access_token::AccessFault::from(fault).into())),
+            Ok(jws) => {
+                let verified = runtime()?.block_on(providers.verified(&text, clock::now()));
+                (Some(jws), verified.map(|(token, notes)| (Arc::new(token), notes)))
+            }
+            Err(fault) => (None, opaque(&Arc::new(providers), &text, fault)?),
         };
         let header = jws.as_ref().map(|jws| {
             json!({"alg": format!("{:?}", jws.algorithm).to_uppercase(), "kid": jws.kid, "typ": jws.typ})
@@ -90,6 +102,21 @@ impl Inspect {
             )),
         }
     }
+}
+
+/// What the provider says of a token that is no JWT, where one is asked about such.
+fn opaque(providers: &Arc<Providers>, text: &str, fault: JwsFault) -> Result<Verified, Failure> {
+    if !matches!(classify(format!("Bearer {text}").as_bytes()), Form::Opaque(_))
+        || !providers.are_asked_about_tokens()
+    {
+        return Ok(Err(AccessFault::from(fault).into()));
+    }
+    let told = runtime()?.block_on(providers.introspected(text, None, clock::now()));
+    Ok(told.map_err(|not_told| match not_told {
+        NotTold::Fault(fault) => fault,
+        // No address, nobody who guesses.
+        NotTold::Guessing { .. } => AccessFault::Inactive.into(),
+    }))
 }
 
 /// The token as it was given, without what people copy along.

@@ -94,6 +94,17 @@ impl<'e> Reader<'e> {
                 let message = format!("two providers have the issuer `{}`", printable(&provider.issuer));
                 self.fault(place.clone(), message, "remove one");
             }
+            if other.is_asked_about_tokens() && provider.is_asked_about_tokens() {
+                let message = format!(
+                    "`{}` and `{}` both have `api_introspection`, and an opaque token does not say whose it is",
+                    other.name, provider.name
+                );
+                self.fault(
+                    place.clone(),
+                    message,
+                    "let one issue JWTs, and take `api_introspection` out there",
+                );
+            }
         }
         if provider.roles.is_empty() && provider.groups.is_empty() {
             self.notices.push(format!(
@@ -146,7 +157,8 @@ impl<'e> Reader<'e> {
         let roles = self.grants(table, "roles", roles);
         let groups = self.grants(table, "groups", groups);
         let second_factor = self.second_factor(table);
-        let access_tokens = self.access_tokens(table, preset, client_id.as_deref());
+        let has_secret = client_secret.as_ref().map_or(true, Option::is_some);
+        let access_tokens = self.access_tokens(table, preset, client_id.as_deref(), has_secret);
         let name = name?;
         Some(Provider {
             title: title.or(preset.title().map(str::to_owned)).unwrap_or_else(|| name.to_string()),

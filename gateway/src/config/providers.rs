@@ -53,6 +53,9 @@ pub struct AccessTokens {
     /// What each of its scopes covers here: action names or `*`-suffixed prefixes, by its own names for them. `None` where
     /// scopes restrict nothing.
     pub scopes: Option<BTreeMap<String, Vec<String>>>,
+    /// Whether it is asked about tokens that are no JWT (RFC 7662). One provider at most is: an opaque token does not say
+    /// whose it is, and asking around would show it to the others.
+    pub introspection: bool,
 }
 
 /// What the `typ` of an access token's header may say.
@@ -104,6 +107,14 @@ pub enum Preset {
     Keycloak,
     /// Microsoft Entra ID.
     Entra,
+}
+
+impl Provider {
+    /// Whether it is asked about tokens that are no JWT.
+    #[must_use]
+    pub fn is_asked_about_tokens(&self) -> bool {
+        self.access_tokens.as_ref().is_some_and(|tokens| tokens.introspection)
+    }
 }
 
 impl Preset {

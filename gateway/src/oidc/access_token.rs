@@ -38,8 +38,8 @@ pub struct AccessToken {
     pub sid: Option<ProviderSession>,
     /// What it covers here; see [`AccessTokens::scopes`].
     pub scopes: BTreeSet<String>,
-    /// What it was signed with.
-    pub key: Arc<Key>,
+    /// What it was signed with; `None` where its provider was asked about it.
+    pub key: Option<Arc<Key>>,
 }
 
 /// The rule that a token breaks.
@@ -54,6 +54,9 @@ pub enum AccessFault {
     /// It is for others.
     #[error("`aud` names none of `api_audiences`")]
     Audience,
+    /// Its provider says that it is none, or none any more (RFC 7662, section 2.2).
+    #[error("the provider says that it is not active")]
+    Inactive,
     /// It is an ID token, or another kind that is no access token.
     #[error("it has a claim of an ID, refresh or logout token: it is no access token")]
     OtherKind,
@@ -109,11 +112,53 @@ pub fn verify(
         TokenTypes::Any => Kind::Access,
     };
     jws.is(kind)?;
-    let claims = &jws.claims;
-    let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    if text("iss") != Some(issuer) {
+    if jws.claims.get("iss").and_then(Value::as_str) != Some(issuer) {
         return Err(AccessFault::Issuer);
     }
+    let token = claimed(&jws.claims, issuer, settings, now)?;
+    if token.times.ends.since(token.times.issued) > LIFETIME_MS_MAX.saturating_add(LEEWAY_MS) {
+        return Err(AccessFault::LongLived);
+    }
+    Ok(AccessToken { key: Some(keys.verify(jws)?), ..token })
+}
+
+/// What a provider says of an opaque token when it is asked (RFC 7662, section 2.2), by the same rules. That it is told by
+/// the provider itself stands in the place of issuer and signature; how long it lives matters less, because the provider is
+/// asked again soon.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn told(
+    claims: &Map<String, Value>,
+    issuer: &str,
+    settings: &AccessTokens,
+    now: UnixMillis,
+) -> Result<AccessToken, AccessFault> {
+    if claims.get("active") != Some(&Value::Bool(true)) {
+        return Err(AccessFault::Inactive);
+    }
+    if claims.get("iss").is_some_and(|said| said.as_str() != Some(issuer)) {
+        return Err(AccessFault::Issuer);
+    }
+    // A provider answers for its refresh tokens as well, and says of them what it says of access tokens but this.
+    let is = |name: &str, kind: &str| {
+        claims.get(name).and_then(Value::as_str).is_some_and(|said| said.eq_ignore_ascii_case(kind))
+    };
+    let bearer = is("token_type", "Bearer") || is("typ", "Bearer");
+    let other = claims.contains_key("token_use") && !is("token_use", "access_token");
+    if !bearer || other {
+        return Err(AccessFault::OtherKind);
+    }
+    claimed(claims, issuer, settings, now)
+}
+
+/// The rules of what is claimed, however it is proved.
+fn claimed(
+    claims: &Map<String, Value>,
+    issuer: &str,
+    settings: &AccessTokens,
+    now: UnixMillis,
+) -> Result<AccessToken, AccessFault> {
     let named = audiences(claims).ok_or(AccessFault::Audience)?;
     if !settings.audiences.iter().any(|own| named.contains(&own.as_str())) {
         return Err(AccessFault::Audience);
@@ -127,11 +172,8 @@ pub fn verify(
         return Err(AccessFault::Bound);
     }
     let times = Times::of(claims, now)?;
-    if times.ends.since(times.issued) > LIFETIME_MS_MAX.saturating_add(LEEWAY_MS) {
-        return Err(AccessFault::LongLived);
-    }
-    let origin = Origin::new(issuer, text("sub").unwrap_or_default())?;
-    let key = keys.verify(jws)?;
+    let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
+    let origin = Origin::new(issuer, subject)?;
     let proved = claims.get("auth_time").and_then(super::times::milliseconds).map(UnixMillis);
     Ok(AccessToken {
         origin,
@@ -139,7 +181,7 @@ pub fn verify(
         authenticated_at: proved.unwrap_or(times.issued).min(now),
         sid: session(issuer, claims),
         scopes: covered(settings, claims),
-        key,
+        key: None,
     })
 }
 

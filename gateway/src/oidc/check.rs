@@ -1,8 +1,11 @@
 //! Walks through what a provider and its entry must agree on, before anybody signs in there.
 
+use std::sync::Arc;
+
 use reqwest::Url;
 use serde::Serialize;
 
+use super::access_token::AccessFault;
 use super::discovery::Metadata;
 use super::http::HttpFault;
 use super::{Fault, Provider};
@@ -48,7 +51,7 @@ fn well(step: &'static str, message: impl Into<String>) -> Finding {
 
 impl Provider {
     /// Asks the provider what can be asked without a person; `origins` are the public addresses of our hosts.
-    pub async fn check(&self, origins: &[String]) -> Vec<Finding> {
+    pub async fn check(self: &Arc<Self>, origins: &[String]) -> Vec<Finding> {
         let metadata = match self.metadata().await {
             Ok(metadata) => metadata,
             Err(fault) => return vec![of_metadata(&fault)],
@@ -68,7 +71,7 @@ impl Provider {
         found.push(self.scopes_of(&metadata));
         found.extend(self.claims_of(&metadata));
         found.push(logout(&metadata, origins));
-        found.push(self.tokens_of());
+        found.push(self.tokens_of(&metadata).await);
         found
     }
 
@@ -188,12 +191,54 @@ impl Provider {
         found
     }
 
-    fn tokens_of(&self) -> Finding {
+    async fn tokens_of(self: &Arc<Self>, metadata: &Metadata) -> Finding {
         match &self.settings.access_tokens {
             None => well("tokens", "access tokens of programs are not taken"),
             Some(tokens) => {
                 let message = format!("access tokens are taken for {}", tokens.audiences.join(" and "));
+                if tokens.introspection {
+                    return self.introspection(metadata, &message).await;
+                }
                 well("tokens", format!("{message}; try one with `cedargate token inspect`"))
+            }
+        }
+    }
+}
+
+impl Provider {
+    /// Asks about a token that nobody was given.
+    async fn introspection(self: &Arc<Self>, metadata: &Metadata, message: &str) -> Finding {
+        let remedy = "take `api_introspection` out, or use a provider with introspection (RFC 7662)";
+        if metadata.introspection_endpoint.is_none() {
+            let message = "its metadata has no `introspection_endpoint`, and `api_introspection` is set";
+            return finding("tokens", Verdict::Fault, message, remedy);
+        }
+        match self.introspects_nothing().await {
+            Err(Fault::AccessToken(AccessFault::Inactive)) => {
+                let message = format!("{message}; the provider says what opaque ones are");
+                well("tokens", format!("{message}; try one with `cedargate token inspect`"))
+            }
+            Err(Fault::Http { fault: HttpFault::Status(status @ (400 | 401 | 403)), .. }) => {
+                let message = format!("the introspection endpoint answers our client {status}");
+                finding(
+                    "tokens",
+                    Verdict::Fault,
+                    message,
+                    "allow the client to ask about tokens, and see its secret",
+                )
+            }
+            Err(fault) => {
+                let message = format!("opaque tokens could not be tried: {fault}");
+                finding("tokens", Verdict::Notice, message, "see that the endpoint answers this machine")
+            }
+            Ok(()) => {
+                let message = "the provider vouches for a token that nobody was given";
+                finding(
+                    "tokens",
+                    Verdict::Fault,
+                    message,
+                    "use another provider: this one takes any text for a token",
+                )
             }
         }
     }
@@ -212,6 +257,7 @@ fn of_metadata(fault: &Fault) -> Finding {
         | Fault::Token(_)
         | Fault::AccessToken(_)
         | Fault::LogoutToken(_)
+        | Fault::Introspection
         | Fault::Userinfo => "write `issuer` to the letter as the provider's metadata does",
     };
     finding("metadata", Verdict::Fault, fault.to_string(), remedy)

@@ -14,6 +14,8 @@ pub struct Metadata {
     pub jwks_uri: Url,
     /// Where more claims are.
     pub userinfo_endpoint: Option<Url>,
+    /// Where we ask about opaque access tokens (RFC 8414, section 2).
+    pub introspection_endpoint: Option<Url>,
     /// Where a person signs out of the provider.
     pub end_session_endpoint: Option<Url>,
     /// Whether every answer names its issuer (RFC 9207); then one that does not is refused.
@@ -54,6 +56,7 @@ struct Raw {
     token_endpoint: String,
     jwks_uri: String,
     userinfo_endpoint: Option<String>,
+    introspection_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -108,6 +111,7 @@ impl Metadata {
             token_endpoint: url("token_endpoint", &raw.token_endpoint)?,
             jwks_uri: url("jwks_uri", &raw.jwks_uri)?,
             userinfo_endpoint: may("userinfo_endpoint", raw.userinfo_endpoint)?,
+            introspection_endpoint: may("introspection_endpoint", raw.introspection_endpoint)?,
             end_session_endpoint: may("end_session_endpoint", raw.end_session_endpoint)?,
             names_issuer: raw.authorization_response_iss_parameter_supported,
             scopes: raw.scopes_supported,

@@ -13,6 +13,7 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use super::claims::{self, Mapped};
 use super::discovery::Metadata;
 use super::flow::Flow;
+use super::http::Answer;
 use super::id_token::{self, Expected, IdToken, TokenFault};
 use super::jose::Object;
 use super::keys::SignatureFault;
@@ -116,14 +117,35 @@ impl Provider {
         code: &str,
         redirect_uri: &str,
     ) -> Result<Tokens, Fault> {
-        let (id, secret) = (self.settings.client_id.as_str(), self.settings.client_secret.as_ref());
         let verifier = flow.verifier();
-        let mut fields = vec![
+        let fields = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
             ("redirect_uri", redirect_uri),
             ("code_verifier", verifier.as_str()),
         ];
+        let what = "the token endpoint";
+        let answer = self.as_client(metadata, &metadata.token_endpoint, fields).await;
+        let answer = answer.map_err(|fault| Fault::Http { what, fault })?;
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body).map_err(|_| Fault::TokenResponse),
+            status @ (400 | 401 | 403) => {
+                let said = serde_json::from_slice::<Refusal>(&answer.body).ok();
+                let known = said.and_then(|said| REFUSALS.into_iter().find(|word| *word == said.error));
+                Err(known.map_or(Fault::Http { what, fault: HttpFault::Status(status) }, Fault::Refused))
+            }
+            status => Err(Fault::Http { what, fault: HttpFault::Status(status) }),
+        }
+    }
+
+    /// Asks as the client that we are there.
+    pub(super) async fn as_client(
+        &self,
+        metadata: &Metadata,
+        url: &reqwest::Url,
+        mut fields: Vec<(&str, &str)>,
+    ) -> Result<Answer, HttpFault> {
+        let (id, secret) = (self.settings.client_id.as_str(), self.settings.client_secret.as_ref());
         // RFC 6749, section 2.3.1: both are escaped before they become a header.
         let escaped_id = escaped(id);
         let escaped_secret = secret.map(|secret| escaped(secret.expose()));
@@ -135,18 +157,7 @@ impl Provider {
             (Some(_), Some(escaped_secret)) => basic = Some((escaped_id.as_str(), escaped_secret.as_str())),
             (Some(_) | None, _) => fields.push(("client_id", id)),
         }
-        let what = "the token endpoint";
-        let answer = self.http.post(&metadata.token_endpoint, form(&fields), basic).await;
-        let answer = answer.map_err(|fault| Fault::Http { what, fault })?;
-        match answer.status {
-            200 => serde_json::from_slice(&answer.body).map_err(|_| Fault::TokenResponse),
-            status @ (400 | 401 | 403) => {
-                let said = serde_json::from_slice::<Refusal>(&answer.body).ok();
-                let known = said.and_then(|said| REFUSALS.into_iter().find(|word| *word == said.error));
-                Err(known.map_or(Fault::Http { what, fault: HttpFault::Status(status) }, Fault::Refused))
-            }
-            status => Err(Fault::Http { what, fault: HttpFault::Status(status) }),
-        }
+        self.http.post(url, form(&fields), basic).await
     }
 
     /// Verifies an ID token; where its key is not there, once more with keys that are asked for anew.

@@ -7,21 +7,27 @@
 //! | `exchange` | code to tokens to claims |
 //! | `jose`, `times`, `id_token`, `access_token`, `logout_token` | what must hold of a token; pure |
 //! | `presented` | access tokens that callers present, verified once while they hold |
+//! | `introspection`, `guesses` | what a provider says of opaque ones, and how often somebody may guess |
+//! | `flights` | what a crowd waits for is done once |
 //! | `claims` | from what a provider says to who somebody is here; pure |
 //! | `check` | what can be asked of a provider before anybody signs in there |
 //! | `watch` | keeps what is fetched fresh, and tells the health |
 //!
 //! The tokens that we are given for a code are used here and forgotten, and of a caller's token nothing is kept but its
-//! digest and what it says: none reaches a browser, a record, an upstream or the store.
+//! digest and what it says, and in memory an opaque one, to ask about it again: none reaches a browser, a record, an
+//! upstream or the store.
 
 pub mod access_token;
 pub mod check;
 mod claims;
 pub mod discovery;
 mod exchange;
+mod flights;
 pub mod flow;
+mod guesses;
 mod http;
 pub mod id_token;
+pub mod introspection;
 pub mod jose;
 mod kept;
 pub mod keys;
@@ -48,6 +54,7 @@ use flow::Flow;
 use http::Http;
 pub use http::{ClientError, HttpFault};
 use id_token::TokenFault;
+use introspection::Introspections;
 use kept::Kept;
 use keys::{KeySet, KeysFault};
 use logout_token::LogoutFault;
@@ -63,6 +70,7 @@ pub struct Providers {
     pub endings: Endings,
     /// The access tokens that callers have presented.
     pub presented: Presented,
+    introspections: Introspections,
 }
 
 /// A provider, with what is known of it.
@@ -106,6 +114,9 @@ pub enum Fault {
     /// A logout token does not hold.
     #[error(transparent)]
     LogoutToken(#[from] LogoutFault),
+    /// What it answers about an opaque token is not read.
+    #[error("the introspection endpoint's answer is not read")]
+    Introspection,
     /// Its userinfo is of somebody else, or no object.
     #[error("userinfo is not read, or is of somebody else than the ID token")]
     Userinfo,
@@ -122,6 +133,7 @@ impl Fault {
             | Self::Keys(_)
             | Self::Refused(_)
             | Self::TokenResponse
+            | Self::Introspection
             | Self::Userinfo => false,
         }
     }
@@ -138,6 +150,7 @@ impl Fault {
             | Self::Token(_)
             | Self::AccessToken(_)
             | Self::LogoutToken(_)
+            | Self::Introspection
             | Self::Userinfo => false,
         }
     }
@@ -151,7 +164,8 @@ impl Providers {
     pub fn new(settings: &[Settings], keyring: Keyring, endings: Endings) -> Result<Self, ClientError> {
         let all = settings.iter().map(|settings| Provider::new(settings.clone()).map(Arc::new));
         let all = all.collect::<Result<_, _>>()?;
-        Ok(Self { all, keyring, endings, presented: Presented::default() })
+        let (presented, introspections) = (Presented::default(), Introspections::default());
+        Ok(Self { all, keyring, endings, presented, introspections })
     }
 
     /// All, in their order.

@@ -1,10 +1,11 @@
-//! Access tokens that callers present: each is verified once, and known again by its digest while it holds.
+//! Access tokens that callers present: each is verified or asked about once, and known again by its digest while it holds.
 //!
 //! What is kept follows from the token's bytes, the provider's keys and the configuration. So it is compared with the keys
 //! of this moment before it is used, ends with the token, and is gone with the process. Whose account it is, and whether
 //! that may do anything, is asked each time and elsewhere.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::identity::Principal;
@@ -15,6 +16,7 @@ use storage::credentials::{Account, Person};
 use storage::endings::{Ended, Ending};
 use storage::sessions::ProviderSession;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::access_token::{self, AccessFault, AccessToken};
 use super::claims::{self, Mapped};
@@ -32,7 +34,7 @@ const ENTRY_BYTES: usize = 1024;
 const TEXT_BYTES: usize = 48;
 
 /// The whole token's SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
 /// A token that was verified.
@@ -46,6 +48,14 @@ pub struct Token {
     /// What it says and holds.
     pub token: AccessToken,
     provider: Arc<Provider>,
+    told: Option<Told>,
+}
+
+/// Of an opaque token: its text, with which its provider is asked again where something rests on it for long, and until
+/// when the last answer counts.
+struct Told {
+    text: Zeroizing<String>,
+    until: AtomicU64,
 }
 
 /// Who somebody is by a token, as long as the account is what it was.
@@ -79,18 +89,56 @@ impl Digest {
         Self(bytes)
     }
 
-    fn id(&self) -> Uuid {
+    pub(super) fn id(&self) -> Uuid {
         let first = self.0.first_chunk().copied().unwrap_or_default();
         uuid::Builder::from_custom_bytes(first).into_uuid()
     }
 }
 
 impl Token {
-    /// Whether it still holds by itself: it is not over, and its provider still has the key that it was signed with.
+    /// A token that its provider has told of, which counts until a moment.
+    pub(super) fn told(
+        provider: &Arc<Provider>,
+        text: Zeroizing<String>,
+        (person, assurance): (Person, u8),
+        token: AccessToken,
+        until: UnixMillis,
+    ) -> Self {
+        let (id, told) = (Digest::of(&text).id(), Told { text, until: AtomicU64::new(until.0) });
+        Self { id, person, assurance, token, provider: Arc::clone(provider), told: Some(told) }
+    }
+
+    /// Whether it still holds by itself: it is not over, and its provider still has the key that it was signed with, or was
+    /// asked about it lately.
     #[must_use]
     pub fn stands(&self, now: UnixMillis) -> bool {
-        let keys = self.provider.standing_keys();
-        now < self.token.times.ends && keys.is_some_and(|keys| keys.has(&self.token.key))
+        let proved = match (&self.told, &self.token.key) {
+            (Some(told), _) => now.0 < told.until.load(Ordering::Relaxed),
+            (None, Some(key)) => self.provider.standing_keys().is_some_and(|keys| keys.has(key)),
+            (None, None) => false,
+        };
+        proved && now < self.token.times.ends
+    }
+
+    /// The text of an opaque token that is not over: what its provider can be asked about again.
+    #[must_use]
+    pub fn to_ask_about(&self, now: UnixMillis) -> Option<&str> {
+        let told = self.told.as_ref().filter(|_| now < self.token.times.ends)?;
+        Some(&told.text)
+    }
+
+    /// Counts on as long as another answer about it that says the same; whether it does.
+    pub(super) fn renewed(&self, by: &Self) -> bool {
+        let (Some(own), Some(other)) = (&self.told, &by.told) else { return false };
+        let Person { origin: _, login, roles, groups } = &self.person;
+        let same = own.text == other.text
+            && self.token == by.token
+            && self.assurance == by.assurance
+            && (login, roles, groups) == (&by.person.login, &by.person.roles, &by.person.groups);
+        if same {
+            own.until.fetch_max(other.until.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        same
     }
 
     /// Whether a provider's word ends it.
@@ -115,6 +163,7 @@ impl Token {
             assurance: self.assurance,
             token: self.token.clone(),
             provider: Arc::clone(&self.provider),
+            told: None,
         }
     }
 
@@ -125,6 +174,7 @@ impl Token {
         let names = sets.iter().flat_map(|set| set.iter()).map(|name| name.len() + TEXT_BYTES).sum::<usize>();
         // The principal repeats them.
         ENTRY_BYTES
+            + self.told.as_ref().map_or(0, |told| told.text.len())
             + self.token.sid.as_ref().map_or(0, |sid| sid.issuer().len() + sid.sid().len())
             + 2 * (own + names)
     }
@@ -267,7 +317,7 @@ impl Providers {
         let Mapped { person, assurance, notes } =
             claims::map(&provider.settings, token.origin.clone(), &jws.claims);
         let id = Digest::of(text).id();
-        Ok((Token { id, person, assurance, token, provider: Arc::clone(provider) }, notes))
+        Ok((Token { id, person, assurance, token, provider: Arc::clone(provider), told: None }, notes))
     }
 }
 

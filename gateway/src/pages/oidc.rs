@@ -272,6 +272,7 @@ fn failed(at: &At<'_>, provider: &Provider, flow: &Flow, fault: &Fault) -> PageA
         | Fault::Token(_)
         | Fault::AccessToken(_)
         | Fault::LogoutToken(_)
+        | Fault::Introspection
         | Fault::Userinfo => {
             let problem = format!(
                 "What {title} says cannot be used here. Tell whoever runs this site; the record says why."

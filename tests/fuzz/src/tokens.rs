@@ -55,6 +55,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             audiences: vec![API.to_owned()],
             types: TokenTypes::Any,
             scopes: None,
+            introspection: false,
         }),
     };
     World { key, keys, provider, keyring: Keyring::from_master(&[7; 32]) }

@@ -1,10 +1,14 @@
 //! Access tokens, on every kind of route and beside every other credential.
 
 use engine::identity::PrincipalKind;
+use engine::refusal::Dependency;
 use serde_json::{Value, json};
+use storage::endings::{Ended, Ending};
 
 use super::*;
 use crate::config::providers::TokenTypes;
+use crate::oidc::introspection::TOLD_MS;
+use crate::oidc::tests::standin::Standin;
 use crate::oidc::tests::{self as tokens, Signer, access_claims, changed, of_api};
 
 struct Tokens {
@@ -202,4 +206,103 @@ async fn a_provider_that_cannot_be_asked_makes_no_token_hold_and_none_invalid() 
     let text = format!("Bearer {}", tokens::access_token(&signer, &claims));
     let asked = world.ask_at(tokens::NOW, route("t"), false, HOST, &[(BEARER, &text)]).await;
     assert_eq!(told(&asked), "Unavailable(IdentityProvider)");
+}
+
+/// A world whose provider is asked about opaque tokens, and what it says of every one.
+async fn opaque() -> (World, Standin) {
+    let standin = Standin::start().await;
+    let mut settings = of_api(TokenTypes::Profile);
+    settings.issuer.clone_from(&standin.issuer);
+    settings.client_secret = Some(Secret::new("a-secret".to_owned()));
+    settings.access_tokens.as_mut().unwrap().introspection = true;
+    standin.says_this(&active(&standin, &[]));
+    (World::with(Providers::alone(&[settings])).await, standin)
+}
+
+fn active(standin: &Standin, changes: &[(&str, Value)]) -> Value {
+    let issuer = json!(standin.issuer);
+    let told = [("iss", issuer), ("active", json!(true)), ("token_type", json!("Bearer"))];
+    changed(changed(access_claims(), &told), changes)
+}
+
+#[tokio::test]
+async fn opaque_tokens_by_route_and_beside_other_credentials() {
+    let (world, standin) = opaque().await;
+    let ask = async |letters: &str, headers: &[(&'static str, &str)]| {
+        told(&world.ask_at(tokens::NOW, route(letters), false, HOST, headers).await)
+    };
+    let token = (BEARER, "Bearer 0123456789abcdef");
+    for (letters, headers, expected) in [
+        ("t", &[token][..], "corp:242424 by key"),
+        ("at", &[token], "corp:242424 by key"),
+        ("tw", &[token, ("sec-fetch-site", "cross-site")], "corp:242424 by key"),
+        ("sk", &[token], "NotAccepted"),
+        ("a", &[token], "NotAccepted"),
+        ("t", &[token, (BEARER, "Bearer 0123456789abcdeg")], "Conflicting"),
+        ("kt", &[token, (KEY, "<KEY>")], "Conflicting"),
+        ("t", &[(BEARER, "Bearer 0123456789abcde")], "BearerUnknown"),
+        ("t", &[(BEARER, "Bearer gb_0123456789abcdef")], "BearerUnknown"),
+        ("t", &[(KEY, "0123456789abcdef")], "NotAccepted"),
+    ] {
+        assert_eq!(ask(letters, headers).await, expected, "{letters} {headers:?}");
+    }
+    standin.says_this(&json!({"active": false}));
+    let other = (BEARER, "Bearer another-text-of-somebody");
+    assert_eq!(ask("t", &[other]).await, "Token");
+    // A token that does not hold is told also where nobody needs one.
+    assert_eq!(ask("at", &[other]).await, "Token");
+    // Nobody is asked where no entry says so.
+    let silent = Tokens::new().await;
+    assert_eq!(silent.ask("t", tokens::NOW, &[token]).await, "BearerUnknown");
+}
+
+#[tokio::test]
+async fn whatever_rests_on_an_opaque_token_is_asked_about_again() {
+    let (world, standin) = opaque().await;
+    let headers = [(BEARER, "Bearer 0123456789abcdef")];
+    let whole = world.ask_at(tokens::NOW, route("t"), false, HOST, &headers).await;
+    let before = Identity::Known(principal(whole));
+    let again = async |now| {
+        let again = world.authn.again(now, &before, route("t").accept).await;
+        again.map(|identified| identified.identity)
+    };
+    let later = tokens::NOW.plus(TOLD_MS);
+    let (Identity::Known(known), Ok(Identity::Known(same))) = (&before, again(later).await) else {
+        panic!("nobody")
+    };
+    assert!(Arc::ptr_eq(known, &same), "the same answer leaves the same principal");
+    assert_eq!(standin.asked("/introspect"), 2);
+    // Its provider is away: nobody is known by that.
+    standin.says(|_, _| (503, String::new()));
+    let later = later.plus(TOLD_MS);
+    assert_eq!(again(later).await.err(), Some(Refusal::Unavailable(Dependency::IdentityProvider)));
+    let asked = told(&world.ask_at(later, route("t"), false, HOST, &headers).await);
+    assert_eq!(asked, "Unavailable(IdentityProvider)");
+    // It is back, and says that it has ended.
+    standin.says_this(&json!({"active": false}));
+    assert_eq!(again(later).await.err(), Some(Refusal::CredentialRejected(CredentialFault::Token)));
+    standin.says_this(&active(&standin, &[]));
+    assert_eq!(
+        again(later).await.err(),
+        Some(Refusal::CredentialRejected(CredentialFault::Token)),
+        "gone for good"
+    );
+}
+
+#[tokio::test]
+async fn what_a_provider_has_ended_stays_ended_whatever_it_says_of_the_token() {
+    let (world, standin) = opaque().await;
+    let headers = [(BEARER, "Bearer 0123456789abcdef")];
+    let ask = async || told(&world.ask_at(tokens::NOW, route("t"), false, HOST, &headers).await);
+    assert_eq!(ask().await, "corp:242424 by key");
+    let what = Ended::Subject("242424".to_owned(), tokens::NOW);
+    let ending = Ending { issuer: standin.issuer.clone(), what };
+    let providers = world.authn.tokens.providers();
+    providers.endings.mark(&ending, tokens::NOW);
+    assert_eq!(providers.presented.end(|token| token.is_ended_by(&ending)).len(), 1);
+    for _ in 0..2 {
+        assert_eq!(ask().await, "Token");
+    }
+    standin.says_this(&active(&standin, &[("iat", json!(tokens::NOW.0 / 1000 + 1))]));
+    assert_eq!(ask().await, "corp:242424 by key", "issued afterwards");
 }

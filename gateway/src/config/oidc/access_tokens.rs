@@ -1,4 +1,4 @@
-//! Which access tokens of a provider are taken: `api_audiences`, `api_token_type`, `api_scopes`.
+//! Which access tokens of a provider are taken: `api_audiences`, `api_token_type`, `api_scopes`, `api_introspection`.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,13 @@ use super::super::reader::{Given, Reader, Section, Written, printable};
 const TYPES: [(&str, TokenTypes); 2] = [("at+jwt", TokenTypes::Profile), ("jwt", TokenTypes::Any)];
 
 impl Reader<'_> {
-    /// The three keys; the other two without `api_audiences` would do nothing, so that is a fault.
+    /// The four keys; the other three without `api_audiences` would do nothing, so that is a fault.
     pub(super) fn access_tokens(
         &mut self,
         table: &mut Section<'_>,
         preset: Preset,
         client_id: Option<&str>,
+        has_secret: bool,
     ) -> Option<AccessTokens> {
         let written = self.pick(table, "api_audiences", None);
         let place = written.as_ref().map(|written| written.place.clone());
@@ -27,6 +28,14 @@ impl Reader<'_> {
             line.map(|line| self.in_file(Some(line)))
         });
         let scopes = self.scope_table(table);
+        let introspection = self.pick(table, "api_introspection", None);
+        let asked = introspection.as_ref().map(|written| written.place.clone());
+        let introspection = self.boolean(introspection).unwrap_or(false);
+        if let Some(place) = asked.clone().filter(|_| introspection && !has_secret) {
+            let message = format!("`{}` has no client_secret to ask about tokens with", table.path());
+            self.fault(place, message, "add `client_secret`: a provider tells confidential clients alone");
+        }
+        let idle = idle.or(asked.filter(|_| introspection));
         let Some(place) = place.filter(|_| !audiences.is_empty()) else {
             if let Some(place) = idle {
                 let message = format!("`{}` names no audience, so no access token is taken", table.path());
@@ -35,7 +44,7 @@ impl Reader<'_> {
             return None;
         };
         self.own_names(&place, &audiences, client_id);
-        Some(AccessTokens { audiences, types, scopes })
+        Some(AccessTokens { audiences, types, scopes, introspection })
     }
 
     /// Whoever is named by every token is named by none.

@@ -229,3 +229,28 @@ fn access_tokens_are_taken_for_named_audiences_alone() {
         faulty(&format!("api_audiences = [\"a\"]\napi_scopes = {{ a = [\"{odd}\"] }}"), "covers no action");
     }
 }
+
+#[test]
+fn one_provider_at_most_is_asked_about_opaque_tokens_and_with_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "a-secret-of-a-test").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let secret = format!("client_secret = \"file:{}\"\n", file.display());
+    let lines = format!("{secret}api_audiences = [\"a\"]\napi_introspection = true");
+    let of = |lines: &str| {
+        let config = read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap();
+        config.oidc[0].is_asked_about_tokens()
+    };
+    assert!(of(&lines) && !of("api_audiences = [\"a\"]"));
+    assert!(!of("api_introspection = false") && !of("api_audiences = [\"a\"]\napi_introspection = false"));
+    let faulty = |lines: &str, expected: &str| check(&with(lines), &[], &[expected]);
+    faulty(
+        "api_audiences = [\"a\"]\napi_introspection = true",
+        "has no client_secret to ask about tokens with",
+    );
+    faulty(&format!("{secret}api_introspection = true"), "names no audience, so no access token is taken");
+    faulty(&format!("{secret}api_audiences = [\"a\"]\napi_introspection = 1"), "api_introspection");
+    let two = format!("{}{}", with(&lines), with(&lines).replace("corp", "other").replace("id.", "id2."));
+    check(&two, &[], &["`corp` and `other` both have `api_introspection`"]);
+}

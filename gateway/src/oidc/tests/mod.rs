@@ -4,11 +4,13 @@ mod access_token;
 mod claims;
 mod flow;
 mod id_token;
+mod introspection;
 mod kept;
 mod keys;
 mod logout_token;
 mod metadata;
 mod presented;
+pub(crate) mod standin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -128,7 +130,12 @@ pub(crate) fn logout_token(signer: &Signer, changes: &[(&str, Value)]) -> String
 /// A provider whose access tokens are taken.
 pub(crate) fn of_api(types: TokenTypes) -> Provider {
     let scopes = [("docs".to_owned(), vec!["docs.*".to_owned()])];
-    let access_tokens = AccessTokens { audiences: vec![API.to_owned()], types, scopes: Some(scopes.into()) };
+    let access_tokens = AccessTokens {
+        audiences: vec![API.to_owned()],
+        types,
+        scopes: Some(scopes.into()),
+        introspection: false,
+    };
     Provider { access_tokens: Some(access_tokens), ..provider(Preset::Generic) }
 }
 
