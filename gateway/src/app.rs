@@ -16,6 +16,7 @@ use storage::credentials::{
     PasswordVerifier, SignIn,
 };
 use storage::endings::Endings;
+use storage::grants::Grants;
 use storage::keyring::Purpose;
 use storage::sessions::Sessions;
 use storage::{Keyring, Mark, OpenError, Store};
@@ -38,6 +39,7 @@ use crate::identity::minted::Minted;
 use crate::identity::{botserver, ed25519};
 use crate::live::{self, Live};
 use crate::named::Named;
+use crate::oidc::renewal::Renewals;
 use crate::oidc::{self, Providers};
 use crate::pages::token::FormKey;
 use crate::pages::{Pages, PagesParts};
@@ -254,6 +256,7 @@ struct House {
     control: Arc<control::Backend>,
     telemetry: Arc<Telemetry>,
     providers: Arc<Providers>,
+    renewals: Arc<Renewals>,
 }
 
 impl House {
@@ -270,14 +273,16 @@ impl House {
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
         let reloader = reloader(config, cell.clone());
-        let providers = providers(config, &store, &keyring)?;
-        let authn = Arc::new(Authn::new(&sites, &sessions, &accounts, &keys, &providers, &metrics));
+        let (providers, renewals) = providers(config, &store, &keyring, (&sessions, &accounts, &metrics))?;
+        let authn = Authn::new(&sites, &sessions, &accounts, &keys, (&providers, &renewals), &metrics);
+        let authn = Arc::new(authn);
         let pages = Arc::new(Pages::new(PagesParts {
             sites: sites.clone(),
             sessions: sessions.clone(),
             sign_in: sign_in(&accounts, &attempts, &keyring)?,
             accounts: accounts.clone(),
             providers: providers.clone(),
+            renewals: renewals.clone(),
             form_key: FormKey::new(keyring.derive(Purpose::FormToken).expose()),
             keys: ed25519.jwks(),
             metrics: metrics.clone(),
@@ -323,6 +328,7 @@ impl House {
             control,
             telemetry,
             providers,
+            renewals,
         })
     }
 
@@ -350,6 +356,7 @@ impl House {
                     sessions: self.sessions.clone(),
                     attempts: self.attempts.clone(),
                     endings: self.providers.endings.clone(),
+                    renewals: self.renewals.clone(),
                     audit: self.audit.clone(),
                     health: self.health.clone(),
                     metrics: self.metrics.clone(),
@@ -430,9 +437,16 @@ fn sign_in(accounts: &Accounts, attempts: &Attempts, keyring: &Keyring) -> Resul
     ))
 }
 
-fn providers(config: &Config, store: &Store, keyring: &Keyring) -> Result<Arc<Providers>, RunError> {
+fn providers(
+    config: &Config,
+    store: &Store,
+    keyring: &Keyring,
+    (sessions, accounts, metrics): (&Arc<Sessions>, &Accounts, &Arc<Metrics>),
+) -> Result<(Arc<Providers>, Arc<Renewals>), RunError> {
     let endings = Endings::open(store.clone()).map_err(RunError::Credentials)?;
-    Ok(Arc::new(Providers::new(&config.oidc, keyring.clone(), endings)?))
+    let providers = Arc::new(Providers::new(&config.oidc, keyring.clone(), endings)?);
+    let renewals = Renewals::open(&providers, Grants::new(store.clone()), sessions, accounts, metrics);
+    Ok((providers, Arc::new(renewals.map_err(RunError::Credentials)?)))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

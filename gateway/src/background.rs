@@ -16,6 +16,7 @@ use crate::admin::listener;
 use crate::admin::metrics::Metrics;
 use crate::bundle_dir::watch::Watch;
 use crate::clock;
+use crate::oidc::renewal::Renewals;
 use crate::pipeline::record;
 use crate::snapshot::{Cause, ReloadError, Reloaded, Reloader};
 use crate::telemetry::Telemetry;
@@ -132,6 +133,8 @@ pub struct Kept {
     pub attempts: Attempts,
     /// What providers have ended, and is forgotten in time.
     pub endings: Endings,
+    /// What providers have given for sessions, and is forgotten with them.
+    pub renewals: Arc<Renewals>,
     /// Whose state is told.
     pub audit: AuditLog,
     /// Where it is told.
@@ -159,6 +162,9 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
             }
             if let Err(error) = kept.endings.sweep(clock::now()).await {
                 tracing::warn!(%error, "what providers have ended long ago could not be swept");
+            }
+            if let Err(error) = kept.renewals.sweep(clock::now()).await {
+                tracing::warn!(%error, "grants of sessions that have ended could not be swept");
             }
             if let Ok(live) = kept.sessions.count(clock::now()).await {
                 kept.metrics.sessions_live(live as u64);

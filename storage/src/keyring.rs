@@ -59,6 +59,8 @@ pub enum Purpose {
     OidcFlow,
     /// Names of sessions at identity providers, and of what those have ended.
     ProviderSession,
+    /// Sealed grants of identity providers.
+    ProviderGrant,
 }
 
 /// Which master made something: the truncated digest of that master.
@@ -149,7 +151,7 @@ impl Keyring {
 
 impl Purpose {
     /// Every purpose.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::KeyCheck,
         Self::SessionDigest,
         Self::SessionRecord,
@@ -163,6 +165,7 @@ impl Purpose {
         Self::UpstreamIdentity,
         Self::OidcFlow,
         Self::ProviderSession,
+        Self::ProviderGrant,
     ];
 
     /// The name that goes into derivations and associated data. Changing one orphans what was made with it.
@@ -181,6 +184,7 @@ impl Purpose {
             Self::UpstreamIdentity => "upstream-identity",
             Self::OidcFlow => "oidc-flow",
             Self::ProviderSession => "provider-session",
+            Self::ProviderGrant => "provider-grant",
         }
     }
 }

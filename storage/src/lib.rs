@@ -6,6 +6,7 @@
 //! | [`credentials`] | accounts, API keys, and attempts to guess a password | the embedded store |
 //! | [`counters`] | how often somebody did something lately | memory of a fixed size, or a Redis that gateways share |
 //! | [`endings`] | what identity providers have ended lately | the embedded store |
+//! | [`grants`] | what identity providers have given us for sessions | the embedded store |
 //! | [`audit_log`] | one line of JSON a request | files, one a day |
 //!
 //! Below them:
@@ -31,6 +32,7 @@ pub mod counters;
 pub mod credentials;
 pub mod endings;
 mod files;
+pub mod grants;
 pub mod keyring;
 mod opened;
 mod random;

@@ -56,7 +56,9 @@ const provider = new Provider(issuer, {
   fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ ...settings().claims, sub: id }) }),
   pkce: { required: () => true },
-  scopes: ['openid', 'profile', 'email', 'urn:zitadel:iam:org:projects:roles'],
+  // A new refresh token with each answer; an old one that comes again ends the family.
+  rotateRefreshToken: true,
+  scopes: ['openid', 'offline_access', 'profile', 'email', 'urn:zitadel:iam:org:projects:roles'],
   interactions: { url: (_, interaction) => `/person/${interaction.uid}` },
   renderError: (ctx, out) => { ctx.type = 'json'; ctx.body = out; },
   cookies: { keys: ['of a test alone'] },
@@ -66,6 +68,20 @@ const provider = new Provider(issuer, {
 });
 
 provider.on('backchannel.error', (_, error) => console.error('back-channel logout:', error));
+
+const asked = {};
+const count = (path) => { asked[path] = (asked[path] ?? 0) + 1; };
+for (const [event, end] of [['grant.success', 'taken'], ['grant.error', 'refused']]) {
+  provider.on(event, (ctx) => count(`/grant/${ctx.oidc.params?.grant_type}/${end}`));
+}
+let refreshToken = '';
+provider.on('refresh_token.saved', ({ jti }) => { refreshToken = jti; });
+// Says that its access tokens live as long as the settings say, whatever they do.
+provider.use(async (ctx, next) => {
+  await next();
+  const { expires_in } = settings();
+  if (expires_in !== undefined && ctx.body?.expires_in) ctx.body = { ...ctx.body, expires_in };
+});
 
 // The person: signs in and agrees at once, or declines.
 async function person(request, response) {
@@ -85,10 +101,10 @@ async function person(request, response) {
 }
 
 const answer = provider.callback();
-const asked = {};
 createServer((request, response) => {
   if (request.url.startsWith('/test/asked/')) return response.end(String(asked[request.url.slice(11)] ?? 0));
-  asked[request.url] = (asked[request.url] ?? 0) + 1;
+  if (request.url === '/test/refresh-token') return response.end(refreshToken);
+  count(request.url);
   const handled = request.url.startsWith('/person/') ? person(request, response) : answer(request, response);
   Promise.resolve(handled).catch((error) => response.writeHead(500).end(String(error)));
 }).listen(port, '127.0.0.1', () => console.log('ready'));

@@ -40,6 +40,8 @@ mod openid_ended;
 #[cfg(feature = "security_tests")]
 mod openid_refused;
 #[cfg(feature = "security_tests")]
+mod openid_renewed;
+#[cfg(feature = "security_tests")]
 mod operations;
 #[cfg(feature = "security_tests")]
 mod oracle;

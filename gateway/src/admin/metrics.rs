@@ -15,7 +15,7 @@ use prometheus::{
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
-pub use ends::{Asked, Login};
+pub use ends::{Asked, Login, Renewal};
 use make::{Maker, Shared, Telemetry};
 use storage::redis::Answered;
 
@@ -47,6 +47,7 @@ pub struct Metrics {
     panics: IntCounter,
     logins: IntCounterVec,
     introspections: IntCounterVec,
+    renewals: IntCounterVec,
     sessions: IntGauge,
     audit_up: IntGauge,
     audit_summarised: IntCounter,
@@ -153,6 +154,11 @@ impl Metrics {
                 .counter("protocol_errors_total", "Requests that the HTTP parser refused.")?,
             panics: make.counter("panics_total", "Stages that panicked: each is a fault of ours.")?,
             logins: make.counters("logins_total", "Sign-ins by their end.", &["result"])?,
+            renewals: make.counters(
+                "renewals_total",
+                "Questions to providers whether a session still stands, by their end.",
+                &["result"],
+            )?,
             introspections: make.counters(
                 "introspections_total",
                 "Opaque access tokens that were not known, by what came of them.",
@@ -318,6 +324,11 @@ impl Metrics {
     /// A sign-in ended.
     pub fn login_ended(&self, login: Login) {
         self.logins.with_label_values(&[login.word()]).inc();
+    }
+
+    /// A provider was asked whether a session still stands.
+    pub fn session_renewed(&self, renewal: Renewal) {
+        self.renewals.with_label_values(&[renewal.word()]).inc();
     }
 
     /// An opaque access token was not known.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use engine::facts::RequestFacts;
 use engine::identity::{Identity, Principal, Scheme};
-use engine::refusal::{CredentialFault, Refusal};
+use engine::refusal::{CredentialFault, Dependency, Refusal};
 use engine::route::{Accept, Route, RouteMatch};
 use engine::time::UnixMillis;
 use http::HeaderValue;
@@ -29,6 +29,7 @@ use storage::sessions::{SessionView, Sessions};
 
 use crate::admin::metrics::Metrics;
 use crate::oidc::Providers;
+use crate::oidc::renewal::{Renewals, Renewed, Standing};
 use access_token::AccessTokens;
 use bearer::Form;
 use cookies::{Cookie, Found};
@@ -41,6 +42,9 @@ pub const LEGACY_BEARER_NOTE: &str = "legacy bearer beside a session dropped";
 /// The note of a request whose session cookie does not hold, where nobody needs one.
 pub const STALE_SESSION_NOTE: &str = "session cookie that does not hold ignored";
 
+/// The note of a request whose session waits for its provider's word, where nobody needs one.
+pub const HELD_SESSION_NOTE: &str = "session whose provider does not answer ignored";
+
 /// The note of a request with several session cookies, none of which is believed, where nobody needs one.
 pub const TWO_SESSIONS_NOTE: &str = "several session cookies ignored";
 
@@ -52,6 +56,7 @@ pub struct Authn {
     principals: session::Principals,
     keys: ApiKeys,
     tokens: AccessTokens,
+    renewals: Arc<Renewals>,
     metrics: Arc<Metrics>,
 }
 
@@ -108,7 +113,7 @@ impl Authn {
         sessions: &Arc<Sessions>,
         accounts: &Accounts,
         keys: &ApiKeys,
-        providers: &Arc<Providers>,
+        (providers, renewals): (&Arc<Providers>, &Arc<Renewals>),
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
@@ -118,6 +123,7 @@ impl Authn {
             principals: session::Principals::default(),
             keys: keys.clone(),
             tokens: AccessTokens::new(providers.clone(), metrics.clone()),
+            renewals: renewals.clone(),
             metrics: metrics.clone(),
         }
     }
@@ -201,13 +207,19 @@ impl Authn {
                 Ok(Outcome::NotPresented)
             }
             Found::Many => Ok(Outcome::Rejected(CredentialFault::Conflicting)),
-            Found::One(value) => match self.verify_session(now, value).await? {
+            Found::One(value) => match self.verify_session(now, value).await {
+                // The sign-in page shows also while a provider is away.
+                Err(Refusal::Unavailable(Dependency::IdentityProvider)) if accept.anonymous => {
+                    notes.push(HELD_SESSION_NOTE.to_owned());
+                    Ok(Outcome::NotPresented)
+                }
+                Err(refusal) => Err(refusal),
                 // A browser keeps the cookie of a session that has ended; a page for everybody shows all the same.
-                Outcome::Rejected(_) if accept.anonymous => {
+                Ok(Outcome::Rejected(_)) if accept.anonymous => {
                     notes.push(STALE_SESSION_NOTE.to_owned());
                     Ok(Outcome::NotPresented)
                 }
-                outcome @ (Outcome::NotPresented | Outcome::Verified(_) | Outcome::Rejected(_)) => {
+                Ok(outcome @ (Outcome::NotPresented | Outcome::Verified(_) | Outcome::Rejected(_))) => {
                     Ok(outcome)
                 }
             },
@@ -215,7 +227,31 @@ impl Authn {
     }
 
     async fn verify_session(&self, now: UnixMillis, value: &[u8]) -> Result<Outcome, Refusal> {
-        session::verify(&self.sessions, &self.accounts, &self.principals, now, value).await
+        let outcome = session::verify(&self.sessions, &self.accounts, &self.principals, now, value).await?;
+        self.vouched_for(now, outcome).await
+    }
+
+    /// Whether the provider that a session goes back to still vouches for it, where it goes on by that.
+    async fn vouched_for(&self, now: UnixMillis, outcome: Outcome) -> Result<Outcome, Refusal> {
+        let session = match &outcome {
+            Outcome::Verified(proved) => proved.session.as_ref().map(|session| session.id),
+            Outcome::NotPresented | Outcome::Rejected(_) => None,
+        };
+        let Some(session) = session else { return Ok(outcome) };
+        let renewed = match self.renewals.standing(session, now) {
+            Standing::Stands => return Ok(outcome),
+            Standing::Held => Renewed::Held,
+            // On the heap, because hardly any request comes here.
+            Standing::Due => Box::pin(self.renewals.renew(session, now)).await,
+        };
+        match renewed {
+            // Roles and groups may be others now, and the session may have ended meanwhile.
+            Renewed::Stands => {
+                session::again(&self.sessions, &self.accounts, &self.principals, now, session).await
+            }
+            Renewed::Ended => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
+            Renewed::Held => Err(Refusal::Unavailable(Dependency::IdentityProvider)),
+        }
     }
 
     async fn api_key(
@@ -310,7 +346,8 @@ impl Authn {
         };
         let outcome = match (scheme, id) {
             (Scheme::Session, Some(id)) if accept.session => {
-                session::again(&self.sessions, &self.accounts, &self.principals, now, id).await?
+                let outcome = session::again(&self.sessions, &self.accounts, &self.principals, now, id);
+                self.vouched_for(now, outcome.await?).await?
             }
             (Scheme::ApiKey, Some(id)) if accept.api_key => api_key::again(&self.keys, now, id).await?,
             (Scheme::AccessToken, Some(id)) if accept.access_token => {

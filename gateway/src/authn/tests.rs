@@ -7,6 +7,7 @@ use engine::query::CanonicalQuery;
 use engine::route::{Accept, Page, Parameters, Target};
 use http::{HeaderMap, HeaderValue, Method};
 use storage::credentials::{AccountChange, Login, NewAccount, NewApiKey, PasswordHash};
+use storage::grants::Grants;
 use storage::sessions::{NewSession, SessionRules};
 use storage::{Keyring, Secret, Store};
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use super::site::tests::sites;
 use super::*;
 
 mod access_token;
+mod renewal;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const HOST: &str = "app.example";
@@ -35,10 +37,14 @@ impl World {
         let store = Store::in_memory(&keyring).unwrap();
         let rules = SessionRules { idle_ms: 60_000, absolute_ms: 600_000, per_account_max: 10 };
         let sessions = Arc::new(Sessions::memory(keyring, rules));
+        let grants = store.clone();
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store));
         let sites = Arc::new(sites(&[(HOST, "https://app.example")], &["https://friend.example"]));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let authn = Authn::new(&sites, &sessions, &accounts, &keys, &Arc::new(providers), &metrics);
+        let providers = Arc::new(providers);
+        let renewals = Renewals::open(&providers, Grants::new(grants), &sessions, &accounts, &metrics);
+        let renewals = Arc::new(renewals.unwrap());
+        let authn = Authn::new(&sites, &sessions, &accounts, &keys, (&providers, &renewals), &metrics);
         let mut world = Self { authn, known: Vec::new() };
         world.people().await;
         world.services().await;

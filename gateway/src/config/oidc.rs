@@ -147,7 +147,9 @@ impl<'e> Reader<'e> {
         let client_id = self.bounded(client_id, TEXT_BYTES_MAX);
         let client_secret = self.pick(table, "client_secret", secret);
         let client_secret = self.client_secret(client_secret);
-        let scopes = self.scopes(table, preset);
+        let refresh = self.pick(table, "refresh", None);
+        let refresh = self.boolean(refresh).unwrap_or(false);
+        let scopes = self.scopes(table, preset, refresh);
         let audiences = self.audiences(table, preset);
         let userinfo = self.pick(table, "userinfo", None);
         let userinfo = self.boolean(userinfo).unwrap_or(preset.userinfo());
@@ -166,9 +168,13 @@ impl<'e> Reader<'e> {
             issuer: issuer?,
             client_id: client_id?,
             client_secret: client_secret.ok()?,
+            consent: refresh
+                && preset == Preset::Generic
+                && scopes.iter().any(|scope| scope == "offline_access"),
             scopes,
             audiences,
             userinfo,
+            refresh,
             ca,
             claims,
             roles,
@@ -296,10 +302,11 @@ impl<'e> Reader<'e> {
         Ok(Some(Secret::new(text.to_string())))
     }
 
-    fn scopes(&mut self, table: &mut Section<'_>, preset: Preset) -> Vec<String> {
+    fn scopes(&mut self, table: &mut Section<'_>, preset: Preset, refresh: bool) -> Vec<String> {
         let written = self.pick(table, "scopes", None);
         let Some(place) = written.as_ref().map(|written| written.place.clone()) else {
-            return preset.scopes().iter().map(|scope| (*scope).to_owned()).collect();
+            let besides = preset.refresh_scope().filter(|_| refresh);
+            return preset.scopes().iter().copied().chain(besides).map(str::to_owned).collect();
         };
         let scopes = self.texts(written);
         // RFC 6749, section 3.3.

@@ -29,6 +29,11 @@ pub struct Provider {
     pub audiences: Audiences,
     /// Whether its userinfo endpoint is asked for claims that the ID token lacks.
     pub userinfo: bool,
+    /// Whether its sessions go on by its word alone: it is asked again with a refresh token when its access token is over.
+    pub refresh: bool,
+    /// Whether people are asked for their consent at each sign-in, without which it gives no refresh token (OpenID Connect
+    /// Core 1.0, section 11).
+    pub consent: bool,
     /// PEM file of the authorities that may have signed its certificate; `None` takes the system's.
     pub ca: Option<PathBuf>,
     /// Where its tokens say what.
@@ -135,6 +140,16 @@ impl Preset {
         match self {
             Self::Generic | Self::Keycloak | Self::Entra => &["openid", "profile", "email"],
             Self::Zitadel => &["openid", "profile", "email", "urn:zitadel:iam:org:projects:roles"],
+        }
+    }
+
+    /// What is asked for besides so that there is a refresh token. Keycloak gives one that ends with its own session, and
+    /// with this scope one that outlives it.
+    #[must_use]
+    pub const fn refresh_scope(self) -> Option<&'static str> {
+        match self {
+            Self::Generic | Self::Zitadel | Self::Entra => Some("offline_access"),
+            Self::Keycloak => None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::time::UnixMillis;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use storage::sessions::ProviderSession;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
@@ -17,6 +18,7 @@ use super::http::Answer;
 use super::id_token::{self, Expected, IdToken, TokenFault};
 use super::jose::Object;
 use super::keys::SignatureFault;
+use super::refresh::Granted;
 use super::{Fault, HttpFault, Provider};
 
 /// All questions of one sign-in together: a person waits for them.
@@ -36,6 +38,9 @@ const REFUSALS: [&str; 6] = [
 struct Tokens {
     id_token: String,
     access_token: Option<String>,
+    refresh_token: Option<String>,
+    #[zeroize(skip)]
+    expires_in: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +57,8 @@ pub struct Vouched {
     pub issued: UnixMillis,
     /// Their session there, where it has a name.
     pub session: Option<ProviderSession>,
+    /// With what the provider can be asked whether that still stands, where it is to be and has given it.
+    pub granted: Option<Granted>,
 }
 
 impl Provider {
@@ -85,7 +92,7 @@ impl Provider {
             issuer: &self.settings.issuer,
             client_id: &self.settings.client_id,
             audiences: &self.settings.audiences,
-            nonce: &nonce,
+            nonce: Some(&nonce),
             access_token,
             now,
         };
@@ -99,7 +106,9 @@ impl Provider {
             }
             (Some(_) | None, _) => claims,
         };
-        Ok(Vouched { mapped: claims::map(&self.settings, origin, &claims), issued, session })
+        let granted = || Granted::of(tokens.refresh_token.as_deref(), tokens.expires_in.as_ref(), now);
+        let granted = self.settings.refresh.then(granted).flatten();
+        Ok(Vouched { mapped: claims::map(&self.settings, origin, &claims), issued, session, granted })
     }
 
     /// Shows a code that nobody was given, to see whether the provider knows us.
@@ -124,6 +133,15 @@ impl Provider {
             ("redirect_uri", redirect_uri),
             ("code_verifier", verifier.as_str()),
         ];
+        self.token_answer(metadata, fields).await
+    }
+
+    /// What the token endpoint answers.
+    pub(super) async fn token_answer<T: DeserializeOwned>(
+        &self,
+        metadata: &Metadata,
+        fields: Vec<(&str, &str)>,
+    ) -> Result<T, Fault> {
         let what = "the token endpoint";
         let answer = self.as_client(metadata, &metadata.token_endpoint, fields).await;
         let answer = answer.map_err(|fault| Fault::Http { what, fault })?;
@@ -161,7 +179,7 @@ impl Provider {
     }
 
     /// Verifies an ID token; where its key is not there, once more with keys that are asked for anew.
-    async fn verified(
+    pub(super) async fn verified(
         &self,
         metadata: &Metadata,
         token: &str,
@@ -177,7 +195,7 @@ impl Provider {
         }
     }
 
-    async fn userinfo(
+    pub(super) async fn userinfo(
         &self,
         url: &reqwest::Url,
         token: &str,

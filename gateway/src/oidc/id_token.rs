@@ -25,8 +25,8 @@ pub struct Expected<'a> {
     pub client_id: &'a str,
     /// Whom it may be for besides.
     pub audiences: &'a Audiences,
-    /// What this browser's sign-in has asked to be repeated.
-    pub nonce: &'a str,
+    /// What this browser's sign-in has asked to be repeated; `None` where nobody signs in.
+    pub nonce: Option<&'a str>,
     /// The access token that came with it.
     pub access_token: Option<&'a str>,
     /// Now.
@@ -80,6 +80,9 @@ pub enum TokenFault {
     /// It belongs to another access token.
     #[error("`at_hash` is not the access token's")]
     AccessTokenHash,
+    /// It is of somebody else than the session that it should renew.
+    #[error("`sub` is not the person of the session")]
+    OtherSubject,
     /// Nobody can be named so.
     #[error("`sub` is not taken: {0}")]
     Subject(#[from] PersonError),
@@ -110,7 +113,7 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expected<'_>) -> Result<IdT
     audience(&jws.claims, expected)?;
     let issued = Times::of(&jws.claims, expected.now)?.issued;
     let nonce = text("nonce").unwrap_or_default();
-    if !bool::from(nonce.as_bytes().ct_eq(expected.nonce.as_bytes())) {
+    if expected.nonce.is_some_and(|asked| !bool::from(nonce.as_bytes().ct_eq(asked.as_bytes()))) {
         return Err(TokenFault::Nonce);
     }
     if let Some(hash) = jws.claims.get("at_hash") {

@@ -8,12 +8,14 @@
 //! | `jose`, `times`, `id_token`, `access_token`, `logout_token` | what must hold of a token; pure |
 //! | `presented` | access tokens that callers present, verified once while they hold |
 //! | `introspection`, `guesses` | what a provider says of opaque ones, and how often somebody may guess |
+//! | `refresh`, `renewal` | sessions that go on by their provider's word |
 //! | `flights` | what a crowd waits for is done once |
 //! | `claims` | from what a provider says to who somebody is here; pure |
 //! | `check` | what can be asked of a provider before anybody signs in there |
 //! | `watch` | keeps what is fetched fresh, and tells the health |
 //!
-//! The tokens that we are given for a code are used here and forgotten, and of a caller's token nothing is kept but its
+//! The tokens that we are given for a code are used here and forgotten, but for a refresh token where sessions go on by the
+//! provider's word: that is sealed in the store. Of a caller's token nothing is kept but its
 //! digest and what it says, and in memory an opaque one, to ask about it again: none reaches a browser, a record, an
 //! upstream or the store.
 
@@ -33,13 +35,17 @@ mod kept;
 pub mod keys;
 pub mod logout_token;
 pub mod presented;
+pub mod refresh;
+pub mod renewal;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod times;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::time::UnixMillis;
 use reqwest::Url;
 use storage::Keyring;
 use storage::endings::Endings;
@@ -79,6 +85,8 @@ pub struct Provider {
     http: Http,
     metadata: Kept<Metadata, Fault>,
     keys: Kept<KeySet, Fault>,
+    /// Until when it is not asked about sessions, because it did not answer.
+    away_until: AtomicU64,
 }
 
 /// Why a provider vouches for nobody.
@@ -219,7 +227,17 @@ impl Provider {
 impl Provider {
     fn new(settings: Settings) -> Result<Self, ClientError> {
         let http = Http::new(&settings)?;
-        Ok(Self { settings, http, metadata: Kept::new(), keys: Kept::new() })
+        let away_until = AtomicU64::new(0);
+        Ok(Self { settings, http, metadata: Kept::new(), keys: Kept::new(), away_until })
+    }
+
+    /// Whether it did not answer a moment ago.
+    fn is_away(&self, now: UnixMillis) -> bool {
+        now.0 < self.away_until.load(Ordering::Relaxed)
+    }
+
+    fn was_away(&self, until: UnixMillis) {
+        self.away_until.store(until.0, Ordering::Relaxed);
     }
 
     /// Its name.
@@ -285,9 +303,7 @@ impl Provider {
     /// Where a browser would go that may be shown nothing, for a sign-in that nobody finishes.
     fn silent_authorization(&self, metadata: &Metadata, redirect_uri: &str) -> Url {
         let flow = Flow::begin(clock::now(), &crate::random::bytes(), self.name(), None);
-        let mut url = self.authorization_at(metadata, &flow, redirect_uri);
-        url.query_pairs_mut().append_pair("prompt", "none");
-        url
+        self.authorization_at(metadata, &flow, redirect_uri, Some("none"))
     }
 
     /// Where a browser goes to sign in.
@@ -296,10 +312,17 @@ impl Provider {
     /// It is away, or what it says of itself is not taken.
     pub async fn authorization(&self, flow: &Flow, redirect_uri: &str) -> Result<Url, Fault> {
         let metadata = self.metadata().await?;
-        Ok(self.authorization_at(&metadata, flow, redirect_uri))
+        let prompt = self.settings.consent.then_some("consent");
+        Ok(self.authorization_at(&metadata, flow, redirect_uri, prompt))
     }
 
-    fn authorization_at(&self, metadata: &Metadata, flow: &Flow, redirect_uri: &str) -> Url {
+    fn authorization_at(
+        &self,
+        metadata: &Metadata,
+        flow: &Flow,
+        redirect_uri: &str,
+        prompt: Option<&str>,
+    ) -> Url {
         let mut url = metadata.authorization_endpoint.clone();
         url.query_pairs_mut()
             .append_pair("response_type", "code")
@@ -310,6 +333,9 @@ impl Provider {
             .append_pair("nonce", &flow.nonce())
             .append_pair("code_challenge", &flow.challenge())
             .append_pair("code_challenge_method", "S256");
+        if let Some(prompt) = prompt {
+            url.query_pairs_mut().append_pair("prompt", prompt);
+        }
         url
     }
 }

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use storage::StoreError;
 use storage::credentials::Person;
+use storage::grants::Grant;
 use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView};
 use uuid::Uuid;
 
@@ -15,6 +16,7 @@ use super::sign_in::told;
 use super::{At, PageAnswer, Rendered, WHO_AM_I_PATH};
 use crate::admin::metrics;
 use crate::authn::cookies::{self, Cookie};
+use crate::oidc::refresh::Granted;
 
 const SIGNED_OUT_THERE: &str =
     "You were signed out where you sign in, while you signed in here. Please begin again.";
@@ -27,9 +29,23 @@ pub(super) struct Elsewhere {
     pub(super) issued: UnixMillis,
     /// The session there, where it has a name.
     pub(super) session: Option<ProviderSession>,
+    /// With what it is asked whether that still stands, where it is to be.
+    pub(super) granted: Option<Granted>,
 }
 
 impl Elsewhere {
+    /// What ties a session to the provider's word.
+    fn grant(&self, session: &SessionView) -> Option<Grant> {
+        let granted = self.granted.as_ref()?;
+        Some(Grant {
+            issuer: self.person.origin.issuer().to_owned(),
+            subject: self.person.origin.subject().to_owned(),
+            refresh_token: granted.refresh_token.to_string(),
+            counts_until: granted.counts_until,
+            absolute_end: session.absolute_end,
+        })
+    }
+
     /// Whether the provider has ended it, while the person was on the way here.
     fn has_ended(&self, at: &At<'_>) -> bool {
         let sid = self.session.as_ref().map(ProviderSession::sid);
@@ -64,6 +80,17 @@ pub(super) async fn begin(
             return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
         }
     };
+    if let Some(grant) = elsewhere.as_ref().and_then(|elsewhere| elsewhere.grant(&created.session))
+        && let Err(error) = at.parts.renewals.begin(created.session.id, grant).await
+    {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a session could not be tied to its provider"
+        );
+        // Nobody is told its secret, so nobody can use it, ended or not.
+        at.parts.sessions.end(created.session.id, at.now).await.ok();
+        return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
+    }
     // After it is there: a provider's word that comes now finds either the session, or has marked it before.
     if elsewhere.is_some_and(|elsewhere| elsewhere.has_ended(at)) {
         return over_already(at, created.session.id, return_to).await;

@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::admin::metrics::Metrics;
 use crate::authn::site::{Site, Sites};
 use crate::oidc::Providers;
+use crate::oidc::renewal::Renewals;
 use crate::pipeline::Passage;
 pub use render::{Frame, Rendered, problem, refusal_page};
 use token::FormKey;
@@ -75,6 +76,8 @@ pub struct PagesParts {
     pub accounts: Accounts,
     /// The identity providers.
     pub providers: Arc<Providers>,
+    /// The sessions that go on by a provider's word.
+    pub renewals: Arc<Renewals>,
     /// The key of form tokens.
     pub form_key: FormKey,
     /// The public keys of our Ed25519 identity, as a JWK set.

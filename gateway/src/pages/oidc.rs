@@ -161,7 +161,13 @@ fn without(at: &At<'_>, answer: PageAnswer, id: &str) -> PageAnswer {
 
 /// A person whom the provider has vouched for: an account, and a session of it.
 async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouched) -> PageAnswer {
-    let Vouched { mapped: Mapped { person, assurance, notes }, issued, session } = vouched;
+    let Vouched { mapped: Mapped { person, assurance, mut notes }, issued, session, granted } = vouched;
+    if provider.is_asked_again() && granted.is_none() {
+        notes.push(format!(
+            "provider {} gave no refresh token: the session goes on by itself",
+            provider.name()
+        ));
+    }
     let account = match at.parts.accounts.vouched(person.clone(), at.now).await {
         Ok(account) => account,
         Err(error) => {
@@ -178,7 +184,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
             account.id
         ))
     } else {
-        let elsewhere = Elsewhere { person, issued, session };
+        let elsewhere = Elsewhere { person, issued, session, granted };
         begin(at, account.id, assurance, flow.return_to(), Some(elsewhere))
             .await
             .noting(format!("provider {}, assurance {assurance}", provider.name()))

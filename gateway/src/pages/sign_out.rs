@@ -41,6 +41,9 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
         tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
     }
+    if let Err(error) = at.parts.renewals.forget(session.id).await {
+        tracing::warn!(%error, "the grant of a session that has ended could not be removed; a sweep will");
+    }
     let mut answer = PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form: None, elsewhere }))
         .noting(format!("signed out: session {}", session.id));
     if let Some(cookie) = Cookie::Session.set(at.site, "", Some(0)) {

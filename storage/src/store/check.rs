@@ -21,6 +21,7 @@ pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
     crate::credentials::prepare_accounts(transaction)?;
     crate::credentials::prepare_api_keys(transaction)?;
     crate::endings::prepare(transaction)?;
+    crate::grants::prepare(transaction)?;
     crate::credentials::prepare_attempts(transaction)
 }
 

@@ -46,6 +46,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         scopes: vec!["openid".to_owned()],
         audiences: Preset::Zitadel.audiences(),
         userinfo: false,
+        refresh: false,
+        consent: false,
         ca: None,
         claims: Preset::Generic.claims(CLIENT),
         roles: BTreeMap::new(),
@@ -68,7 +70,7 @@ fn kinds(text: &str) -> [bool; 3] {
         issuer: ISSUER,
         client_id: CLIENT,
         audiences: &provider.audiences,
-        nonce: NONCE,
+        nonce: Some(NONCE),
         access_token: None,
         now: NOW,
     };

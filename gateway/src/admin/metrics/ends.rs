@@ -28,6 +28,27 @@ pub enum Asked {
     Held,
 }
 
+/// What came of asking a provider whether a session still stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It does.
+    Renewed,
+    /// It has ended.
+    Ended,
+    /// The provider did not answer, or refused us.
+    Away,
+}
+
+impl Renewal {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Renewed => "renewed",
+            Self::Ended => "ended",
+            Self::Away => "away",
+        }
+    }
+}
+
 impl Login {
     pub(super) const fn word(self) -> &'static str {
         match self {

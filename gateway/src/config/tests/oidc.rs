@@ -254,3 +254,28 @@ fn one_provider_at_most_is_asked_about_opaque_tokens_and_with_a_secret() {
     let two = format!("{}{}", with(&lines), with(&lines).replace("corp", "other").replace("id.", "id2."));
     check(&two, &[], &["`corp` and `other` both have `api_introspection`"]);
 }
+
+#[test]
+fn sessions_go_on_by_a_providers_word_where_its_entry_says_so() {
+    let of = |lines: &str| {
+        let config = read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap();
+        let provider = &config.oidc[0];
+        let offline = provider.scopes.iter().filter(|scope| *scope == "offline_access").count();
+        (provider.refresh, offline, provider.consent)
+    };
+    // Whether it is, how often the scope is asked for, and whether people are asked for consent.
+    for (lines, expected) in [
+        ("", (false, 0, false)),
+        ("refresh = false", (false, 0, false)),
+        ("refresh = true", (true, 1, true)),
+        ("preset = \"zitadel\"\nrefresh = true", (true, 1, false)),
+        ("preset = \"entra\"\nrefresh = true", (true, 1, false)),
+        ("preset = \"keycloak\"\nrefresh = true", (true, 0, false)),
+        ("refresh = true\nscopes = [\"openid\"]", (true, 0, false)),
+        ("refresh = true\nscopes = [\"openid\", \"offline_access\"]", (true, 1, true)),
+        ("scopes = [\"openid\", \"offline_access\"]", (false, 1, false)),
+    ] {
+        assert_eq!(of(lines), expected, "{lines}");
+    }
+    check(&with("refresh = 1"), &[], &["refresh"]);
+}

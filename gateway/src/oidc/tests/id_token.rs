@@ -13,7 +13,7 @@ fn judged(token: &str, signer: &Signer, audiences: &Audiences) -> Result<IdToken
         issuer: ISSUER,
         client_id: CLIENT,
         audiences,
-        nonce: NONCE,
+        nonce: Some(NONCE),
         access_token: Some("the-access-token"),
         now: NOW,
     };

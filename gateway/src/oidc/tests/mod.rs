@@ -10,6 +10,7 @@ mod keys;
 mod logout_token;
 mod metadata;
 mod presented;
+mod renewal;
 pub(crate) mod standin;
 
 use base64::Engine as _;
@@ -162,6 +163,8 @@ fn provider(preset: Preset) -> Provider {
         scopes: vec!["openid".to_owned()],
         audiences: preset.audiences(),
         userinfo: false,
+        refresh: false,
+        consent: false,
         ca: None,
         claims: preset.claims(CLIENT),
         roles: map(&["viewer", "user"]),

@@ -14,6 +14,7 @@ use storage::credentials::{
     AccountChange, Accounts, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings, Login,
     NewAccount, PasswordHash, PasswordVerifier,
 };
+use storage::grants::Grants;
 use storage::sessions::{NewSession, SessionRules, SessionSecret, SessionView};
 use storage::{Keyring, Secret, Store};
 
@@ -38,7 +39,7 @@ impl World {
     async fn with(providers: Providers) -> Self {
         let keyring = Keyring::from_master(&[7; 32]);
         let store = Store::in_memory(&keyring).unwrap();
-        let accounts = Accounts::new(store.clone());
+        let (accounts, grants) = (Accounts::new(store.clone()), store.clone());
         let rules = SessionRules { idle_ms: 60_000, absolute_ms: 600_000, per_account_max: 10 };
         let attempts = AttemptRules { attempts_max: ATTEMPTS_MAX, lockout_ms: 60_000 };
         let sign_in = SignIn::new(
@@ -48,15 +49,19 @@ impl World {
             DeviceCookies::new(keyring.clone()),
             PasswordVerifier::new().unwrap(),
         );
+        let (providers, metrics) = (Arc::new(providers), Arc::new(Metrics::new().unwrap()));
+        let sessions = Arc::new(Sessions::memory(keyring.clone(), rules));
+        let renewals = Renewals::open(&providers, Grants::new(grants), &sessions, &accounts, &metrics);
         let pages = Pages::new(PagesParts {
             sites: Arc::new(sites(&[(HOST, "https://app.example")], &[])),
-            sessions: Arc::new(Sessions::memory(keyring.clone(), rules)),
+            sessions,
             sign_in,
             accounts: accounts.clone(),
-            providers: Arc::new(providers),
+            providers,
+            renewals: Arc::new(renewals.unwrap()),
             form_key: FormKey::new(&[9; 32]),
             keys: serde_json::json!({"keys": []}),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics,
             notice: None,
         });
         let world = Self { pages, accounts };
