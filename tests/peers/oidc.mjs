@@ -36,6 +36,9 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: false },
     userinfo: { enabled: true },
+    pushedAuthorizationRequests: {
+      enabled: settings().pushed !== undefined, requirePushedAuthorizationRequests: settings().pushed === 'required',
+    },
     introspection: { enabled: true },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },

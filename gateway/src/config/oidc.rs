@@ -150,6 +150,8 @@ impl<'e> Reader<'e> {
         let refresh = self.pick(table, "refresh", None);
         let refresh = self.boolean(refresh).unwrap_or(false);
         let scopes = self.scopes(table, preset, refresh);
+        let pushed = self.pick(table, "pushed_requests", None);
+        let pushed = self.boolean(pushed).unwrap_or(true);
         let audiences = self.audiences(table, preset);
         let userinfo = self.pick(table, "userinfo", None);
         let userinfo = self.boolean(userinfo).unwrap_or(preset.userinfo());
@@ -174,6 +176,7 @@ impl<'e> Reader<'e> {
             scopes,
             audiences,
             userinfo,
+            pushed,
             refresh,
             ca,
             claims,

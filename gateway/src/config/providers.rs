@@ -29,6 +29,8 @@ pub struct Provider {
     pub audiences: Audiences,
     /// Whether its userinfo endpoint is asked for claims that the ID token lacks.
     pub userinfo: bool,
+    /// Whether it is told of a sign-in before a browser is sent there, where it offers that (RFC 9126).
+    pub pushed: bool,
     /// Whether its sessions go on by its word alone: it is asked again with a refresh token when its access token is over.
     pub refresh: bool,
     /// Whether people are asked for their consent at each sign-in, without which it gives no refresh token (OpenID Connect

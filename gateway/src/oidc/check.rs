@@ -111,8 +111,19 @@ impl Provider {
     /// with an error, and must not where it does not know it (RFC 6749, section 4.1.2.1).
     async fn redirect(&self, metadata: &Metadata, origin: &str) -> Finding {
         let uri = format!("{origin}{OIDC_CALLBACK_PATH}");
-        let url = self.silent_authorization(metadata, &uri);
         let register = format!("register the redirect address {uri} to the letter");
+        let url = match self.silent_authorization(metadata, &uri).await {
+            Ok(url) => url,
+            Err(fault @ (Fault::Refused(_) | Fault::Http { fault: HttpFault::Status(400..=499), .. })) => {
+                let message =
+                    format!("the provider takes no pushed request that leads back to {uri}: {fault}");
+                return finding("redirect", Verdict::Fault, message, register);
+            }
+            Err(fault) => {
+                let message = format!("{uri} could not be tried: {fault}");
+                return finding("redirect", Verdict::Notice, message, register);
+            }
+        };
         match self.http.seen(&url).await {
             Ok((_, Some(location))) if location.starts_with(&uri) => self.sent_back(&uri, &location),
             Ok((status @ 400..=499, _)) => {
@@ -254,6 +265,7 @@ fn of_metadata(fault: &Fault) -> Finding {
         | Fault::Keys(_)
         | Fault::Refused(_)
         | Fault::TokenResponse
+        | Fault::Pushed
         | Fault::Token(_)
         | Fault::AccessToken(_)
         | Fault::LogoutToken(_)

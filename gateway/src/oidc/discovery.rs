@@ -8,6 +8,10 @@ use serde::Deserialize;
 pub struct Metadata {
     /// Where browsers are sent.
     pub authorization_endpoint: Url,
+    /// Where a sign-in is told before a browser is sent there (RFC 9126).
+    pub pushed_endpoint: Option<Url>,
+    /// Whether it takes no sign-in that was not.
+    pub pushes_required: bool,
     /// Where codes are exchanged.
     pub token_endpoint: Url,
     /// Where the keys are.
@@ -55,6 +59,9 @@ struct Raw {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    pushed_authorization_request_endpoint: Option<String>,
+    #[serde(default)]
+    require_pushed_authorization_requests: bool,
     userinfo_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
@@ -104,10 +111,16 @@ impl Metadata {
         if lacks(&raw.code_challenge_methods_supported, "S256") {
             return Err(MetadataFault::Unsupported("PKCE with S256"));
         }
+        let pushed = raw.pushed_authorization_request_endpoint;
+        if raw.require_pushed_authorization_requests && pushed.is_none() {
+            return Err(MetadataFault::Unsupported("pushed requests, which it requires"));
+        }
         let methods = &raw.token_endpoint_auth_methods_supported;
         let secret_in_body = lacks(methods, "client_secret_basic") && !lacks(methods, "client_secret_post");
         Ok(Self {
             authorization_endpoint: url("authorization_endpoint", &raw.authorization_endpoint)?,
+            pushed_endpoint: may("pushed_authorization_request_endpoint", pushed)?,
+            pushes_required: raw.require_pushed_authorization_requests,
             token_endpoint: url("token_endpoint", &raw.token_endpoint)?,
             jwks_uri: url("jwks_uri", &raw.jwks_uri)?,
             userinfo_endpoint: may("userinfo_endpoint", raw.userinfo_endpoint)?,

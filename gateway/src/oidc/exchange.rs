@@ -43,6 +43,14 @@ struct Tokens {
     expires_in: Option<Value>,
 }
 
+/// Bytes of a pushed request's name: those of real providers have about a hundred.
+const REQUEST_URI_BYTES_MAX: usize = 1024;
+
+#[derive(Deserialize)]
+struct Pushed {
+    request_uri: String,
+}
+
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
@@ -145,15 +153,23 @@ impl Provider {
         let what = "the token endpoint";
         let answer = self.as_client(metadata, &metadata.token_endpoint, fields).await;
         let answer = answer.map_err(|fault| Fault::Http { what, fault })?;
-        match answer.status {
-            200 => serde_json::from_slice(&answer.body).map_err(|_| Fault::TokenResponse),
-            status @ (400 | 401 | 403) => {
-                let said = serde_json::from_slice::<Refusal>(&answer.body).ok();
-                let known = said.and_then(|said| REFUSALS.into_iter().find(|word| *word == said.error));
-                Err(known.map_or(Fault::Http { what, fault: HttpFault::Status(status) }, Fault::Refused))
-            }
-            status => Err(Fault::Http { what, fault: HttpFault::Status(status) }),
-        }
+        taken(what, &answer, &[200], Fault::TokenResponse)
+    }
+
+    /// Tells the provider of a sign-in (RFC 9126, section 2): the name by which a browser is sent to it.
+    pub(super) async fn pushed(
+        &self,
+        metadata: &Metadata,
+        url: &reqwest::Url,
+        fields: Vec<(&str, &str)>,
+    ) -> Result<String, Fault> {
+        let what = "the endpoint for pushed requests";
+        let answer = tokio::time::timeout(BUDGET, self.as_client(metadata, url, fields)).await;
+        let answer =
+            answer.unwrap_or(Err(HttpFault::Timeout)).map_err(|fault| Fault::Http { what, fault })?;
+        let Pushed { request_uri } = taken(what, &answer, &[201, 200], Fault::Pushed)?;
+        let sound = (1..=REQUEST_URI_BYTES_MAX).contains(&request_uri.len());
+        if sound { Ok(request_uri) } else { Err(Fault::Pushed) }
     }
 
     /// Asks as the client that we are there.
@@ -175,6 +191,9 @@ impl Provider {
             (Some(_), Some(escaped_secret)) => basic = Some((escaped_id.as_str(), escaped_secret.as_str())),
             (Some(_) | None, _) => fields.push(("client_id", id)),
         }
+        // A pushed request names the client by itself.
+        let mut named = false;
+        fields.retain(|(name, _)| *name != "client_id" || !std::mem::replace(&mut named, true));
         self.http.post(url, form(&fields), basic).await
     }
 
@@ -207,6 +226,24 @@ impl Provider {
         // Core 1.0, section 5.3.4: without this check another person's answer could be slipped in.
         let same = claims.get("sub").and_then(Value::as_str) == Some(subject);
         if same { Ok(claims) } else { Err(Fault::Userinfo) }
+    }
+}
+
+/// What an endpoint answers that we ask as a client, or the word by which it refuses.
+fn taken<T: DeserializeOwned>(
+    what: &'static str,
+    answer: &Answer,
+    well: &[u16],
+    unread: Fault,
+) -> Result<T, Fault> {
+    match answer.status {
+        status if well.contains(&status) => serde_json::from_slice(&answer.body).map_err(|_| unread),
+        status @ (400 | 401 | 403) => {
+            let said = serde_json::from_slice::<Refusal>(&answer.body).ok();
+            let known = said.and_then(|said| REFUSALS.into_iter().find(|word| *word == said.error));
+            Err(known.map_or(Fault::Http { what, fault: HttpFault::Status(status) }, Fault::Refused))
+        }
+        status => Err(Fault::Http { what, fault: HttpFault::Status(status) }),
     }
 }
 

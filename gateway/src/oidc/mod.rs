@@ -108,11 +108,14 @@ pub enum Fault {
     #[error(transparent)]
     Keys(#[from] KeysFault),
     /// It refuses us or the code: one of OAuth's words.
-    #[error("the token endpoint says `{0}`")]
+    #[error("the provider says `{0}` to our client")]
     Refused(&'static str),
     /// What it answered is no token response.
     #[error("the token endpoint's answer is not read")]
     TokenResponse,
+    /// What it answered to a pushed request is no name of one.
+    #[error("the answer to a pushed request is not read")]
+    Pushed,
     /// Its ID token does not hold.
     #[error(transparent)]
     Token(#[from] TokenFault),
@@ -141,6 +144,7 @@ impl Fault {
             | Self::Keys(_)
             | Self::Refused(_)
             | Self::TokenResponse
+            | Self::Pushed
             | Self::Introspection
             | Self::Userinfo => false,
         }
@@ -155,6 +159,7 @@ impl Fault {
             | Self::Keys(_)
             | Self::Refused(_)
             | Self::TokenResponse
+            | Self::Pushed
             | Self::Token(_)
             | Self::AccessToken(_)
             | Self::LogoutToken(_)
@@ -301,9 +306,9 @@ impl Provider {
     }
 
     /// Where a browser would go that may be shown nothing, for a sign-in that nobody finishes.
-    fn silent_authorization(&self, metadata: &Metadata, redirect_uri: &str) -> Url {
+    async fn silent_authorization(&self, metadata: &Metadata, redirect_uri: &str) -> Result<Url, Fault> {
         let flow = Flow::begin(clock::now(), &crate::random::bytes(), self.name(), None);
-        self.authorization_at(metadata, &flow, redirect_uri, Some("none"))
+        self.authorization_at(metadata, &flow, redirect_uri, Some("none")).await
     }
 
     /// Where a browser goes to sign in.
@@ -313,29 +318,45 @@ impl Provider {
     pub async fn authorization(&self, flow: &Flow, redirect_uri: &str) -> Result<Url, Fault> {
         let metadata = self.metadata().await?;
         let prompt = self.settings.consent.then_some("consent");
-        Ok(self.authorization_at(&metadata, flow, redirect_uri, prompt))
+        self.authorization_at(&metadata, flow, redirect_uri, prompt).await
     }
 
-    fn authorization_at(
+    /// Where the provider takes pushed requests, the browser carries the name of one: nobody on the way reads or changes what
+    /// is asked. There is no second way beside it, or whoever disturbs the first could choose.
+    async fn authorization_at(
         &self,
         metadata: &Metadata,
         flow: &Flow,
         redirect_uri: &str,
         prompt: Option<&str>,
-    ) -> Url {
+    ) -> Result<Url, Fault> {
+        let (scopes, state, nonce) = (self.settings.scopes.join(" "), flow.state(), flow.nonce());
+        let (id, challenge) = (self.settings.client_id.as_str(), flow.challenge());
+        let mut fields = vec![
+            ("response_type", "code"),
+            ("client_id", id),
+            ("redirect_uri", redirect_uri),
+            ("scope", &scopes),
+            ("state", &state),
+            ("nonce", &nonce),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        fields.extend(prompt.map(|prompt| ("prompt", prompt)));
         let mut url = metadata.authorization_endpoint.clone();
-        url.query_pairs_mut()
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("redirect_uri", redirect_uri)
-            .append_pair("scope", &self.settings.scopes.join(" "))
-            .append_pair("state", &flow.state())
-            .append_pair("nonce", &flow.nonce())
-            .append_pair("code_challenge", &flow.challenge())
-            .append_pair("code_challenge_method", "S256");
-        if let Some(prompt) = prompt {
-            url.query_pairs_mut().append_pair("prompt", prompt);
+        match &metadata.pushed_endpoint {
+            Some(endpoint) if self.settings.pushed => {
+                let name = self.pushed(metadata, endpoint, fields).await?;
+                url.query_pairs_mut().append_pair("client_id", id).append_pair("request_uri", &name);
+            }
+            Some(_) if metadata.pushes_required => {
+                let unsupported = "a sign-in that was not pushed: take `pushed_requests = false` out";
+                return Err(MetadataFault::Unsupported(unsupported).into());
+            }
+            Some(_) | None => {
+                url.query_pairs_mut().extend_pairs(fields);
+            }
         }
-        url
+        Ok(url)
     }
 }

@@ -345,6 +345,7 @@ fn ends(fault: &Fault) -> bool {
         | Fault::Metadata(_)
         | Fault::Keys(_)
         | Fault::TokenResponse
+        | Fault::Pushed
         | Fault::AccessToken(_)
         | Fault::LogoutToken(_)
         | Fault::Introspection

@@ -275,6 +275,7 @@ fn failed(at: &At<'_>, provider: &Provider, flow: &Flow, fault: &Fault) -> PageA
         | Fault::Keys(_)
         | Fault::Refused(_)
         | Fault::TokenResponse
+        | Fault::Pushed
         | Fault::Token(_)
         | Fault::AccessToken(_)
         | Fault::LogoutToken(_)

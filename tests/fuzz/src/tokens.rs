@@ -46,6 +46,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         scopes: vec!["openid".to_owned()],
         audiences: Preset::Zitadel.audiences(),
         userinfo: false,
+        pushed: true,
         refresh: false,
         consent: false,
         ca: None,

@@ -278,4 +278,7 @@ fn sessions_go_on_by_a_providers_word_where_its_entry_says_so() {
         assert_eq!(of(lines), expected, "{lines}");
     }
     check(&with("refresh = 1"), &[], &["refresh"]);
+    let pushed = |lines: &str| read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap().oidc[0].pushed;
+    assert!(pushed("") && pushed("pushed_requests = true") && !pushed("pushed_requests = false"));
+    check(&with("pushed_requests = 1"), &[], &["pushed_requests"]);
 }

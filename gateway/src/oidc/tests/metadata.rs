@@ -48,6 +48,14 @@ fn metadata_is_taken_from_its_own_issuer_and_for_https_alone() {
             Err(MetadataFault::Address("userinfo_endpoint"))
         );
     }
+    let endpoint = "https://id.example/par";
+    let pushed = parse(&[("pushed_authorization_request_endpoint", json!(endpoint))]).unwrap();
+    assert!(pushed.pushed_endpoint.is_some_and(|url| url.as_str() == endpoint) && !pushed.pushes_required);
+    let required = ("require_pushed_authorization_requests", json!(true));
+    assert!(
+        matches!(parse(&[required]), Err(MetadataFault::Unsupported(_))),
+        "required, and nowhere to push to"
+    );
     let lacking =
         |name: &str| matches!(parse(&[(name, json!(["other"]))]), Err(MetadataFault::Unsupported(_)));
     assert!(lacking("response_types_supported") && lacking("code_challenge_methods_supported"));

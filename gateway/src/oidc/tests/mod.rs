@@ -10,6 +10,7 @@ mod keys;
 mod logout_token;
 mod metadata;
 mod presented;
+mod pushed;
 mod renewal;
 pub(crate) mod standin;
 
@@ -163,6 +164,7 @@ fn provider(preset: Preset) -> Provider {
         scopes: vec!["openid".to_owned()],
         audiences: preset.audiences(),
         userinfo: false,
+        pushed: true,
         refresh: false,
         consent: false,
         ca: None,
