@@ -93,6 +93,39 @@ fn every_test_that_the_threat_model_names_exists() {
 }
 
 #[test]
+fn every_row_of_conformance_has_a_verdict_and_tests_that_exist() {
+    let names = test_names();
+    let tables = repository::text("tests/conformance/openid.md").expect("the tables").content;
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for row in tables.lines().filter(|line| line.starts_with("| ") && line.ends_with(" |")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, verdict, shown] = cells.as_slice() else {
+            faults.push(format!("{} cells instead of 3: {row}", cells.len()));
+            continue;
+        };
+        if *verdict == "verdict" {
+            continue;
+        }
+        rows += 1;
+        let known = ["taken", "refused"].contains(verdict);
+        if !known && !["not ours", "later"].contains(verdict) {
+            faults.push(format!("verdict `{verdict}`: {row}"));
+        }
+        if known && quoted(shown).count() == 0 {
+            faults.push(format!("nothing shows it: {row}"));
+        }
+        faults.extend(
+            quoted(shown)
+                .filter(|name| !names.contains(*name))
+                .map(|name| format!("no test `{name}`: {row}")),
+        );
+    }
+    assert!(rows > 50, "the tables are there: {rows} rows");
+    none(&faults);
+}
+
+#[test]
 fn every_place_that_a_document_names_is_there() {
     let mut faults = Vec::new();
     let mut documents = repository::texts("docs", &[".md"]);

@@ -170,6 +170,7 @@ async fn silence_and_nonsense_end_nothing_and_carry_nobody_past_the_grace() {
     let world = World::new().await;
     let foreign = Signer::new().sign(Algorithm::Es256, &json!({"alg": "ES256", "kid": "ec"}), "{}");
     let aud = world.id_token(&[("aud", json!("other"))]);
+    let iss = world.id_token(&[("iss", json!("https://other.example"))]);
     let over = world.id_token(&[("exp", json!(NOW.0 / 1000 - 61))]);
     let mut now = NOW;
     for (status, answer) in [
@@ -186,6 +187,7 @@ async fn silence_and_nonsense_end_nothing_and_carry_nobody_past_the_grace() {
         (200, json!({"refresh_token": "kept", "id_token": "a.b.c"}).to_string()),
         (200, json!({"refresh_token": "kept", "id_token": aud}).to_string()),
         (200, json!({"refresh_token": "kept", "id_token": over}).to_string()),
+        (200, json!({"refresh_token": "kept", "id_token": iss}).to_string()),
     ] {
         let session = world.session().await;
         let rotates = answer.contains("kept");
@@ -262,6 +264,32 @@ async fn grants_outlive_a_restart_and_end_with_their_sessions() {
     again.forget(kept).await.unwrap();
     assert_eq!(world.token(kept), None);
     assert_eq!(again.standing(kept, NOW), Standing::Stands);
+}
+
+/// OpenID Connect Core 1.0, section 5.3.4: another person's userinfo could be slipped in.
+#[tokio::test]
+async fn userinfo_of_somebody_else_changes_nobody() {
+    let mut world = World::new().await;
+    let mut settings = provider(Preset::Generic);
+    settings.issuer.clone_from(&world.standin.issuer);
+    settings.client_secret = Some(Secret::new("a-secret".to_owned()));
+    (settings.refresh, settings.userinfo) = (true, true);
+    world.providers = Arc::new(Providers::with_keys(&[settings], &world.signer.jwks().to_string()));
+    world.renewals = opened(&world.providers, &world.store, &world.sessions, &world.accounts);
+    // The second past what the first has left behind.
+    for (subject, roles, now) in [("other", ["viewer"], NOW), ("242424", ["user"], NOW.plus(AWAY_MS))] {
+        let session = world.session().await;
+        world.standin.says(move |path, _| {
+            let answer = match path {
+                "/userinfo" => json!({"sub": subject, "roles": ["user"]}),
+                _ => json!({"access_token": "a", "expires_in": 60}),
+            };
+            (200, answer.to_string())
+        });
+        assert_eq!(world.renewals.renew(session, now).await, Renewed::Stands);
+        assert!(world.lives(session).await);
+        assert_eq!(world.roles().await, roles, "{subject}");
+    }
 }
 
 /// The operator has taken `refresh` out, or the provider: what was tied goes on by itself.
