@@ -20,20 +20,26 @@ pub fn inspect_block(block: &[u8]) -> Result<(), Malformed> {
         return Err(Malformed::FRAMING_LINES);
     };
     let (mut lengths, mut codings) = (0_usize, 0_usize);
-    for (at, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\r\n") else {
+    let mut begin = 0_usize;
+    // One walk: what ends a line or may not stand in one is searched for together, many bytes at a time.
+    let mut marks = memchr::memchr3_iter(b'\r', b'\n', 0, lines);
+    while begin < lines.len() {
+        let (Some(end), Some(feed)) = (marks.next(), marks.next()) else {
             return Err(Malformed::FRAMING_LINES);
         };
-        if line.contains(&b'\r') || line.contains(&0) || line.is_empty() {
+        let line = lines.get(begin..end).unwrap_or_default();
+        let ends = lines.get(end) == Some(&b'\r') && lines.get(feed) == Some(&b'\n');
+        if !ends || feed != end.saturating_add(1) || line.is_empty() {
             return Err(Malformed::FRAMING_LINES);
         }
-        if at == 0 {
+        if begin == 0 {
             request_line(line)?;
-            continue;
+        } else {
+            let name = header_name(line)?;
+            lengths += usize::from(name.eq_ignore_ascii_case(b"content-length"));
+            codings += usize::from(name.eq_ignore_ascii_case(b"transfer-encoding"));
         }
-        let name = header_name(line)?;
-        lengths += usize::from(name.eq_ignore_ascii_case(b"content-length"));
-        codings += usize::from(name.eq_ignore_ascii_case(b"transfer-encoding"));
+        begin = feed.saturating_add(1);
     }
     match (lengths, codings) {
         (0 | 1, 0) | (0, 1) => Ok(()),
@@ -45,21 +51,19 @@ pub fn inspect_block(block: &[u8]) -> Result<(), Malformed> {
 
 /// Three parts with one space between: where there are more, servers disagree about which is the target.
 fn request_line(line: &[u8]) -> Result<(), Malformed> {
-    let parts = line.split(u8::is_ascii_whitespace);
-    let parts: Vec<&[u8]> = parts.take(4).collect();
-    if parts.len() == 3 && parts.iter().all(|part| !part.is_empty()) {
-        Ok(())
-    } else {
-        Err(Malformed::FRAMING_LINES)
+    let mut parts = line.split(u8::is_ascii_whitespace);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some([_, ..]), Some([_, ..]), Some([_, ..]), None) => Ok(()),
+        _ => Err(Malformed::FRAMING_LINES),
     }
 }
 
 /// The name before the colon. A line that begins with a blank continues the one before it in some servers, a
 /// blank before the colon hides the name from others.
 fn header_name(line: &[u8]) -> Result<&[u8], Malformed> {
-    let mut parts = line.splitn(2, |byte| *byte == b':');
-    match (parts.next(), parts.next()) {
-        (Some(name), Some(_)) if !name.is_empty() && !name.iter().any(u8::is_ascii_whitespace) => Ok(name),
-        _ => Err(Malformed::FRAMING_LINES),
+    let name = memchr::memchr(b':', line).and_then(|colon| line.get(..colon)).unwrap_or_default();
+    if name.is_empty() || name.iter().any(u8::is_ascii_whitespace) {
+        return Err(Malformed::FRAMING_LINES);
     }
+    Ok(name)
 }
