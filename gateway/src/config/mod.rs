@@ -211,6 +211,7 @@ impl Reader<'_> {
         let (session, shared_sessions) = self.session(&mut root);
         let login = self.login(&mut root);
         let oidc = self.oidc(&mut root, deployment);
+        self.renewed_alone(&oidc, shared_sessions.is_some());
         let (limits, shared_limits) = self.limits(&mut root);
         let connections = self.connections(&mut root);
         let upload_bytes_max = self.upload_bytes_max(&mut root);

@@ -187,6 +187,18 @@ impl<'e> Reader<'e> {
         })
     }
 
+    /// What a session is renewed with is kept by the gateway that it began at. At another it would go on without its
+    /// provider's word, which is what was to be ruled out.
+    pub(super) fn renewed_alone(&mut self, providers: &[Provider], shared: bool) {
+        for provider in providers.iter().filter(|provider| shared && provider.refresh) {
+            let message =
+                format!("provider `{}` has `refresh`, which does not go with `session.redis`", provider.name);
+            let remedy =
+                "set `refresh = false`, or keep sessions in one gateway: its refresh tokens are not shared";
+            self.fault(self.in_file(None), message, remedy);
+        }
+    }
+
     fn provider_name(
         &mut self,
         table: &mut Section<'_>,

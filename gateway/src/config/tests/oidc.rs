@@ -278,6 +278,11 @@ fn sessions_go_on_by_a_providers_word_where_its_entry_says_so() {
         assert_eq!(of(lines), expected, "{lines}");
     }
     check(&with("refresh = 1"), &[], &["refresh"]);
+    // What it is renewed with is one gateway's own.
+    let (_folder, limits) = super::shared_limits::naming("redis://gate:s3cret@127.0.0.1:7000", "");
+    let sessions = limits.replace("[limits.redis]", "[session.redis]");
+    check(&format!("{}{sessions}", with("refresh = true")), &[], &["does not go with `session.redis`"]);
+    assert!(read(&format!("{HOSTS}{}{sessions}", with("refresh = false")), &keys()).is_ok());
     let pushed = |lines: &str| read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap().oidc[0].pushed;
     assert!(pushed("") && pushed("pushed_requests = true") && !pushed("pushed_requests = false"));
     check(&with("pushed_requests = 1"), &[], &["pushed_requests"]);

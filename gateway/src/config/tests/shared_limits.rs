@@ -10,7 +10,7 @@ use super::super::settings::SharedLimits;
 use super::{HOSTS, check, keys, read};
 
 /// A file with this URL, and the lines that name it.
-fn naming(url: &str, lines: &str) -> (tempfile::TempDir, String) {
+pub(super) fn naming(url: &str, lines: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
     std::fs::write(&file, url).unwrap();
