@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::bundle::BundleFault;
-use engine::headers::HeaderRules;
 use pingora_core::connectors::TransportConnector;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
 use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
@@ -28,7 +27,6 @@ use crate::admin::control::{self, Backend, BindError, Operator, Reply, Verb};
 use crate::admin::health::{Health, Part};
 use crate::admin::metrics::Metrics;
 use crate::authn::Authn;
-use crate::authn::cookies::Cookie;
 use crate::authn::site::Sites;
 use crate::config::Config;
 use crate::config::fault::Faults;
@@ -275,7 +273,6 @@ impl House {
         let reloader = reloader(config, cell.clone());
         let (providers, renewals) = providers(config, &store, &keyring, (&sessions, &accounts, &metrics))?;
         let authn = Authn::new(&sites, &sessions, &accounts, &keys, (&providers, &renewals), &metrics);
-        let authn = Arc::new(authn);
         let pages = Arc::new(Pages::new(PagesParts {
             sites: sites.clone(),
             sessions: sessions.clone(),
@@ -288,7 +285,7 @@ impl House {
             metrics: metrics.clone(),
             notice,
         }));
-        let pipeline = pipeline(config, cell, authn, &recorder);
+        let pipeline = pipeline(config, cell, Arc::new(authn), &recorder);
         let control = Arc::new(control::Backend {
             accounts,
             keys,
@@ -302,7 +299,7 @@ impl House {
         let gateway = Gateway::new(Parts {
             config: config.clone(),
             pipeline,
-            rules: rules(config, &sites),
+            rules: ReceiveRules::of(config, &sites),
             recorder,
             pages,
             upstreams: upstreams.clone(),
@@ -485,26 +482,4 @@ fn parts(config: &Config) -> Vec<Part> {
 
 fn notices(config: &Config, notice: Option<&String>) -> Vec<String> {
     config.notices().iter().chain(notice).cloned().collect()
-}
-
-fn cookie_names(config: &Config, sites: &Sites) -> Vec<String> {
-    let sites = config.hosts.iter().filter_map(|host| sites.find(&host.name));
-    let mut names: Vec<String> = sites
-        .flat_map(|site| {
-            [Cookie::Session, Cookie::Form, Cookie::Device].map(|cookie| cookie.name(site).to_owned())
-        })
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn rules(config: &Config, sites: &Sites) -> ReceiveRules {
-    ReceiveRules {
-        headers: HeaderRules {
-            hosts: config.hosts.iter().map(|host| host.name.clone()).collect(),
-            cookies: cookie_names(config, sites),
-        },
-        trusted_proxies: config.trusted_proxies.clone(),
-    }
 }

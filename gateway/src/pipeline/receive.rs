@@ -15,6 +15,10 @@ use ipnet::IpNet;
 use memchr::memmem::Finder;
 use uuid::Uuid;
 
+use crate::authn::cookies::Cookie;
+use crate::authn::site::Sites;
+use crate::config::Config;
+
 /// What a request must obey to be looked at.
 #[derive(Clone, Debug)]
 pub struct ReceiveRules {
@@ -22,6 +26,33 @@ pub struct ReceiveRules {
     pub headers: HeaderRules,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+impl ReceiveRules {
+    /// Those of this configuration.
+    #[must_use]
+    pub fn of(config: &Config, sites: &Sites) -> Self {
+        Self {
+            headers: HeaderRules {
+                hosts: config.hosts.iter().map(|host| host.name.clone()).collect(),
+                cookies: cookie_names(config, sites),
+            },
+            trusted_proxies: config.trusted_proxies.clone(),
+        }
+    }
+}
+
+/// The cookies that are credentials of ours, at any of our hosts.
+fn cookie_names(config: &Config, sites: &Sites) -> Vec<String> {
+    let sites = config.hosts.iter().filter_map(|host| sites.find(&host.name));
+    let mut names: Vec<String> = sites
+        .flat_map(|site| {
+            [Cookie::Session, Cookie::Form, Cookie::Device].map(|cookie| cookie.name(site).to_owned())
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// A request's head as it came.
