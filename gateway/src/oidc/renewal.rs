@@ -151,16 +151,16 @@ impl Renewals {
     /// # Errors
     /// When the store fails; the next sweep forgets them.
     pub async fn sweep(&self, now: UnixMillis) -> Result<(), StoreError> {
-        // Before the sessions are listed: a session is there before its grant is.
-        let known: Vec<Uuid> =
-            self.states.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        // Before the sessions are listed: a session is there before its grant is. What is kept counts and not what is known
+        // here: an answer that came after the end was kept, and its session known no more.
+        let known = self.grants.sessions()?;
         if known.is_empty() {
             return Ok(());
         }
         let live = self.sessions.list(None, now).await?;
         let live: std::collections::HashSet<Uuid> = live.iter().map(|session| session.id).collect();
         for session in known.into_iter().filter(|session| !live.contains(session)) {
-            self.forget(session).await?;
+            self.remove(session).await?;
         }
         Ok(())
     }
@@ -173,6 +173,10 @@ impl Renewals {
         if self.state(session).is_none() {
             return Ok(());
         }
+        self.remove(session).await
+    }
+
+    async fn remove(&self, session: Uuid) -> Result<(), StoreError> {
         self.grants.remove(session).await?;
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         states.remove(&session);
@@ -208,9 +212,11 @@ impl Renewals {
         if provider.is_away(now) {
             return state.later(&grant, now);
         }
-        let asking = tokio::time::timeout(BUDGET, self.ask(session, &state, provider, &grant, now));
         let asked = match tokio::time::timeout(TURN, self.turns.acquire()).await {
-            Ok(Ok(_turn)) => asking.await,
+            // Its time begins with its turn: cut short, it would lose the token that it was just given.
+            Ok(Ok(_turn)) => {
+                tokio::time::timeout(BUDGET, self.ask(session, &state, provider, &grant, now)).await
+            }
             Ok(Err(_)) | Err(_) => return state.later(&grant, now),
         };
         let timeout = Fault::Http { what: "its answer to a refresh token", fault: HttpFault::Timeout };
@@ -224,7 +230,10 @@ impl Renewals {
             Err(Broken::Fault(fault)) => {
                 self.metrics.session_renewed(Counted::Away);
                 tracing::warn!(provider = &**provider.name(), %fault, "a provider could not be asked about a session");
-                provider.was_away(now.plus(AWAY_MS));
+                // What is wrong with the answer about one person says nothing of the others.
+                if is_away(&fault) {
+                    provider.was_away(now.plus(AWAY_MS));
+                }
                 state.later(&grant, now)
             }
         }
@@ -314,6 +323,23 @@ impl State {
         self.held.store(held.0, Ordering::Relaxed);
         self.due.store(now.plus(AWAY_MS).0, Ordering::Relaxed);
         if now < held { Renewed::Stands } else { Renewed::Held }
+    }
+}
+
+/// Whether the provider answers nobody just now.
+fn is_away(fault: &Fault) -> bool {
+    match fault {
+        Fault::Http { fault: HttpFault::Status(status), .. } => *status >= 500 || *status == 429,
+        Fault::Http { fault, .. } => *fault != HttpFault::TooLarge,
+        Fault::Metadata(_) | Fault::Keys(_) => true,
+        Fault::Refused(_)
+        | Fault::TokenResponse
+        | Fault::Pushed
+        | Fault::Token(_)
+        | Fault::AccessToken(_)
+        | Fault::LogoutToken(_)
+        | Fault::Introspection
+        | Fault::Userinfo => false,
     }
 }
 

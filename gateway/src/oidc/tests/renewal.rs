@@ -228,6 +228,22 @@ async fn a_provider_that_is_away_is_asked_once_for_all_sessions() {
 }
 
 #[tokio::test]
+async fn what_a_provider_says_of_one_person_keeps_nobody_else_from_asking() {
+    let world = World::new().await;
+    let bad = json!({"id_token": "a.b.c"}).to_string();
+    for (status, answer) in
+        [(400, json!({"error": "something_else"}).to_string()), (403, String::new()), (200, bad)]
+    {
+        let (one, other) = (world.session().await, world.session().await);
+        let asked = world.standin.asked(PATH);
+        world.standin.says(move |_, _| (status, answer.clone()));
+        assert_eq!(world.renewals.renew(one, NOW).await, Renewed::Stands);
+        assert_eq!(world.renewals.renew(other, NOW.plus(1)).await, Renewed::Stands);
+        assert_eq!(world.standin.asked(PATH), asked + 2, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_with_one_session_is_one_question() {
     let world = World::new().await;
     let session = world.session().await;

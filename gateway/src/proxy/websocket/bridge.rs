@@ -142,7 +142,9 @@ impl Verdict {
     fn denied(refusal: Refusal) -> Self {
         let (code, reason) = match &refusal {
             Refusal::CredentialRejected(_) | Refusal::Unauthenticated => (4401, "signed out"),
-            Refusal::Unavailable(Dependency::Sessions | Dependency::Credentials) => (1013, "try again later"),
+            Refusal::Unavailable(
+                Dependency::Sessions | Dependency::Credentials | Dependency::IdentityProvider,
+            ) => (1013, "try again later"),
             Refusal::Malformed(_)
             | Refusal::Unrouted
             | Refusal::Throttled { .. }
