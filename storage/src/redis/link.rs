@@ -17,7 +17,7 @@ use super::{Fault, IN_FLIGHT_MAX, RedisAddress, RedisPlace};
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// The error codes that are told as they are. A server's own words are its business, and may hold anything.
-const CODES: [&str; 17] = [
+const CODES: [&str; 18] = [
     "BUSY",
     "CLUSTERDOWN",
     "CROSSSLOT",
@@ -35,6 +35,7 @@ const CODES: [&str; 17] = [
     "OOM",
     "READONLY",
     "TRYAGAIN",
+    "WRONGTYPE",
 ];
 
 /// A connection, and how it does.

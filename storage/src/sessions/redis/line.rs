@@ -169,13 +169,17 @@ impl Line {
             if since.elapsed() >= STEADY {
                 pause = Pause::default();
             }
-            tokio::time::sleep(pause.next()).await;
         }
     }
 
     /// A connection, however long it takes. Where there was one, what is open asks when there is none for too long.
     async fn connected_again(&self, pause: &mut Pause, served: bool) -> Arc<Current> {
-        let connecting = self.connecting(pause);
+        let connecting = async {
+            if served {
+                tokio::time::sleep(pause.next()).await;
+            }
+            self.connecting(pause).await
+        };
         tokio::pin!(connecting);
         tokio::select! {
             current = &mut connecting => return current,

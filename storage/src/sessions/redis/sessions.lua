@@ -44,11 +44,12 @@ end
 
 -- The same, and tells every gateway.
 local function finish_aloud(id)
-  local ended = finish(id)
-  if ended then
-    redis.call('PUBLISH', channel, ended[1] .. ' ' .. id)
+  local place = redis.call('GET', base .. ':i:' .. id)
+  if place then
+    -- First, so that where it may not be told nothing ends unheard: what is refused here undoes nothing.
+    redis.call('PUBLISH', channel, place .. ' ' .. id)
   end
-  return ended
+  return finish(id)
 end
 
 local function read(place)
@@ -169,9 +170,11 @@ if verb == 'touch' then
   end
   local until_then = math.min(idle_end, tonumber(found[2] or '') or now)
   local ttl = string.format('%.0f', math.max(0, until_then - now) + SLACK)
-  redis.call('HSET', key, 'touch', ARGV[6])
+  -- A memory that is full refuses a script its first write if that takes memory, and none after another: so a use is noted
+  -- there, too, and nobody in use is signed out.
   redis.call('PEXPIRE', key, ttl)
   redis.call('PEXPIRE', base .. ':i:' .. id, ttl)
+  redis.call('HSET', key, 'touch', ARGV[6])
   redis.call('ZADD', ends_key, 'XX', string.format('%.0f', until_then), id)
   return 1
 end

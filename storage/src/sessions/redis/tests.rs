@@ -187,7 +187,9 @@ async fn a_full_store_takes_no_session_more_and_still_ends_them() {
     server.say(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let more = sessions.create(new(2), NOW).await.map(|_| ());
     assert!(matches!(more, Err(StoreError::Shared(Fault::Refused("OOM")))), "{more:?}");
-    assert!(sessions.find(&made.secret, NOW).await.unwrap().is_some());
+    let found = sessions.find(&made.secret, NOW).await.unwrap().unwrap();
+    let used = NOW.plus(RULES.touch_every_ms());
+    assert!(sessions.touch(&found, used).await.unwrap(), "who uses it is not signed out as idle");
     assert!(sessions.end(made.session.id, NOW).await.unwrap().is_some());
     assert_eq!(sessions.find(&made.secret, NOW).await.unwrap(), None);
 }

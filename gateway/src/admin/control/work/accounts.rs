@@ -98,9 +98,12 @@ pub(super) async fn set_roles(
 
 pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
     let id = find(backend, account).await?.id;
+    // Before and after: a session of somebody whom a provider vouches for would make the account anew where others know it,
+    // and one may begin between the two.
+    let mut ended = backend.sessions.end_all(id, now).await.map_err(store)?;
     let removed = backend.accounts.remove(id).await.map_err(store)?;
     let removed = removed.ok_or_else(|| not_found("account", account))?;
-    let ended = backend.sessions.end_all(id, now).await.map_err(store)?;
+    ended.extend(backend.sessions.end_all(id, now).await.map_err(store)?);
     Ok(done_ending(told(&removed), &ended))
 }
 
