@@ -254,6 +254,17 @@ impl Request {
         request
     }
 
+    /// With a body in chunks, one of all of it, or none where it is empty.
+    #[must_use]
+    pub fn in_chunks(self, kind: &str, body: &[u8]) -> Self {
+        let mut request = self.with("Content-Type", kind).with("Transfer-Encoding", "chunked");
+        if !body.is_empty() {
+            request.body = [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat();
+        }
+        request.body.extend_from_slice(b"0\r\n\r\n");
+        request
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &str {

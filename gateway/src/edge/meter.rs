@@ -178,6 +178,11 @@ impl Meter {
         self.admitted.load(Ordering::Acquire)
     }
 
+    /// Whether the request has no framing that is believed, so that nothing after it is.
+    pub fn is_out_of_step(&self) -> bool {
+        self.turn() == Turn::OutOfStep
+    }
+
     /// The request's framing is refused: what came after it is no request, whatever it looks like.
     pub fn distrust(&self) {
         self.passing().delimiter.distrust();

@@ -263,7 +263,7 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         // Whoever waits for the client has written all that there is. Where it takes nothing, the next write or flush
         // waits for it, and has a time for that.
-        if let Poll::Ready(sent) = self.poll_out(cx, |_, _| Poll::Ready(Ok(()))) {
+        if let Poll::Ready(sent) = self.poll_out(cx, |inner, cx| inner.poll_flush(cx)) {
             sent?;
         }
         loop {

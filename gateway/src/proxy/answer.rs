@@ -140,7 +140,7 @@ pub async fn refusal(
     ctx.trail.refused(refusal);
     let told = if ctx.conceal { refusal.clone().concealed() } else { refusal.clone() };
     let answer = told.answer();
-    if answer.close || !drains(session, ctx) {
+    if answer.close || session.is_last() || !drains(session, ctx) {
         session.ends();
         ctx.connection.meter.linger();
         if answer.close && matches!(refusal, Refusal::Malformed(_)) {
@@ -275,7 +275,12 @@ pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut Reques
     };
     session.ends();
     ctx.trail.ends(ended(error));
-    if let Err(error) = refusal(parts, session, ctx, &refused).await {
+    // The connection ends with it, and would not wait for what is held.
+    let told = match refusal(parts, session, ctx, &refused).await {
+        Ok(()) => session.flush().await,
+        failed => failed,
+    };
+    if let Err(error) = told {
         tracing::debug!(%error, "a refusal could not be delivered");
     }
 }

@@ -20,7 +20,7 @@ pub async fn serve(
     session: &mut ServerSession,
     stop: &ShutdownWatch,
 ) -> bool {
-    if !arrived(session).await {
+    if !arrived(session, connection).await {
         return false;
     }
     if *stop.borrow() || session.head().method == http::Method::CONNECT {
@@ -31,6 +31,10 @@ pub async fn serve(
     let mut ctx = Box::new(RequestContext::begin(gateway.0.recorder.clone(), connection.clone()));
     // From here on the answers are ours.
     ctx.admitted(&session.head().headers);
+    if connection.meter.is_out_of_step() {
+        // Also where it is refused for something else, before anybody has judged how it is framed.
+        session.ends();
+    }
     if let Err(error) = answered(gateway, session, &mut ctx).await {
         answer::failed(&gateway.0, session, &mut ctx, &error).await;
         ctx.trail.record(ended_by(&error));
@@ -41,10 +45,11 @@ pub async fn serve(
 }
 
 /// Waits for a whole head. What is none is refused by the edge.
-async fn arrived(session: &mut ServerSession) -> bool {
+async fn arrived(session: &mut ServerSession, connection: &Connection) -> bool {
     match session.arrives().await {
         Ok(whole) => whole,
         Err(error) if *error.etype() == ErrorType::InvalidHTTPHeader => {
+            connection.meter.linger();
             session.refuse(StatusCode::BAD_REQUEST).await;
             false
         }

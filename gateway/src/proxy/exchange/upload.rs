@@ -68,9 +68,6 @@ impl Upload {
     pub(super) async fn again(&mut self, asked: &mut ClientSession) {
         let Kept::All(kept) = &mut self.kept else { return };
         let kept = kept.split().freeze();
-        if kept.is_empty() {
-            return;
-        }
         self.sent(asked, kept).await;
         if !self.goes_on {
             self.ends(asked).await;

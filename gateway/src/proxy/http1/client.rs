@@ -56,8 +56,10 @@ impl ClientSession {
 
     /// Whether the other end has neither closed the connection nor spoken since its last answer.
     pub fn waits(&mut self) -> bool {
-        // Whatever there is to read, an end included, is not what a connection that waits has.
-        self.input.is_empty() && self.stream.read(&mut [0]).now_or_never().is_none()
+        // Whatever there is to read, an end included, is not what a connection that waits has. Asked past the runtime's
+        // budget: once that is spent, it would say of everything that there is nothing.
+        self.input.is_empty()
+            && tokio::task::unconstrained(self.stream.read(&mut [0])).now_or_never().is_none()
     }
 
     /// Sends a request's head, which is followed by this body.
@@ -106,7 +108,7 @@ impl ClientSession {
     /// The connection's, or what comes is no head of an answer, or one that can be framed in two ways.
     pub async fn answer(&mut self) -> Result<()> {
         loop {
-            if let Some(end) = head::end(&self.input) {
+            if let Ok(end) = head::end(&self.input, 0) {
                 let head = self.input.split_to(end).freeze();
                 return self.begins(&head).or_else(|what| {
                     self.goes_on = false;
@@ -135,12 +137,14 @@ impl ClientSession {
         let length = incoming::length(headers)?;
         self.body = if bodyless { Incoming::Done } else { Incoming::of_response(headers)? };
         let twice = length.is_some() && headers.contains_key(header::TRANSFER_ENCODING);
+        let unsaid = *status == StatusCode::NO_CONTENT && length.is_some_and(|length| length > 0);
         let chunked_before = *version == Version::HTTP_10 && headers.contains_key(header::TRANSFER_ENCODING);
         // Where two readers could find its end in two places, nothing is asked over it after that one (RFC 9112,
         // section 6.1).
         self.goes_on = incoming::goes_on(*version, headers)
             && self.body != Incoming::UntilClose
             && !twice
+            && !unsaid
             && !chunked_before;
         Ok(())
     }

@@ -31,25 +31,28 @@ pub struct ResponseHead {
 }
 
 /// Where a head ends: past its first empty line. A bare LF ends a line as well: what has one is told apart later, and until
-/// then it has to have an end.
-pub(super) fn end(bytes: &[u8]) -> Option<usize> {
-    let mut line = 0_usize;
+/// then it has to have an end. Searched from the beginning of a line on.
+///
+/// # Errors
+/// There is no end yet; where the line begins that is not whole.
+pub(super) fn end(bytes: &[u8], mut line: usize) -> Result<usize, usize> {
     loop {
-        let rest = bytes.get(line..)?;
-        let length = memchr::memchr(b'\n', rest)?;
+        let rest = bytes.get(line..).unwrap_or_default();
+        let length = memchr::memchr(b'\n', rest).ok_or(line)?;
         let is_empty = matches!(rest.get(..length), Some(b"" | b"\r"));
         line = line.saturating_add(length).saturating_add(1);
         if is_empty {
-            return Some(line);
+            return Ok(line);
         }
     }
 }
 
-/// Reads the head of a request.
+/// Reads the head of a request. Whether all readers see its end where it was found: a line that ends in a bare LF is none to
+/// some.
 ///
 /// # Errors
 /// What is none.
-pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<(), &'static str> {
+pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<bool, &'static str> {
     let (line, fields_at) = line(head, 0).ok_or("a head without a line")?;
     let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     into.method = Method::from_bytes(method).map_err(|_| "a method")?;
@@ -61,7 +64,10 @@ pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<(), &'stat
         return Err("a version");
     };
     into.headers.clear();
-    fields(head, fields_at, &mut into.headers)
+    fields(head, fields_at, &mut into.headers)?;
+    let bare = memchr::memchr_iter(b'\n', head)
+        .any(|at| at.checked_sub(1).and_then(|at| head.get(at)) != Some(&b'\r'));
+    Ok(!bare)
 }
 
 /// Reads the head of an answer.
@@ -111,7 +117,8 @@ fn fields(head: &Bytes, mut at: usize, into: &mut HeaderMap) -> Result<(), &'sta
         let (name, rest) = field.split_at_checked(colon).unwrap_or_default();
         // A name with a blank in it is none, so neither is a line that continues the one before it.
         let name = HeaderName::from_bytes(name).map_err(|_| "a field's name")?;
-        let value = head.slice_ref(rest.get(1..).unwrap_or_default().trim_ascii());
+        // Blanks of RFC 9110 alone: another reader would not take a form feed off, and read another value.
+        let value = head.slice_ref(trimmed(rest.get(1..).unwrap_or_default()));
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| "a field's value")?;
         if into.len() >= FIELDS_MAX {
             return Err("more fields than anybody needs");
@@ -119,4 +126,12 @@ fn fields(head: &Bytes, mut at: usize, into: &mut HeaderMap) -> Result<(), &'sta
         into.try_append(name, value).map_err(|_| "more fields than a map holds")?;
         at = next;
     }
+}
+
+/// Without the spaces and tabs around it.
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let begin = value.iter().position(is_text).unwrap_or(value.len());
+    let end = value.iter().rposition(is_text).map_or(begin, |last| last.saturating_add(1));
+    value.get(begin..end).unwrap_or_default()
 }

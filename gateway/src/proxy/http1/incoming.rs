@@ -67,9 +67,15 @@ impl Incoming {
     /// # Errors
     /// Its length is none.
     pub(super) fn of_response(headers: &HeaderMap) -> Result<Self, &'static str> {
-        if headers.contains_key(header::TRANSFER_ENCODING) {
-            let chunked = is_chunked(headers);
-            return Ok(if chunked { Self::Chunked(Chunked::default()) } else { Self::UntilClose });
+        let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+        if let Some(coding) = codings.next() {
+            // No other was asked for, and what is in another would go on as something else.
+            let chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            return if chunked {
+                Ok(Self::Chunked(Chunked::default()))
+            } else {
+                Err("another coding than chunked")
+            };
         }
         Ok(length(headers)?.map_or(Self::UntilClose, Self::of_length))
     }

@@ -93,6 +93,7 @@ impl ServerSession {
         self.head.headers.clear();
         (self.body, self.answered, self.drains) = (Incoming::Done, None, false);
         self.left = self.left.saturating_sub(1);
+        let mut line = 0;
         loop {
             let begun = self.read_head().await?;
             if !begun {
@@ -101,13 +102,19 @@ impl ServerSession {
             // Empty lines before a request are left over from the body before it (RFC 9112, section 2.2).
             let blank = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             drop(self.input.split_to(blank));
-            if let Some(end) = head::end(&self.input) {
-                let head = self.input.split_to(end).freeze();
-                let read = head::request(&head, &mut self.head);
-                read.map_err(|what| Error::explain(ErrorType::InvalidHTTPHeader, what))?;
-                self.keeps = self.left > 0 && incoming::goes_on(self.head.version, &self.head.headers);
-                self.body = Incoming::of_request(&self.head.headers);
-                return Ok(true);
+            match head::end(&self.input, line) {
+                Ok(end) => {
+                    let head = self.input.split_to(end).freeze();
+                    let read = head::request(&head, &mut self.head);
+                    let strict = read.map_err(|what| Error::explain(ErrorType::InvalidHTTPHeader, what))?;
+                    // Where readers differ on its end, what follows is a request to one and a body to another. Whoever
+                    // refuses it, for whatever reason, nothing follows.
+                    self.keeps =
+                        strict && self.left > 0 && incoming::goes_on(self.head.version, &self.head.headers);
+                    self.body = Incoming::of_request(&self.head.headers);
+                    return Ok(true);
+                }
+                Err(unfinished) => line = unfinished,
             }
             if self.input.len() > HEAD_BYTES_MAX {
                 return Error::e_explain(ErrorType::InvalidHTTPHeader, "a head larger than anybody needs");
@@ -141,6 +148,12 @@ impl ServerSession {
     #[must_use]
     pub const fn head(&self) -> &RequestHead {
         &self.head
+    }
+
+    /// Whether the connection ends with the current request.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        !self.keeps
     }
 
     /// The connection ends with the current request.
@@ -239,7 +252,8 @@ impl ServerSession {
         out.clear();
         outgoing::status_line(out, answer.status, answer.reason);
         outgoing::fields(out, answer.headers, answer.edits, is_ours);
-        match (answer.body, answer.length) {
+        let length = answer.length.filter(|_| answer.status != StatusCode::NO_CONTENT);
+        match (answer.body, length) {
             (Outgoing::Length(length), _) | (Outgoing::None, Some(length)) => {
                 outgoing::number(out, &header::CONTENT_LENGTH, length);
             }
@@ -290,7 +304,7 @@ impl ServerSession {
     /// # Errors
     /// The connection's, or that the client takes the answer too slowly, or its body does not come to an end.
     pub async fn goes_on(&mut self) -> Result<bool> {
-        self.stream.flush().await.or_err(ErrorType::WriteError, "writing an answer")?;
+        self.flush().await?;
         if !self.keeps {
             self.shutdown().await;
             return Ok(false);
@@ -306,6 +320,14 @@ impl ServerSession {
             self.input = BytesMut::new();
         }
         Ok(self.input.is_empty())
+    }
+
+    /// Sends what was not sent yet of the answer.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.stream.flush().await.or_err(ErrorType::WriteError, "writing an answer")
     }
 
     async fn read_away(&mut self) -> Result<()> {
