@@ -100,15 +100,29 @@ impl Accounts {
         if let Some(account) = self.find(id).await?.filter(|account| is_as_said(account, &person)) {
             return Ok(Account::clone(&account));
         }
+        self.say(id, move |known| match known {
+            None => Said::Anew(new(person, now)),
+            Some(record) => Said::Otherwise(changed(record, person, now)),
+        })
+        .await
+    }
+
+    /// Makes of what is known of an account what is said of it now. Whoever looks at it is told where that is something else.
+    async fn say(
+        &self,
+        id: Uuid,
+        says: impl FnOnce(Option<Record>) -> Said + Send + 'static,
+    ) -> Result<Account, StoreError> {
         let (account, told) = self
             .store
             .write(Durability::Immediate, move |transaction, keyring| {
                 let mut table = transaction.open_table(ACCOUNTS)?;
                 let known =
                     table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
-                let (record, told) = match known {
-                    None => (new(person, now), false),
-                    Some(record) => (changed(record, person, now), true),
+                let (record, told) = match says(known) {
+                    Said::AsKnown(record) => return Ok((record.account(id), false)),
+                    Said::Anew(record) => (record, false),
+                    Said::Otherwise(record) => (record, true),
                 };
                 put(&mut table, keyring, id, &record)?;
                 Ok::<_, StoreError>((record.account(id), told))
@@ -134,21 +148,10 @@ impl Accounts {
         }
         let person = person.clone();
         let account = self
-            .store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS)?;
-                // Somebody may have met them while we waited.
-                let known =
-                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
-                let record = match known {
-                    Some(record) => record,
-                    None => {
-                        let record = new(person, now);
-                        put(&mut table, keyring, id, &record)?;
-                        record
-                    }
-                };
-                Ok::<_, StoreError>(record.account(id))
+            .say(id, move |known| match known {
+                // Somebody has met them while we waited.
+                Some(record) => Said::AsKnown(record),
+                None => Said::Anew(new(person, now)),
             })
             .await?;
         // As every later look-up finds it: the same allocation while it has not changed.
@@ -168,32 +171,31 @@ impl Accounts {
             return Ok(account);
         }
         let person = person.clone();
-        let (account, told) = self
-            .store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS)?;
-                let known =
-                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
-                let (record, told) = match known {
-                    None => (new(person, at), false),
-                    // Somebody was here while we waited.
-                    Some(record) if record.vouched_at >= Some(at) => return Ok((record.account(id), false)),
-                    Some(mut record) if is_as_said(&record.account(id), &person) => {
-                        record.vouched_at = Some(at);
-                        (record, false)
-                    }
-                    Some(record) => (changed(record, person, at), true),
-                };
-                put(&mut table, keyring, id, &record)?;
-                Ok::<_, StoreError>((record.account(id), told))
+        let account = self
+            .say(id, move |known| match known {
+                None => Said::Anew(new(person, at)),
+                // Somebody was here while we waited.
+                Some(record) if record.vouched_at >= Some(at) => Said::AsKnown(record),
+                Some(mut record) if is_as_said(&record.account(id), &person) => {
+                    record.vouched_at = Some(at);
+                    Said::Anew(record)
+                }
+                Some(record) => Said::Otherwise(changed(record, person, at)),
             })
             .await?;
-        if told {
-            self.store.changes().tell(Change::Account(id));
-        }
         // As every later look-up finds it: the same allocation while it has not changed.
         Ok(self.find(id).await?.unwrap_or_else(|| Arc::new(account)))
     }
+}
+
+/// What becomes of the record of an account.
+enum Said {
+    /// It stays.
+    AsKnown(Record),
+    /// It is written, and nobody rests on what it was.
+    Anew(Record),
+    /// It is written, and is something else to whoever rests on it.
+    Otherwise(Record),
 }
 
 fn new(person: Person, now: UnixMillis) -> Record {
