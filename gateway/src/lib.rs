@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod random;
 pub mod shared_limits;
 pub mod shared_sessions;
+pub mod shared_store;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;

@@ -1,22 +1,19 @@
-//! The store of sessions that gateways share: made, kept connected, and told of where people look.
+//! Where sessions are kept, also where gateways share them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::redis::{Standing, Standings};
+use storage::redis::Standing;
 use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
 use storage::{Keyring, Store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::health::{Health, Part, Status};
+use crate::admin::health::{Health, Part};
 use crate::admin::metrics::Metrics;
-use crate::clock;
 use crate::config::Config;
-use crate::pipeline::record::{self, Recorder};
 use crate::proxy::Gateway;
-use crate::shared_limits::{Event, events};
-use crate::snapshot::SnapshotCell;
+use crate::shared_store::{self, Words};
 
 /// Where sessions are kept by this configuration; what ends is told to `store`'s listeners, wherever that is.
 #[must_use]
@@ -57,13 +54,15 @@ pub async fn reached(sessions: &Arc<Sessions>) -> Option<JoinHandle<()>> {
     Some(tended)
 }
 
-/// Who is told how the store is.
-struct Tellers {
-    health: Arc<Health>,
-    recorder: Arc<Recorder>,
-    /// Whose bundle decides meanwhile.
-    cell: Arc<SnapshotCell>,
-}
+static WORDS: Words = Words {
+    part: &Part::Sessions,
+    gauge: Metrics::sessions_store_up,
+    meanwhile: "sessions are refused",
+    away: "sessions are refused without redis",
+    back: "sessions are in redis again",
+    refusal: "sessions_away",
+    is_grave: true,
+};
 
 /// Keeps the store connected, and tells how it is, until `end` says true; nothing where there is none.
 #[must_use]
@@ -73,58 +72,7 @@ pub fn tended(
     health: &Arc<Health>,
     end: &watch::Receiver<bool>,
 ) -> Option<JoinHandle<()>> {
-    let standing = sessions.standing()?;
-    let (pipeline, recorder) = gateway.pipeline();
-    let (health, recorder, cell) = (health.clone(), recorder.clone(), pipeline.snapshot.clone());
-    let tellers = Tellers { health, recorder, cell };
-    let (sessions, mut end) = (sessions.clone(), end.clone());
-    Some(tokio::spawn(async move {
-        tokio::select! {
-            () = sessions.tend() => {}
-            () = tellers.follow(standing) => {}
-            _ = end.wait_for(|end| *end) => {}
-        }
-    }))
-}
-
-impl Tellers {
-    async fn follow(&self, mut standing: watch::Receiver<Standings>) {
-        let mut before = Standings::default();
-        loop {
-            let now = *standing.borrow_and_update();
-            self.tell(before, now);
-            before = now;
-            if standing.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn tell(&self, before: Standings, now: Standings) {
-        self.recorder.metrics.sessions_store_up(now.now == Standing::Up);
-        let status = match now.now {
-            Standing::Starting => {
-                Status::Degraded("redis was not asked yet; sessions are refused".to_owned())
-            }
-            Standing::Up => Status::Up("redis".to_owned()),
-            Standing::Away(fault) => {
-                Status::Degraded(format!("sessions are refused, for redis is away: {fault}"))
-            }
-        };
-        self.health.set(Part::Sessions, status);
-        for event in events(before, now, "sessions are refused without redis", "sessions are in redis again")
-        {
-            let snapshot = self.cell.current();
-            let (note, begins) = match event {
-                Event::Begins(note) => (note, true),
-                Event::Ends(note) => (note, false),
-            };
-            if begins {
-                tracing::error!("{note}");
-            } else {
-                tracing::info!("{note}");
-            }
-            record::sessions_store(&self.recorder.audit, clock::now(), snapshot.bundle.id(), begins, &[note]);
-        }
-    }
+    let (standing, sessions) = (sessions.standing()?, sessions.clone());
+    let tending = async move { sessions.tend().await };
+    Some(shared_store::tended(&WORDS, standing, tending, (gateway, health), end))
 }

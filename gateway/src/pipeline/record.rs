@@ -428,14 +428,15 @@ pub fn oracle_differs(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, note
     security(audit, now, bundle, Some("oracle_differs"), notes);
 }
 
-/// Records that limits are counted without the store that gateways share, or in it again.
-pub fn limits_store(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, begins: bool, notes: &[String]) {
-    security(audit, now, bundle, begins.then_some("limits_away"), notes);
-}
-
-/// Records that the store that gateways share sessions in is away, or there again.
-pub fn sessions_store(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, begins: bool, notes: &[String]) {
-    security(audit, now, bundle, begins.then_some("sessions_away"), notes);
+/// Records that a store that gateways share is away, which has this name then, or there again.
+pub fn shared_store(
+    audit: &AuditLog,
+    now: UnixMillis,
+    bundle: &BundleId,
+    refusal: Option<&'static str>,
+    notes: &[String],
+) {
+    security(audit, now, bundle, refusal, notes);
 }
 
 /// An event that belongs to no request.
