@@ -9,8 +9,8 @@
 use std::ops::Range;
 
 use engine::chunked::{Chunked, Progress};
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue};
 
 /// Bytes of empty lines before a request that are no part of it (RFC 9112, section 2.2, asks for one line). More
 /// of them are a request that does not come, under the deadline of every head.
@@ -40,17 +40,17 @@ impl Framing {
         match (coding, length) {
             (None, None) => Self::Length(0),
             (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Self::Chunked,
-            (None, Some(length)) => decimal(length).map_or(Self::Unknown, Self::Length),
+            (None, Some(length)) => decimal(length.as_bytes()).map_or(Self::Unknown, Self::Length),
             _ => Self::Unknown,
         }
     }
 }
 
 /// Digits alone: other readers take `+4`, `4, 4` or ` 4`, and not all of them for the same number.
-fn decimal(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+#[must_use]
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|_| digits)
 }
 
 /// What may be done with the bytes that come next.

@@ -4,6 +4,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use engine::chunked::{Chunked, Progress};
 use http::{HeaderMap, HeaderValue, Version, header};
 
+use crate::edge::framing::{Framing, decimal};
+
 /// How a body is delimited, and how much of it is still to come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Incoming {
@@ -35,9 +37,7 @@ pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
     let mut found = None;
     let values = headers.get_all(header::CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     for word in values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii) {
-        let digits = !word.is_empty() && word.iter().all(u8::is_ascii_digit);
-        let number = std::str::from_utf8(word).ok().and_then(|word| word.parse::<u64>().ok());
-        let number = number.filter(|_| digits).ok_or("a length that is no number")?;
+        let number = decimal(word).ok_or("a length that is no number")?;
         if found.replace(number).is_some_and(|before| before != number) {
             return Err("two lengths");
         }
@@ -45,21 +45,15 @@ pub(super) fn length(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
     Ok(found)
 }
 
-/// Whether chunks are what the body was put into last.
-fn is_chunked(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
-    let last = last.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
-    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
-}
-
 impl Incoming {
-    /// The body of a request with these headers (RFC 9112, section 6.3): without a framing there is none.
+    /// The body of a request with these headers, as the edge delimits it. One that is framed in no way that has one reading is
+    /// refused, and ends its connection, before anybody asks for it.
     pub(super) fn of_request(headers: &HeaderMap) -> Self {
-        if is_chunked(headers) {
-            return Self::Chunked(Chunked::default());
+        match Framing::of(headers) {
+            Framing::Length(length) => Self::of_length(length),
+            Framing::Chunked => Self::Chunked(Chunked::default()),
+            Framing::Unknown => Self::Done,
         }
-        // What is no length is refused before anybody asks for the body.
-        length(headers).ok().flatten().map_or(Self::Done, Self::of_length)
     }
 
     /// The body of an answer with these headers, which may have one: without a framing, it goes on to the end.

@@ -220,12 +220,8 @@ impl ServerSession {
         outgoing::status_line(&mut self.out, status, reason);
         self.out.extend_from_slice(b"\r\n");
         self.answered = Some(status);
-        let Self { stream, out, .. } = self;
-        let writing = async {
-            stream.write_all(out).await?;
-            stream.flush().await
-        };
-        writing.await.or_err(ErrorType::WriteError, "writing an interim answer")
+        self.write_out().await?;
+        self.flush().await
     }
 
     /// Asks for the body of a client that waits for this before it sends it.
@@ -264,10 +260,7 @@ impl ServerSession {
         outgoing::field(out, &header::CONNECTION, if self.keeps { b"keep-alive" } else { b"close" });
         out.extend_from_slice(b"\r\n");
         self.answered = Some(answer.status);
-        let out = std::mem::take(&mut self.out);
-        let outcome = self.write(&out).await;
-        self.out = out;
-        outcome
+        self.write_out().await
     }
 
     /// Writes a piece of the answer's body, which is not empty. What comes to `HEAD` is dropped.
@@ -339,16 +332,15 @@ impl ServerSession {
     pub async fn refuse(&mut self, status: StatusCode) {
         self.out.clear();
         outgoing::status_line(&mut self.out, status, None);
-        let out = std::mem::take(&mut self.out);
-        if let Err(error) = self.write(&out).await {
+        if let Err(error) = self.write_out().await {
             tracing::debug!(%error, "a refusal could not be delivered");
         }
         self.shutdown().await;
     }
 
     /// How long the client may take nothing is the edge's to say (`Connections::stall`).
-    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.write_all(bytes).await.or_err(ErrorType::WriteError, "writing an answer")
+    async fn write_out(&mut self) -> Result<()> {
+        self.stream.write_all(&self.out).await.or_err(ErrorType::WriteError, "writing an answer")
     }
 
     async fn shutdown(&mut self) {
