@@ -1,5 +1,6 @@
 //! Builds what is measured, as it ships.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -39,8 +40,20 @@ fn cargo(as_built: bool, manifest: &Path, selection: &[&str]) -> Result<(), Fail
         .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
         .arg(manifest)
         .args(selection);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_package(name)) {
+        command.env_remove(name);
+    }
     let status = command.arg("--target-dir").arg(target()?).stdout(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(format!("cargo: {status}").into()) }
+}
+
+/// Whether cargo says by this variable which package it runs. A build script that looks at one of them, as that of ring does,
+/// would be run anew for a build from here and again for the next from a shell, and all that rests on it be built twice.
+fn is_of_package(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with("CARGO_PKG_")
+        || name.starts_with("CARGO_MANIFEST_")
+        || matches!(&*name, "CARGO_CRATE_NAME" | "CARGO_BIN_NAME" | "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
 }
 
 /// The target directory that this program itself was built in.
