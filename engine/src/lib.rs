@@ -8,6 +8,7 @@ pub mod asked;
 pub mod audit;
 pub mod authz;
 pub mod bundle;
+mod bytes;
 pub mod chunked;
 pub mod facts;
 pub mod headers;

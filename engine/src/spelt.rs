@@ -5,16 +5,7 @@ use std::net::IpAddr;
 
 /// Appends a number in decimal.
 pub fn number(text: &mut String, value: u64) {
-    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20_usize, value);
-    while let Some(digit) = at.checked_sub(1).and_then(|next| digits.get_mut(next)) {
-        // Below ten, so it fits.
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        (at, rest) = (at - 1, rest / 10);
-        if rest == 0 {
-            break;
-        }
-    }
-    text.push_str(digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default());
+    text.push_str(itoa::Buffer::new().format(value));
 }
 
 /// Appends an address as it is displayed.

@@ -13,6 +13,7 @@ use super::{
     AnswerFacts, AskedFacts, AuditEvent, ClientFacts, ClosedBy, DecisionFacts, End, EventKind,
     MEMBERSHIPS_MAX, Outcome, RouteFacts, SocketFacts,
 };
+use crate::bytes;
 use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::spelt;
 
@@ -277,17 +278,12 @@ pub(super) fn text(line: &mut String, before: &str, value: &str) {
 
 /// A text without its quotes.
 pub(super) fn escape(line: &mut String, value: &str) {
-    // All bytes at once and without a branch for each: there is next to never anything to escape.
-    if value.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
-        value.chars().for_each(|character| escaped(line, character));
-    } else {
+    // There is next to never anything to escape.
+    if bytes::are_json(value.as_bytes()) {
         line.push_str(value);
+    } else {
+        value.chars().for_each(|character| escaped(line, character));
     }
-}
-
-const fn is_escaped(byte: u8) -> bool {
-    // Not `||`: what branches is not done for many bytes at once.
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 fn escaped(line: &mut String, character: char) {

@@ -250,12 +250,11 @@ impl Bundle {
     /// and belong in the record. `role:` or `group:` stands before each.
     #[must_use]
     pub fn unknown_memberships(&self, principal: &Principal) -> Vec<String> {
-        let types = &self.vocabulary().types;
-        let declared = |type_name, name: &str| self.hierarchy().entity(&uid(type_name, name)).is_some();
+        let known = self.prepared();
         // A service is in no group, so every group it claims is unknown.
         let grouped = principal.kind == PrincipalKind::User;
-        let groups = principal.groups.iter().filter(|name| !grouped || !declared(&types.group, name));
-        let roles = principal.roles.iter().filter(|name| !declared(&types.role, name));
+        let groups = principal.groups.iter().filter(|name| !grouped || !known.knows_group(name));
+        let roles = principal.roles.iter().filter(|name| !known.knows_role(name));
         let mut unknown: Vec<String> = groups.map(|name| format!("group:{name}")).collect();
         unknown.extend(roles.map(|name| format!("role:{name}")));
         unknown.sort();

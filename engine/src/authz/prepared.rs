@@ -84,6 +84,8 @@ pub(crate) struct Prepared {
     /// These are hashed without a secret: they grow with the bundle alone, never with what is asked for.
     actions: FxHashMap<String, KnownAction>,
     modules: FxHashMap<String, Known>,
+    roles: FxHashSet<String>,
+    groups: FxHashSet<String>,
     anonymous: Arc<KnownPrincipal>,
     /// Those who asked, beside what they are known by: a changed principal is another one. By their credentials as well,
     /// or two sessions of one person would take each other's place at every request.
@@ -118,6 +120,10 @@ impl Prepared {
             (uid.id().unescaped().to_owned(), Known::new(&index, Part::Resource, &uid, Some(entity)))
         });
         let modules = modules.collect();
+        let declared = |type_name| {
+            let of_type = hierarchy.all().filter(move |entity| entity.uid().type_name() == type_name);
+            of_type.map(|entity| entity.uid().id().unescaped().to_owned()).collect()
+        };
         let nobody = uid(&vocabulary.types.anonymous, "anonymous");
         let anonymous = KnownPrincipal {
             known: Known::new(&index, Part::Principal, &nobody, Some(Entity::with_uid(nobody.clone()))),
@@ -129,6 +135,8 @@ impl Prepared {
             deciding,
             actions,
             modules,
+            roles: declared(&vocabulary.types.role),
+            groups: declared(&vocabulary.types.group),
             anonymous: Arc::new(anonymous),
             principals: Kept::default(),
             addresses: Kept::default(),
@@ -152,6 +160,16 @@ impl Prepared {
 
     pub(super) fn module(&self, name: &str) -> Option<&Known> {
         self.modules.get(name)
+    }
+
+    /// Whether the bundle knows a role of this name.
+    pub(super) fn knows_role(&self, name: &str) -> bool {
+        self.roles.contains(name)
+    }
+
+    /// Whether the bundle knows a group of this name.
+    pub(super) fn knows_group(&self, name: &str) -> bool {
+        self.groups.contains(name)
     }
 
     /// What is recorded of these policies.

@@ -70,7 +70,41 @@ pub(super) fn overrides_method(name: &str) -> bool {
 /// Whether nothing further is asked of this name. Header maps hold lower-case names, so this ends the search
 /// for nearly every header of a browser.
 pub(super) fn is_plain(name: &str) -> bool {
-    PLAIN.binary_search(&name).is_ok()
+    // Few of them have the same length, and fewer begin alike.
+    let (names, from) = &PLAIN_BY_LENGTH;
+    let bounds = from.get(name.len()).zip(from.get(name.len().saturating_add(1)));
+    let alike = bounds.and_then(|(begin, end)| names.get(*begin..*end)).unwrap_or_default();
+    let first = name.as_bytes().first();
+    alike.iter().any(|plain| plain.as_bytes().first() == first && *plain == name)
+}
+
+/// The plain names in the order of their lengths, and where those of each length begin.
+static PLAIN_BY_LENGTH: ([&str; PLAIN.len()], [usize; PLAIN_BYTES_MAX + 2]) = plain_by_length();
+
+/// Letters of the longest plain name, at most.
+const PLAIN_BYTES_MAX: usize = 40;
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "it runs where it is compiled, and there an index past the end is an error"
+)]
+const fn plain_by_length() -> ([&'static str; PLAIN.len()], [usize; PLAIN_BYTES_MAX + 2]) {
+    let (mut names, mut from) = ([""; PLAIN.len()], [0; PLAIN_BYTES_MAX + 2]);
+    let (mut length, mut placed) = (0, 0);
+    while length <= PLAIN_BYTES_MAX {
+        let mut rest = PLAIN;
+        while let [name, others @ ..] = rest {
+            if name.len() == length {
+                names[placed] = name;
+                placed += 1;
+            }
+            rest = others;
+        }
+        length += 1;
+        from[length] = placed;
+    }
+    assert!(placed == PLAIN.len(), "a plain name is longer than the longest");
+    (names, from)
 }
 
 fn has_suspect_word(name: &str) -> bool {

@@ -7,6 +7,10 @@ use super::framing::Body;
 use super::{HeaderRules, is_dropped};
 use crate::refusal::Malformed;
 
+static SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
+/// Credentials that are a header of their own.
+static CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("x-api-key")];
+
 /// What [`super::inspect`] found in headers that it did not refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderFindings {
@@ -49,9 +53,9 @@ pub(super) fn find(
         content_length: body.content_length,
         chunked: body.chunked,
         upgrade,
-        websocket: is_websocket(method, headers),
+        websocket: upgrade && is_websocket(method, headers),
         dropped: noted.iter().filter(|name| is_dropped(name.as_str())).copied().cloned().collect(),
-        service_worker: headers.contains_key("service-worker"),
+        service_worker: headers.contains_key(&SERVICE_WORKER),
         repeated_credentials: repeated_credentials(headers, rules),
     })
 }
@@ -76,10 +80,10 @@ fn is_websocket(method: &Method, headers: &HeaderMap) -> bool {
 
 fn repeated_credentials(headers: &HeaderMap, rules: &HeaderRules) -> Vec<String> {
     let mut repeated = Vec::new();
-    for name in [header::AUTHORIZATION, HeaderName::from_static("x-api-key")] {
-        if headers.get_all(&name).iter().nth(1).is_some() {
-            repeated.push(name.as_str().to_owned());
-        }
+    // As many values as names: none has two.
+    if headers.len() > headers.keys_len() {
+        let sent_again = |name: &&HeaderName| headers.get_all(*name).iter().nth(1).is_some();
+        repeated.extend(CREDENTIALS.iter().filter(sent_again).map(|name| name.as_str().to_owned()));
     }
     if let Some(cookies) = repeated_cookies(headers, &rules.cookies) {
         repeated.extend(cookies);

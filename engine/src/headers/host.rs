@@ -14,6 +14,10 @@ pub(super) fn host(headers: &HeaderMap, served: &[String]) -> Result<String, Mal
     if values.next().is_some() {
         return Err(Malformed::HOST_REPEATED);
     }
+    // Asked for as it is written here, which is sound.
+    if let Some(entry) = served.iter().find(|entry| entry.as_bytes() == value.as_bytes()) {
+        return Ok(entry.clone());
+    }
     let host = value.to_str().map_err(|_| Malformed::HOST_MALFORMED)?.to_ascii_lowercase();
     let (name, port) = split(&host).ok_or(Malformed::HOST_MALFORMED)?;
     if !is_name(name) || !port.is_none_or(is_port) {

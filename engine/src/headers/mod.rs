@@ -27,6 +27,7 @@ pub use findings::HeaderFindings;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, Method, Version};
 
+use crate::bytes;
 use crate::refusal::Malformed;
 
 /// Header lines of a request, at most. Browsers send about 20, a chain of proxies adds as many.
@@ -125,7 +126,7 @@ fn refuse_overrides(noted: &[&HeaderName]) -> Result<(), Malformed> {
 
 /// Headers that have one value and that something here or upstream decides by. Of two, the one that is checked
 /// need not be the one that is believed.
-const SINGLE: [HeaderName; 12] = [
+static SINGLE: [HeaderName; 12] = [
     header::ACCESS_CONTROL_REQUEST_METHOD,
     header::CONTENT_TYPE,
     header::EXPECT,
@@ -153,7 +154,7 @@ fn refuse_repeats(headers: &HeaderMap) -> Result<(), Malformed> {
 
 /// Headers that are read here as text. Bytes above ASCII in them could make a rule miss what an upstream
 /// reads (CVE-2026-73552); in others they are the client's own business and pass as they are.
-const READ_HERE: [HeaderName; 15] = [
+static READ_HERE: [HeaderName; 15] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONNECTION,
@@ -172,11 +173,13 @@ const READ_HERE: [HeaderName; 15] = [
 ];
 
 fn refuse_bytes(headers: &HeaderMap) -> Result<(), Malformed> {
-    // A parser may build values unchecked, so that this is not left to it. All bytes of a value at once and without a
-    // branch for each, which is why it is not `||`.
-    let is_control = |byte: u8| ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
-    let has_control = |value: &[u8]| value.iter().fold(false, |found, byte| found | is_control(*byte));
-    if headers.values().any(|value| has_control(value.as_bytes())) {
+    // Next to never is there a byte that is neither a blank nor a plain character.
+    if headers.values().all(|value| bytes::are_plain(value.as_bytes())) {
+        return Ok(());
+    }
+    // A parser may build values unchecked, so that this is not left to it.
+    let is_control = |byte: &u8| matches!(byte, 0..=0x1f | 0x7f) && *byte != b'\t';
+    if headers.values().any(|value| value.as_bytes().iter().any(is_control)) {
         return Err(Malformed::HEADERS_CONTROL);
     }
     let mut beyond = headers.iter().filter(|(_, value)| !value.as_bytes().is_ascii());
