@@ -16,6 +16,7 @@ mod memory;
 mod redis;
 mod windows;
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use engine::limit::{Left, Rate};
@@ -43,14 +44,32 @@ enum Adapter {
 }
 
 /// Whose counter of which limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitKey<'a> {
     limit: &'a str,
     subject: Subject,
     sliding: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Every request is counted under some keys, and a hasher that is kept from those who choose them costs by the piece. So
+/// there are two: what has one length, and after it the name.
+impl Hash for LimitKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (kind, whose) = match self.subject {
+            Subject::Address(IpAddr::V4(address)) => (0, address.to_bits().into()),
+            Subject::Address(IpAddr::V6(address)) => (1, address.to_bits()),
+            Subject::Principal(id) => (2, id.as_u128()),
+            Subject::Everybody => (3_u8, 0),
+        };
+        let mut block = [0; 18];
+        let [first, second, rest @ ..] = &mut block;
+        (*first, *second, *rest) = (kind, self.sliding.into(), whose.to_le_bytes());
+        state.write(&block);
+        state.write(self.limit.as_bytes());
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     Address(IpAddr),
     Principal(Uuid),

@@ -71,7 +71,7 @@ impl Embedded {
         now: UnixMillis,
     ) -> Result<Option<SessionView>, StoreError> {
         // Sealed under whichever master: the digest under the active one tells the secret from all others.
-        let key = self.store.keyring().digest(Purpose::SessionDigest, secret.bytes());
+        let key = secret.digest(self.store.keyring());
         let epoch = self.store.epoch(part(&key));
         let found = match epoch.and_then(|epoch| self.recent.get(&key, epoch)) {
             Some(session) => Some(session),

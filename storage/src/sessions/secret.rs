@@ -1,22 +1,29 @@
 //! What a session cookie carries.
 
+use std::sync::OnceLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use crate::Secret;
+use crate::keyring::{Digest, Keyring, Purpose};
 use crate::random::random;
 
 /// Bytes of a session's secret: 256 random bits.
 const SECRET_BYTES: usize = 32;
 
 /// The secret of a session: 256 random bits, in a cookie as 43 characters of base64url.
-pub struct SessionSecret(Secret<[u8; SECRET_BYTES]>);
+pub struct SessionSecret {
+    bytes: Secret<[u8; SECRET_BYTES]>,
+    /// Its digest, once it was asked for: a browser sends its cookie with everything that it asks.
+    digest: OnceLock<Digest>,
+}
 
 impl SessionSecret {
     /// A new one.
     pub(crate) fn generate() -> Self {
-        Self(Secret::new(random()))
+        Self::new(random())
     }
 
     /// Reads a cookie's value. There is one accepted spelling; anything else is no secret of ours.
@@ -27,7 +34,11 @@ impl SessionSecret {
         if text.len() != 43 || URL_SAFE_NO_PAD.decode_slice(text, bytes.as_mut()).ok()? != SECRET_BYTES {
             return None;
         }
-        Some(Self(Secret::new(*bytes)))
+        Some(Self::new(*bytes))
+    }
+
+    const fn new(bytes: [u8; SECRET_BYTES]) -> Self {
+        Self { bytes: Secret::new(bytes), digest: OnceLock::new() }
     }
 
     /// The cookie's value.
@@ -37,7 +48,15 @@ impl SessionSecret {
     }
 
     pub(crate) fn bytes(&self) -> &[u8; SECRET_BYTES] {
-        self.0.expose()
+        self.bytes.expose()
+    }
+
+    /// Its digest under the active master.
+    pub(crate) fn digest(&self, keyring: &Keyring) -> Digest {
+        let make = || keyring.digest(Purpose::SessionDigest, self.bytes());
+        let digest = *self.digest.get_or_init(make);
+        // It may have been asked for under another keyring.
+        if digest.key_id() == keyring.active_id() { digest } else { make() }
     }
 }
 

@@ -127,7 +127,7 @@ impl Redis {
         now: UnixMillis,
     ) -> Result<Option<SessionView>, StoreError> {
         // Sealed under whichever master: the digest under the active one tells the secret from all others.
-        let key = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
+        let key = secret.digest(&self.keyring);
         let epoch = self.line.heard.epoch(&key);
         if self.line.is_fresh()
             && let Some((read, session)) = self.recent.get(&key, epoch)
