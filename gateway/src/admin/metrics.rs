@@ -3,7 +3,6 @@
 mod ends;
 mod make;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
+
+use rustc_hash::FxHashMap;
 
 use crate::edge::caps::Over;
 use crate::pipeline::Stage;
@@ -61,13 +62,14 @@ pub struct Metrics {
     shared_sessions: Shared,
 }
 
-/// The series that requests count in, each found once by its labels: to find one costs more than to count.
+/// The series that requests count in, each found once by its labels: to find one costs more than to count. Names are the
+/// operator's, so that no hash has to be kept from those who choose them.
 #[derive(Debug, Default)]
 struct Series {
     requests: [[OnceLock<IntCounter>; STATUS_CLASSES.len()]; OUTCOMES],
     stages: [OnceLock<Histogram>; Stage::ALL.len()],
-    policies: RwLock<HashMap<Arc<str>, [OnceLock<IntCounter>; OUTCOMES]>>,
-    upstreams: RwLock<HashMap<Arc<str>, [IntCounter; 2]>>,
+    policies: RwLock<FxHashMap<Arc<str>, [OnceLock<IntCounter>; OUTCOMES]>>,
+    upstreams: RwLock<FxHashMap<Arc<str>, [IntCounter; 2]>>,
 }
 
 /// What becomes of one kind of telemetry.

@@ -6,6 +6,7 @@ use engine::identity::{Principal, PrincipalKind, Scheme};
 use engine::kept::Kept;
 use engine::refusal::{CredentialFault, Dependency, Refusal};
 use engine::time::UnixMillis;
+use rustc_hash::FxBuildHasher;
 use storage::StoreError;
 use storage::credentials::{Account, Accounts};
 use storage::sessions::{SessionSecret, SessionView, Sessions};
@@ -14,9 +15,10 @@ use uuid::Uuid;
 use super::{Outcome, Proved};
 
 /// The principals of sessions that were verified before: as long as a session and its account are what they were, so
-/// is who it stands for, and whoever compares principals sees that at a glance.
+/// is who it stands for, and whoever compares principals sees that at a glance. Sessions' ids are drawn here, so that nobody
+/// chooses them to collide.
 #[derive(Default)]
-pub(super) struct Principals(Kept<Uuid, (Arc<Account>, Arc<Principal>)>);
+pub(super) struct Principals(Kept<Uuid, (Arc<Account>, Arc<Principal>), FxBuildHasher>);
 
 /// Verifies a cookie's value: the session lives, and so does its account, as it is at this moment.
 ///

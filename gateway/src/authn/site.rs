@@ -3,7 +3,9 @@
 //! The configured public address of a host decides cookie names, `Secure` and the origin that a write must
 //! come from: never the listener, `Host` or a forwarding header, which a proxy in between may change (threat 12).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use rustc_hash::FxHashMap;
 
 use crate::config::origin::Origin;
 use crate::config::settings::Host;
@@ -37,7 +39,8 @@ impl Site {
 /// Every host that we answer to, and the other origins from which cookie-borne writes are accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    by_host: HashMap<String, Site>,
+    /// By names that the operator has chosen, whatever is asked for.
+    by_host: FxHashMap<String, Site>,
     allowed_origins: HashSet<String>,
 }
 

@@ -4,12 +4,14 @@
 //! for each connection or request at the cap.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::time::UnixMillis;
+use rustc_hash::FxBuildHasher;
 
 use crate::config::settings::Connections;
 
@@ -55,7 +57,6 @@ pub struct Cap {
     per_address_max: u32,
     held: AtomicU32,
     by_address: [Mutex<HashMap<Network, u32>>; SHARDS],
-    hasher: RandomState,
     refused: AtomicU64,
     told_at: AtomicU64,
 }
@@ -87,7 +88,6 @@ impl Cap {
             per_address_max,
             held: AtomicU32::new(0),
             by_address: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
             refused: AtomicU64::new(0),
             told_at: AtomicU64::new(0),
         }
@@ -105,16 +105,25 @@ impl Cap {
         // From here on the slot gives back what was taken, also when the address has no room.
         let mut slot = Slot { cap: self.clone(), network: None };
         if let Some(network) = address.map(Network::from) {
-            let mut shard = self.shard(network);
-            let held = shard.get(&network).copied().unwrap_or(0);
-            if held >= self.per_address_max {
-                drop(shard);
+            if !self.hold(network) {
                 return Err(Over::Address);
             }
-            shard.insert(network, held.saturating_add(1));
             slot.network = Some(network);
         }
         Ok(slot)
+    }
+
+    /// Holds one more of this address, where it may.
+    fn hold(&self, network: Network) -> bool {
+        let mut shard = self.shard(network);
+        let held = shard.entry(network).or_insert(0);
+        let fits = *held < self.per_address_max;
+        *held = held.saturating_add(u32::from(fits));
+        if *held == 0 {
+            // An address that holds nothing takes no memory.
+            shard.remove(&network);
+        }
+        fits
     }
 
     /// How many are held.
@@ -134,20 +143,27 @@ impl Cap {
     }
 
     fn shard(&self, network: Network) -> MutexGuard<'_, HashMap<Network, u32>> {
-        let hash = usize::try_from(self.hasher.hash_one(network) % SHARDS as u64).unwrap_or(0);
+        // Which shard is no secret: whoever fills one makes others wait for its lock and nothing else. Within it, the map's
+        // own hash is.
+        let bits: u64 = match network.0 {
+            IpAddr::V4(address) => address.to_bits().into(),
+            IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+        };
+        let shard = usize::try_from(FxBuildHasher.hash_one(bits) % SHARDS as u64).unwrap_or(0);
         let [first, ..] = &self.by_address;
-        self.by_address.get(hash).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_address.get(shard).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(network) = self.network {
-            let mut shard = self.cap.shard(network);
-            match shard.get_mut(&network) {
-                Some(held) if *held > 1 => *held = held.saturating_sub(1),
+        if let Some(network) = self.network
+            && let Entry::Occupied(mut held) = self.cap.shard(network).entry(network)
+        {
+            match held.get_mut() {
+                several @ 2.. => *several = several.saturating_sub(1),
                 // An address that holds nothing takes no memory.
-                _ => drop(shard.remove(&network)),
+                _ => drop(held.remove()),
             }
         }
         self.cap.held.fetch_sub(1, Ordering::AcqRel);

@@ -10,6 +10,7 @@ use engine::identity::Principal;
 use engine::kept::Kept;
 use engine::time::UnixMillis;
 use http::HeaderValue;
+use rustc_hash::FxBuildHasher;
 use uuid::Uuid;
 
 /// How long a token is told again, in milliseconds: a twelfth of what it is good for, so that it still reaches an
@@ -19,7 +20,7 @@ const TOLD_AGAIN_MS: u64 = 5_000;
 /// The tokens by principal and upstream, a kilobyte or so each.
 #[derive(Default)]
 pub struct Minted {
-    kept: Kept<(Uuid, Arc<str>), Token>,
+    kept: Kept<(Uuid, Arc<str>), Token, FxBuildHasher>,
 }
 
 struct Token {
