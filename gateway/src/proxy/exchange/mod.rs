@@ -35,9 +35,8 @@ pub async fn exchange(
     let upstream = exchange.ctx.upstream.clone();
     let head = exchange.session.head();
     let shaped = gateway.shaped(&head.headers, exchange.ctx)?;
-    let has_body = exchange.upload.goes_on();
-    let (request, body) =
-        http1::request(&head.method, &shaped.target, &head.headers, &shaped.edits, has_body);
+    let body = exchange.session.framing();
+    let request = http1::request(&head.method, &shaped.target, &head.headers, &shaped.edits, body);
     let mut fresh = false;
     loop {
         let backend = gateway.choose(upstream.as_deref(), exchange.ctx)?;

@@ -34,12 +34,9 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection for another request. Whatever the upstream has sent past its answer would be read as the
-    /// answer to the next, so such a connection is closed.
-    pub fn put(&self, mut connection: Box<ClientSession>, now: Instant) {
-        if !connection.waits() {
-            return;
-        }
+    /// Keeps a connection for another request. Whatever the upstream sends past its answer would be read as the answer to the
+    /// next: such a connection is closed when it is looked at.
+    pub fn put(&self, connection: Box<ClientSession>, now: Instant) {
         let mut waiting = self.idle();
         if waiting.len() < IDLE_MAX {
             waiting.push(Idle { connection, since: now });

@@ -27,6 +27,8 @@ pub struct ClientSession {
     input: BytesMut,
     head: ResponseHead,
     body: Incoming,
+    /// The length that the current answer was announced with.
+    length: Option<u64>,
     output: Outgoing,
     /// Whether a head is all that answers the request.
     head_only: bool,
@@ -45,6 +47,7 @@ impl ClientSession {
             input: BytesMut::new(),
             head: ResponseHead::default(),
             body: Incoming::Done,
+            length: None,
             output: Outgoing::None,
             head_only: false,
             goes_on: false,
@@ -135,10 +138,12 @@ impl ClientSession {
         }
         let bodyless = self.head_only || matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = incoming::length(headers)?;
-        self.body = if bodyless { Incoming::Done } else { Incoming::of_response(headers)? };
-        let twice = length.is_some() && headers.contains_key(header::TRANSFER_ENCODING);
+        self.length = length;
+        self.body = if bodyless { Incoming::Done } else { Incoming::of_response(headers, length)? };
+        let coded = headers.contains_key(header::TRANSFER_ENCODING);
+        let twice = length.is_some() && coded;
         let unsaid = *status == StatusCode::NO_CONTENT && length.is_some_and(|length| length > 0);
-        let chunked_before = *version == Version::HTTP_10 && headers.contains_key(header::TRANSFER_ENCODING);
+        let chunked_before = *version == Version::HTTP_10 && coded;
         // Where two readers could find its end in two places, nothing is asked over it after that one (RFC 9112,
         // section 6.1).
         self.goes_on = incoming::goes_on(*version, headers)
@@ -157,18 +162,14 @@ impl ClientSession {
 
     /// How the body of the current answer goes on to somebody else: with its length, or in chunks.
     #[must_use]
-    pub fn framing(&self) -> Outgoing {
-        match self.body {
-            Incoming::Done => Outgoing::None,
-            Incoming::Length(length) => Outgoing::Length(length),
-            Incoming::Chunked(_) | Incoming::UntilClose => Outgoing::Chunked,
-        }
+    pub const fn framing(&self) -> Outgoing {
+        self.body.passed_on()
     }
 
     /// The length that the current answer was announced with, also where it has no body to have it.
     #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        incoming::length(&self.head.headers).ok().flatten()
+    pub const fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Waits for the next piece of the answer's body; `None` at its end.
@@ -198,14 +199,15 @@ impl ClientSession {
         self.body.is_done()
     }
 
-    /// Whether another request may follow over it. Whatever was said past the answer would be read as the next one.
+    /// Whether another request may follow over it, as far as the current one tells. Whatever is said past the answer would be
+    /// read as the next one, so whoever keeps the connection looks whether it `waits`.
     pub fn may_be_asked_again(&mut self) -> bool {
         // The answer's memory goes with it.
         self.head.headers.clear();
         if self.input.is_empty() && self.input.capacity() > HEAD_ROOM {
             self.input = BytesMut::new();
         }
-        self.goes_on && self.body.is_done() && self.output == Outgoing::None && self.waits()
+        self.goes_on && self.body.is_done() && self.output == Outgoing::None && self.input.is_empty()
     }
 
     async fn read(&mut self, room: usize) -> Result<usize> {

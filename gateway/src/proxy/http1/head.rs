@@ -53,7 +53,7 @@ pub(super) fn end(bytes: &[u8], mut line: usize) -> Result<usize, usize> {
 /// # Errors
 /// What is none.
 pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<bool, &'static str> {
-    let (line, fields_at) = line(head, 0).ok_or("a head without a line")?;
+    let (line, fields_at, strict) = line(head, 0).ok_or("a head without a line")?;
     let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     into.method = Method::from_bytes(method).map_err(|_| "a method")?;
     into.version = if line.ends_with(b" HTTP/1.1") {
@@ -64,10 +64,7 @@ pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<bool, &'st
         return Err("a version");
     };
     into.headers.clear();
-    fields(head, fields_at, &mut into.headers)?;
-    let bare = memchr::memchr_iter(b'\n', head)
-        .any(|at| at.checked_sub(1).and_then(|at| head.get(at)) != Some(&b'\r'));
-    Ok(!bare)
+    Ok(fields(head, fields_at, &mut into.headers)? && strict)
 }
 
 /// Reads the head of an answer.
@@ -75,7 +72,7 @@ pub(super) fn request(head: &Bytes, into: &mut RequestHead) -> Result<bool, &'st
 /// # Errors
 /// What is none.
 pub(super) fn response(head: &Bytes, into: &mut ResponseHead) -> Result<(), &'static str> {
-    let (line, fields_at) = line(head, 0).ok_or("a head without a line")?;
+    let (line, fields_at, _) = line(head, 0).ok_or("a head without a line")?;
     let (version, rest) = line.split_at_checked(9).ok_or("a status line")?;
     into.version = match version {
         b"HTTP/1.1 " => Version::HTTP_11,
@@ -95,23 +92,27 @@ pub(super) fn response(head: &Bytes, into: &mut ResponseHead) -> Result<(), &'st
         return Err("a reason");
     }
     into.headers.clear();
-    fields(head, fields_at, &mut into.headers)
+    fields(head, fields_at, &mut into.headers).map(drop)
 }
 
-/// The line that begins here, without its end, and where the next one begins.
-fn line(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
+/// The line that begins here, without its end; where the next one begins; and whether it ends as it must, and not in a
+/// bare LF.
+fn line(bytes: &[u8], at: usize) -> Option<(&[u8], usize, bool)> {
     let rest = bytes.get(at..)?;
     let length = memchr::memchr(b'\n', rest)?;
-    let line = rest.get(..length)?;
-    Some((line.strip_suffix(b"\r").unwrap_or(line), at.saturating_add(length).saturating_add(1)))
+    let (line, next) = (rest.get(..length)?, at.saturating_add(length).saturating_add(1));
+    let strict = line.strip_suffix(b"\r");
+    Some((strict.unwrap_or(line), next, strict.is_some()))
 }
 
-/// The fields from here to the empty line.
-fn fields(head: &Bytes, mut at: usize, into: &mut HeaderMap) -> Result<(), &'static str> {
+/// The fields from here to the empty line. Whether all of these lines end as they must.
+fn fields(head: &Bytes, mut at: usize, into: &mut HeaderMap) -> Result<bool, &'static str> {
+    let mut all_strict = true;
     loop {
-        let (field, next) = line(head, at).ok_or("a head without an end")?;
+        let (field, next, strict) = line(head, at).ok_or("a head without an end")?;
+        all_strict &= strict;
         if field.is_empty() {
-            return Ok(());
+            return Ok(all_strict);
         }
         let colon = memchr::memchr(b':', field).ok_or("a field without a colon")?;
         let (name, rest) = field.split_at_checked(colon).unwrap_or_default();

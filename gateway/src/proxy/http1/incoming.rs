@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use engine::chunked::{Chunked, Progress};
 use http::{HeaderMap, HeaderValue, Version, header};
 
+use super::outgoing::Outgoing;
 use crate::edge::framing::{Framing, decimal};
 
 /// How a body is delimited, and how much of it is still to come.
@@ -56,11 +57,12 @@ impl Incoming {
         }
     }
 
-    /// The body of an answer with these headers, which may have one: without a framing, it goes on to the end.
+    /// The body of an answer with these headers and this length, which may have one: without a framing, it goes on to the
+    /// end.
     ///
     /// # Errors
-    /// Its length is none.
-    pub(super) fn of_response(headers: &HeaderMap) -> Result<Self, &'static str> {
+    /// It is in a coding that nobody has asked for.
+    pub(super) fn of_response(headers: &HeaderMap, length: Option<u64>) -> Result<Self, &'static str> {
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
         if let Some(coding) = codings.next() {
             // No other was asked for, and what is in another would go on as something else.
@@ -71,11 +73,20 @@ impl Incoming {
                 Err("another coding than chunked")
             };
         }
-        Ok(length(headers)?.map_or(Self::UntilClose, Self::of_length))
+        Ok(length.map_or(Self::UntilClose, Self::of_length))
     }
 
     const fn of_length(length: u64) -> Self {
         if length == 0 { Self::Done } else { Self::Length(length) }
+    }
+
+    /// How it goes on to somebody else, of whom none has been read: with its length, or in chunks.
+    pub(super) const fn passed_on(&self) -> Outgoing {
+        match self {
+            Self::Done => Outgoing::None,
+            Self::Length(length) => Outgoing::Length(*length),
+            Self::Chunked(_) | Self::UntilClose => Outgoing::Chunked,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Headers that speak of one hop, and never go on to the next (RFC 9110, section 7.6.1). How a body is framed is said
 /// anew by whoever writes it.
-pub const HOP: [HeaderName; 10] = [
+pub static HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::UPGRADE,

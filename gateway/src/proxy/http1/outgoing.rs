@@ -62,31 +62,26 @@ fn size(bytes: usize) -> String {
     format!("{bytes:x}\r\n")
 }
 
-/// The head of a request to an upstream, and how its body is framed: by the length that it was announced with, or in chunks.
+/// The head of a request to an upstream, whose body is framed like this.
+#[must_use]
 pub fn request(
     method: &Method,
     target: &str,
     headers: &HeaderMap,
     edits: &HeaderEdits,
-    has_body: bool,
-) -> (BytesMut, Outgoing) {
+    body: Outgoing,
+) -> BytesMut {
     let mut out = BytesMut::with_capacity(1024);
     out.put_slice(method.as_str().as_bytes());
     out.put_u8(b' ');
     out.put_slice(target.as_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
     fields(&mut out, headers, edits, |name| HOP.contains(name));
-    let length = super::incoming::length(headers).ok().flatten();
-    let body = match (has_body, length) {
-        (false, _) => Outgoing::None,
-        (true, Some(length)) => Outgoing::Length(length),
-        (true, None) => {
-            field(&mut out, &header::TRANSFER_ENCODING, b"chunked");
-            Outgoing::Chunked
-        }
-    };
+    if body == Outgoing::Chunked {
+        field(&mut out, &header::TRANSFER_ENCODING, b"chunked");
+    }
     out.put_slice(b"\r\n");
-    (out, body)
+    out
 }
 
 /// The status line of an answer.

@@ -166,6 +166,12 @@ impl ServerSession {
         self.drains = true;
     }
 
+    /// How the body of the current request goes on to somebody else: with its length, or in chunks.
+    #[must_use]
+    pub const fn framing(&self) -> Outgoing {
+        self.body.passed_on()
+    }
+
     /// Whether all of the request's body was read.
     #[must_use]
     pub fn is_body_done(&self) -> bool {
@@ -352,7 +358,7 @@ impl ServerSession {
 
 /// Headers of an answer that are said anew for this hop, whoever else has said them.
 fn is_ours(name: &HeaderName) -> bool {
-    HOP.contains(name) || [header::CONTENT_LENGTH, header::DATE].contains(name)
+    HOP.contains(name) || *name == header::CONTENT_LENGTH || *name == header::DATE
 }
 
 /// How long a client may take for this many bytes.

@@ -251,7 +251,7 @@ proptest! {
         for (name, value) in fields {
             came.append(name, value);
         }
-        let (wire, _) = request(&Method::GET, "/", &came, &edits, false);
+        let wire = request(&Method::GET, "/", &came, &edits, Outgoing::None);
         let mut read = RequestHead::default();
         read_request(&wire.freeze(), &mut read).unwrap();
         edits.apply(&mut came);

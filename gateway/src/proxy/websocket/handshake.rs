@@ -20,7 +20,7 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024;
 const ANSWER_HEADERS_MAX: usize = 100;
 
 /// Headers of a handshake that belong to one hop, beside those of every message.
-const HANDSHAKE: [HeaderName; 6] = [
+static HANDSHAKE: [HeaderName; 6] = [
     header::CONTENT_LENGTH,
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_ACCEPT,
