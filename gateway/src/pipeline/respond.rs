@@ -27,38 +27,42 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 mod values {
     use http::HeaderValue;
 
-    pub(super) static DOCUMENT_CSP: HeaderValue = HeaderValue::from_static(super::DOCUMENT_CSP);
     pub(super) static HSTS: HeaderValue = HeaderValue::from_static(super::HSTS);
-    pub(super) static REFERRER: HeaderValue = HeaderValue::from_static("strict-origin-when-cross-origin");
-    pub(super) static SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
-    pub(super) static PERMISSIONS: HeaderValue = HeaderValue::from_static("interest-cohort=()");
     pub(super) static FRAMED: HeaderValue = HeaderValue::from_static("SAMEORIGIN");
-    pub(super) static PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
     pub(super) static NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 }
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
-const REMOVED: [&str; 19] = [
-    "server",
-    "x-powered-by",
-    "x-aspnet-version",
-    "via",
-    "service-worker-allowed",
-    "clear-site-data",
-    "x-request-id",
-    "x-correlation-id",
-    "alt-svc",
-    "strict-transport-security",
-    "public-key-pins",
-    "refresh",
-    "nel",
-    "report-to",
-    "reporting-endpoints",
-    "accept-ch",
-    "content-security-policy-report-only",
-    "www-authenticate",
-    "proxy-authenticate",
+static REMOVED: [HeaderName; 19] = [
+    header::SERVER,
+    HeaderName::from_static("x-powered-by"),
+    HeaderName::from_static("x-aspnet-version"),
+    header::VIA,
+    HeaderName::from_static("service-worker-allowed"),
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-correlation-id"),
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::PUBLIC_KEY_PINS,
+    header::REFRESH,
+    HeaderName::from_static("nel"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("reporting-endpoints"),
+    HeaderName::from_static("accept-ch"),
+    header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
+    header::WWW_AUTHENTICATE,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// What an answer is given where it says nothing of that itself.
+static UNLESS_SAID: [(HeaderName, HeaderValue); 5] = [
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCUMENT_CSP)),
+    (header::REFERRER_POLICY, HeaderValue::from_static("strict-origin-when-cross-origin")),
+    (OPENER_POLICY, HeaderValue::from_static("same-origin")),
+    (PERMISSIONS_POLICY, HeaderValue::from_static("interest-cohort=()")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
 ];
 
 /// What is known of an answer's place.
@@ -78,32 +82,31 @@ pub struct Place<'a> {
 #[must_use]
 pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
     let mut edits = HeaderEdits::with_room();
+    // One walk over its names: looking up each that is asked for costs more.
+    let (mut said, mut sets_cookies) = ([false; UNLESS_SAID.len()], false);
     for name in answer.keys() {
-        let text = name.as_str();
-        if REMOVED.contains(&text) || text.starts_with("access-control-") {
+        if REMOVED.contains(name) || name.as_str().starts_with("access-control-") {
             edits.remove(name.clone());
         }
+        sets_cookies |= *name == header::SET_COOKIE;
+        said.iter_mut().zip(&UNLESS_SAID).for_each(|(said, (ours, _))| *said |= name == ours);
     }
-    set_cookies(&mut edits, place, answer);
+    if sets_cookies {
+        set_cookies(&mut edits, place, answer);
+    }
     everywhere(&mut edits, place);
-    let unless_said = |edits: &mut HeaderEdits, name: HeaderName, value: &HeaderValue| {
-        if !answer.contains_key(&name) {
-            edits.set(name, value.clone());
+    for ((name, value), _) in UNLESS_SAID.iter().zip(said).filter(|(_, said)| !said) {
+        // What is of nobody may be kept by anybody.
+        if place.known || *name != header::CACHE_CONTROL {
+            edits.set(name.clone(), value.clone());
         }
-    };
-    unless_said(&mut edits, header::CONTENT_SECURITY_POLICY, &values::DOCUMENT_CSP);
-    unless_said(&mut edits, header::REFERRER_POLICY, &values::REFERRER);
-    unless_said(&mut edits, OPENER_POLICY, &values::SAME_ORIGIN);
-    unless_said(&mut edits, PERMISSIONS_POLICY, &values::PERMISSIONS);
+    }
     // A value that browsers do not know, such as `ALLOWALL`, would stand in the place of ours and do nothing.
     let framed = answer
         .get(header::X_FRAME_OPTIONS)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"deny"));
     if !framed {
         edits.set(header::X_FRAME_OPTIONS, values::FRAMED.clone());
-    }
-    if place.known {
-        unless_said(&mut edits, header::CACHE_CONTROL, &values::PRIVATE);
     }
     if place.route.is_some_and(|route| route.sandbox) {
         // Beside the upstream's own policy: browsers enforce every one of them.
@@ -169,9 +172,6 @@ fn everywhere(edits: &mut HeaderEdits, place: &Place<'_>) {
 
 /// Lets through the cookies that the route lists, never one of our names.
 fn set_cookies(edits: &mut HeaderEdits, place: &Place<'_>, answer: &HeaderMap) {
-    if !answer.contains_key(header::SET_COOKIE) {
-        return;
-    }
     edits.remove(header::SET_COOKIE);
     let Some(route) = place.route else { return };
     for value in answer.get_all(header::SET_COOKIE) {
