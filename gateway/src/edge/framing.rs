@@ -7,10 +7,12 @@
 //! readings differ, nothing more is delivered and the connection ends.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use engine::chunked::{Chunked, Progress};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use memchr::memmem::Finder;
 
 /// Bytes of empty lines before a request that are no part of it (RFC 9112, section 2.2, asks for one line). More
 /// of them are a request that does not come, under the deadline of every head.
@@ -114,6 +116,12 @@ impl Delimiter {
         };
     }
 
+    /// Whether the next byte belongs to a head, or would begin one.
+    #[must_use]
+    pub const fn in_head(&self) -> bool {
+        matches!(self.at, At::Head { .. })
+    }
+
     /// Whether the next byte belongs to a body.
     #[must_use]
     pub const fn in_body(&self) -> bool {
@@ -184,6 +192,9 @@ pub struct Taken {
     pub head: Range<usize>,
 }
 
+/// Finds the empty line after a head; made once, because making it costs as much as finding.
+pub static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
 /// How many bytes of empty lines these begin with.
 pub fn blank_bytes(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
@@ -193,13 +204,21 @@ pub fn blank_bytes(bytes: &[u8]) -> usize {
 /// refused, and what follows it is never looked at.
 fn head_end(bytes: &[u8], matched: &mut u8) -> Option<usize> {
     let mut at = 0_usize;
-    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+    loop {
         if *matched == 0 {
-            at = at.saturating_add(memchr::memchr(b'\r', rest)?);
+            let rest = bytes.get(at..)?;
+            if let Some(found) = HEAD_END.find(rest) {
+                return Some(at.saturating_add(found).saturating_add(4));
+            }
+            // What it ends with may begin one.
+            *matched = [b"\r\n\r".as_slice(), b"\r\n", b"\r"]
+                .iter()
+                .find(|begun| rest.ends_with(begun))
+                .map_or(0, |begun| begun.len() as u8);
+            return None;
         }
-        let byte = bytes.get(at)?;
-        *matched = match (*matched, byte) {
-            (0 | 2, b'\r') | (1 | 3, b'\n') => matched.saturating_add(1),
+        *matched = match (*matched, bytes.get(at)?) {
+            (2, b'\r') | (1 | 3, b'\n') => matched.saturating_add(1),
             (_, b'\r') => 1,
             _ => 0,
         };
@@ -208,5 +227,33 @@ fn head_end(bytes: &[u8], matched: &mut u8) -> Option<usize> {
             return Some(at);
         }
     }
-    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_head_ends_at_its_first_empty_line_however_it_is_cut(
+            bytes in vec(select(b"\r\n\r\na".as_slice()), 0..24),
+            pieces in vec(1_usize..6, 1..24),
+        ) {
+            let expected = bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+            let (mut matched, mut begin, mut found) = (0, 0, None);
+            for length in pieces.into_iter().chain([bytes.len()]) {
+                let end = (begin + length).min(bytes.len());
+                found = head_end(&bytes[begin..end], &mut matched).map(|at| begin + at);
+                if found.is_some() {
+                    break;
+                }
+                begin = end;
+            }
+            prop_assert_eq!(found, expected, "{}", bytes.escape_ascii());
+        }
+    }
 }

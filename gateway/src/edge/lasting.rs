@@ -1,9 +1,10 @@
 //! What of a connection's request outlasts its decision: the bridge of a WebSocket, or an answer that is streamed.
 
+use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use engine::refusal::Refusal;
-use tokio::sync::Notify;
 
 use crate::pipeline::Pipeline;
 use crate::pipeline::again::Standing;
@@ -14,7 +15,6 @@ use crate::proxy::websocket::Bridge;
 pub struct Lasting {
     bridge: Mutex<Option<Box<Bridge>>>,
     stream: Mutex<Option<Standing>>,
-    begun: Notify,
     denied: Mutex<Option<Refusal>>,
 }
 
@@ -39,18 +39,13 @@ impl Lasting {
     /// The current request's answer goes on for an unknown time.
     pub fn stream(&self, standing: Standing) {
         *lock(&self.stream) = Some(standing);
-        self.begun.notify_one();
     }
 
-    /// Resolves when the current request's answer may go on no longer.
+    /// Resolves when the current request's answer may go on no longer. What begins it is the request itself, so that whoever
+    /// polls this after the request, and on the same task, misses nothing and has nobody to be woken by.
     pub async fn denied(&self, pipeline: &Pipeline) {
-        let mut standing = loop {
-            self.begun.notified().await;
-            let begun = lock(&self.stream).take();
-            if let Some(begun) = begun {
-                break begun;
-            }
-        };
+        let begun = |_: &mut Context<'_>| lock(&self.stream).take().map_or(Poll::Pending, Poll::Ready);
+        let mut standing = poll_fn(begun).await;
         loop {
             standing.due().await;
             // Who only reads is told so, and its session is not used by it.

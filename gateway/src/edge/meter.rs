@@ -10,7 +10,6 @@ use engine::time::UnixMillis;
 use http::HeaderMap;
 use http::header::UPGRADE;
 use pingora_core::protocols::Stream;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -27,7 +26,6 @@ pub const HEAD_BYTES_MAX: usize = 48 * 1024;
 #[derive(Debug, Default)]
 pub struct Meter {
     passing: Mutex<Passing>,
-    begin: Notify,
     admitted: AtomicBool,
     lingers: AtomicBool,
     sent_ahead: AtomicBool,
@@ -153,17 +151,6 @@ impl Meter {
         self.passing().begun
     }
 
-    /// Resolves when the first byte of the current request arrives.
-    pub async fn first_byte(&self) {
-        loop {
-            let waiting = self.begin.notified();
-            if self.begun().is_some() {
-                return;
-            }
-            waiting.await;
-        }
-    }
-
     /// A request with these headers has reached `receive`: from here on the answers are ours.
     pub fn admit(&self, headers: &HeaderMap) {
         let mut passing = self.passing();
@@ -213,9 +200,11 @@ impl Meter {
             return None;
         }
         let route = passing.ends_by.map(|end| (end, Late::Route));
+        let begun = passing.begun.filter(|_| passing.delimiter.in_head());
+        let head = begun.map(|begun| (Instant::from_std(begun.instant + bounds.head), Late::Head));
         let in_body = passing.delimiter.in_body();
         let body = in_body.then(|| (passing.pace.waits(Instant::now(), bounds), Late::Body));
-        route.into_iter().chain(body).min_by_key(|(end, _)| *end)
+        route.into_iter().chain(head).chain(body).min_by_key(|(end, _)| *end)
     }
 
     /// Until when the client may take nothing, since it has taken nothing, and what comes too late then.
@@ -279,11 +268,7 @@ impl Meter {
         }
         let room = HEAD_BYTES_MAX.saturating_sub(passing.head.len());
         passing.head.extend_from_slice(head.get(..room).unwrap_or(head));
-        if passing.begun.is_none() {
-            passing.begun = Some(Begun::now());
-            drop(passing);
-            self.begin.notify_waiters();
-        }
+        passing.begun.get_or_insert_with(Begun::now);
         taken.bytes
     }
 

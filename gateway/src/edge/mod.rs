@@ -13,15 +13,19 @@ pub mod meter;
 pub mod metered;
 pub mod pace;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::audit::End;
 use futures_util::FutureExt;
+use futures_util::future::{MaybeDone, maybe_done};
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
@@ -40,6 +44,7 @@ use caps::Over;
 use lasting::Lasting;
 use meter::Meter;
 use metered::Metered;
+use pace::Late;
 
 /// For the whole TLS handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -69,6 +74,13 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What outlasts its current request's decision.
     pub lasting: Lasting,
+}
+
+impl Connection {
+    /// A connection that has carried nothing yet.
+    pub fn new(peer: SocketAddr, tls: bool, meter: Arc<Meter>) -> Self {
+        Self { peer, tls, meter, lasting: Lasting::default() }
+    }
 }
 
 /// The data listener.
@@ -186,12 +198,7 @@ impl Edge {
         }
         let Some(inner) = self.handshake(stream.into(), peer).await else { return };
         let meter = Arc::new(Meter::default());
-        let connection = Arc::new(Connection {
-            peer,
-            tls: self.acceptor.is_some(),
-            meter: meter.clone(),
-            lasting: Lasting::default(),
-        });
+        let connection = Arc::new(Connection::new(peer, self.acceptor.is_some(), meter.clone()));
         let refuse = {
             let gateway = self.gateway.clone();
             let connection = connection.clone();
@@ -224,12 +231,15 @@ impl Edge {
         let _left = LeftOver { gateway: &self.gateway, connection: &connection };
         let mut session = ServerSession::new(stream, self.bounds.idle);
         let mut closing = self.closing.subscribe();
+        let closing = async { closing.wait_for(|closing| *closing).await.is_ok() };
+        let mut closing = Box::pin(maybe_done(closing));
         let mut asked = false;
         loop {
             connection.meter.reset();
             connection.lasting.reset();
             let already = std::mem::replace(&mut asked, true);
-            if !self.request(&mut session, &connection, &stop, already, &mut closing).await {
+            let closed = closed_idle(closing.as_mut(), &connection.meter);
+            if !self.request(&mut session, &connection, &stop, already, closed).await {
                 break;
             }
         }
@@ -255,19 +265,21 @@ impl Edge {
         connection: &Arc<Connection>,
         stop: &ShutdownWatch,
         asked: bool,
-        closing: &mut watch::Receiver<bool>,
+        closed_idle: impl Future<Output = ()>,
     ) -> bool {
         let mut unadmitted = Unadmitted { gateway: &self.gateway, connection, asked, end: End::Deadline };
-        let served = AssertUnwindSafe(serve(&self.gateway, connection, session, stop)).catch_unwind();
+        // In its place, and not moved there: it is as large as all that a request may come to.
+        let served = pin!(serve(&self.gateway, connection, session, stop));
+        let served = AssertUnwindSafe(served).catch_unwind();
         let (outcome, end) = tokio::select! {
             // What has been received already has begun before it is asked whether anything has.
             biased;
             outcome = served => match outcome {
-                Ok(goes_on) => (goes_on, End::Protocol),
+                Ok(goes_on) => (goes_on, unadmitted_end(connection.meter.late())),
                 Err(_panic) => (false, End::Panic),
             },
-            () = head_deadline(&connection.meter, self.bounds.head) => (false, End::Deadline),
-            () = closed_idle(closing, &connection.meter) => (false, End::Complete),
+            // Both look at what the request has left behind, and so come after it.
+            () = closed_idle => (false, End::Complete),
             () = self.gateway.denied(connection) => (false, End::Revoked),
         };
         unadmitted.end = end;
@@ -317,23 +329,25 @@ async fn ended_within(time: Duration, connections: &mut JoinSet<()>) -> bool {
     tokio::time::timeout(time, async { while connections.join_next().await.is_some() {} }).await.is_ok()
 }
 
-/// Resolves when connections that wait for a request are closed, and this one does.
-async fn closed_idle(closing: &mut watch::Receiver<bool>, meter: &Meter) {
-    if closing.wait_for(|closing| *closing).await.is_err() || meter.begun().is_some() {
-        std::future::pending::<()>().await;
+/// How a request ended that no stage has seen, and that nobody broke off.
+const fn unadmitted_end(late: Option<Late>) -> End {
+    match late {
+        Some(Late::Head) => End::Deadline,
+        Some(Late::Body | Late::Reader | Late::Route) | None => End::Protocol,
     }
 }
 
-/// Resolves when a request has begun and its head is not whole in time: whoever takes longer is a slow loris.
-async fn head_deadline(meter: &Meter, deadline: Duration) {
-    meter.first_byte().await;
-    // A head that has come in one piece is admitted by now, and needs no timer.
-    if !meter.admitted() {
-        tokio::time::sleep(deadline).await;
-    }
-    if meter.admitted() {
-        std::future::pending::<()>().await;
-    }
+/// Resolves when connections that wait for a request are closed, and this one does; asked after the request, and anew each time
+/// that this is. `closing` says whether they are, once it is known, and goes on from request to request.
+fn closed_idle<F: Future<Output = bool>>(
+    mut closing: Pin<&mut MaybeDone<F>>,
+    meter: &Meter,
+) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        ready!(closing.as_mut().poll(cx));
+        let are_closed = closing.as_mut().output_mut().is_some_and(|closed| *closed);
+        if are_closed && meter.begun().is_none() { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 /// Out of descriptors, `accept` fails at once and for ever: give the others a moment to end.

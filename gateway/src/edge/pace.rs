@@ -13,6 +13,8 @@ use crate::config::settings::Connections;
 /// What came too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
+    /// The end of the request's head: whoever takes longer is a slow loris.
+    Head,
     /// The request's body.
     Body,
     /// The client's taking of the answer.

@@ -1,7 +1,6 @@
 //! Stage 1, receive: bytes become the one spelling of a request that is routed, decided and forwarded.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
 
 use engine::audit::AskedFacts;
 use engine::facts::RequestFacts;
@@ -12,12 +11,12 @@ use engine::refusal::Malformed;
 use engine::time::UnixMillis;
 use http::{HeaderMap, HeaderName, Method, Version};
 use ipnet::IpNet;
-use memchr::memmem::Finder;
 use uuid::Uuid;
 
 use crate::authn::cookies::Cookie;
 use crate::authn::site::Sites;
 use crate::config::Config;
+use crate::edge::framing::HEAD_END;
 
 /// What a request must obey to be looked at.
 #[derive(Clone, Debug)]
@@ -162,9 +161,6 @@ pub fn receive(head: &Head<'_>, rules: &ReceiveRules) -> Result<Received, Malfor
         dropped: findings.dropped,
     })
 }
-
-/// Finds the end of a head; made once, because making it costs as much as finding.
-static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// The request target as the client wrote it, once the block that it stands in has been judged.
 fn wire_target(wire: &[u8]) -> Result<&[u8], Malformed> {

@@ -16,7 +16,7 @@ use crate::pipeline::record::Trail;
 use crate::pipeline::trace::traceparent;
 
 /// Credentials. What speaks of the hop between client and gateway alone is left out by whoever writes the request.
-const CREDENTIALS: [HeaderName; 4] = [
+static CREDENTIALS: [HeaderName; 4] = [
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
     header::COOKIE,
@@ -51,8 +51,8 @@ pub fn shape(
     for name in headers::nominated(headers) {
         edits.remove(name);
     }
-    for name in CREDENTIALS {
-        edits.remove(name);
+    for name in &CREDENTIALS {
+        edits.remove(name.clone());
     }
     if let Some(cookies) = cookies(headers, route) {
         edits.set(header::COOKIE, cookies);
@@ -104,8 +104,10 @@ fn forwarding(edits: &mut HeaderEdits, received: &Received, trail: &Trail) {
     spelt::address(&mut client, received.client);
     edits.set(REQUEST_ID, spelt_id(trail.request_id));
     edits.set(TRACE_PARENT, traceparent(&trail.trace));
-    edits.set(FORWARDED_FOR, client.as_str());
-    edits.set(REAL_IP, client);
+    if let Ok(client) = HeaderValue::try_from(client) {
+        edits.set(FORWARDED_FOR, client.clone());
+        edits.set(REAL_IP, client);
+    }
     static HTTPS: HeaderValue = HeaderValue::from_static("https");
     static HTTP: HeaderValue = HeaderValue::from_static("http");
     edits.set(FORWARDED_PROTO, if received.tls { HTTPS.clone() } else { HTTP.clone() });

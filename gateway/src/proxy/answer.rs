@@ -247,8 +247,8 @@ pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut Reques
         ctx.refusal = match late {
             Late::Body => Some(Refusal::Malformed(Malformed::BODY_TOO_SLOW)),
             Late::Route => Some(Refusal::NoUpstream(UpstreamFault::Timeout)),
-            // Who takes nothing is not told either.
-            Late::Reader => None,
+            // Who takes nothing is not told either; and a head that is late is no request.
+            Late::Reader | Late::Head => None,
         };
     } else if error.esource() == &ErrorSource::Downstream && error.etype() == &ErrorType::WriteTimedout {
         ctx.trail.ends(End::Deadline);
@@ -263,7 +263,7 @@ pub async fn failed(parts: &Parts, session: &mut ServerSession, ctx: &mut Reques
         // What the refusal itself does not tell: which error it was.
         let what = match late {
             Some(Late::Route) => "the route's deadline".to_owned(),
-            Some(Late::Body | Late::Reader) => "the client is too slow".to_owned(),
+            Some(Late::Body | Late::Reader | Late::Head) => "the client is too slow".to_owned(),
             None => format!("{}: {}", error.esource().as_str(), error.etype().as_str()),
         };
         ctx.trail.detail(what);

@@ -28,7 +28,6 @@ use crate::config::Config;
 use crate::config::settings::Connections;
 use crate::edge::Connection;
 use crate::edge::caps::{Caps, Over, Slot};
-use crate::edge::lasting::Lasting;
 use crate::edge::meter::Handed;
 use crate::identity;
 use crate::live::Live;
@@ -125,7 +124,7 @@ impl Gateway {
         if let Some(refused) = self.0.caps.connections.refused(clock::now()) {
             tracing::warn!(refused, ?over, last = %peer.ip(), "connections over a cap are turned away");
         }
-        let connection = Connection { peer, tls: false, meter: Arc::default(), lasting: Lasting::default() };
+        let connection = Connection::new(peer, false, Arc::default());
         answer::unparsed(&connection, &self.0, request::over(over))
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,12 @@ pub async fn guarded(
     session: &ServerSession,
     ctx: &mut RequestContext,
 ) -> Result<Target, Refusal> {
-    match AssertUnwindSafe(stages(parts, session, ctx)).catch_unwind().await {
+    let outcome = {
+        // In its place, and not moved there: it is as large as all that the stages may come to.
+        let stages = pin!(stages(parts, session, &mut *ctx));
+        AssertUnwindSafe(stages).catch_unwind().await
+    };
+    match outcome {
         Ok(outcome) => outcome,
         Err(_panic) => {
             panicked(ctx);

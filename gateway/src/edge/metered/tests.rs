@@ -165,6 +165,18 @@ async fn a_body_that_does_not_come_is_late_and_can_still_be_told() {
 }
 
 #[tokio::test]
+async fn a_head_that_does_not_end_is_late_from_its_first_byte_on() {
+    let bounds = Connections { head: Duration::from_millis(20), ..Connections::default() };
+    let (mut server, meter, mut client) = metered_within(bounds);
+    // Nobody waits for one that has not begun, here.
+    assert_eq!(server.read(&mut [0; 64]).now_or_never().map(Result::unwrap), None);
+    client.write_all(b"GET / HT").await.unwrap();
+    assert_eq!(server.read(&mut [0; 64]).await.unwrap(), 8);
+    assert_eq!(server.read(&mut [0; 64]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(meter.late(), Some(Late::Head));
+}
+
+#[tokio::test]
 async fn a_reader_that_takes_nothing_is_late() {
     let (mut server, meter, _client) = admitted(quick(), "0").await;
     // More than the pipe holds.
