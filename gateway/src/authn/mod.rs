@@ -9,6 +9,7 @@ mod api_key;
 pub mod bearer;
 pub mod cookies;
 pub mod cross_site;
+pub mod recall;
 mod session;
 pub mod site;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use engine::time::UnixMillis;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
 use storage::credentials::{Accounts, ApiKeys};
-use storage::sessions::{SessionView, Sessions};
+use storage::sessions::{SessionSecret, SessionView, Sessions};
 
 use crate::admin::metrics::Metrics;
 use crate::oidc::Providers;
@@ -33,6 +34,7 @@ use crate::oidc::renewal::{Renewals, Renewed, Standing};
 use access_token::AccessTokens;
 use bearer::Form;
 use cookies::{Cookie, Found};
+use recall::Recall;
 use site::Sites;
 
 /// The note of a request that presents an identity which only we mint, or one under a symmetric key (threat 8).
@@ -128,7 +130,7 @@ impl Authn {
         }
     }
 
-    /// Who asks, by the credentials that the route accepts.
+    /// Who asks, by the credentials that the route accepts. `recall` is that of the connection.
     ///
     /// # Errors
     /// `Unauthenticated` where a credential is needed and none is there, `CredentialRejected` where one does not
@@ -139,9 +141,10 @@ impl Authn {
         now: UnixMillis,
         matched: &RouteMatch,
         facts: &RequestFacts<'_>,
+        recall: &Recall,
     ) -> Result<Identified, Rejection> {
         let mut notes = Vec::new();
-        let proved = match self.verify(now, &matched.route, facts, &mut notes).await {
+        let proved = match self.verify(now, &matched.route, facts, recall, &mut notes).await {
             Ok(Some(proved)) => proved,
             Ok(None) => return Ok(Identified { identity: Identity::Anonymous, session: None, notes }),
             Err(refusal) => return Err(Rejection { refusal, notes, principal: None }),
@@ -159,11 +162,12 @@ impl Authn {
         now: UnixMillis,
         route: &Route,
         facts: &RequestFacts<'_>,
+        recall: &Recall,
         notes: &mut Vec<String>,
     ) -> Result<Option<Box<Proved>>, Refusal> {
         let authorization = one(facts, &AUTHORIZATION)?;
         let api_key = one(facts, &api_key::X_API_KEY)?;
-        let session = self.session(now, route, facts, notes).await?;
+        let session = self.session(now, route, facts, recall, notes).await?;
         let signed_in = matches!(session, Outcome::Verified(_));
         let key = self.api_key(now, route, api_key.map(HeaderValue::as_bytes)).await?;
         let bearer = match authorization.map(|value| bearer::classify(value.as_bytes())) {
@@ -190,6 +194,7 @@ impl Authn {
         now: UnixMillis,
         route: &Route,
         facts: &RequestFacts<'_>,
+        recall: &Recall,
         notes: &mut Vec<String>,
     ) -> Result<Outcome, Refusal> {
         let Some(site) = self.sites.find(facts.host) else { return Ok(Outcome::NotPresented) };
@@ -207,7 +212,7 @@ impl Authn {
                 Ok(Outcome::NotPresented)
             }
             Found::Many => Ok(Outcome::Rejected(CredentialFault::Conflicting)),
-            Found::One(value) => match self.verify_session(now, value).await {
+            Found::One(value) => match self.verify_session(now, recall.secret(value)).await {
                 // The sign-in page shows also while a provider is away.
                 Err(Refusal::Unavailable(Dependency::IdentityProvider)) if accept.anonymous => {
                     notes.push(HELD_SESSION_NOTE.to_owned());
@@ -226,8 +231,13 @@ impl Authn {
         }
     }
 
-    async fn verify_session(&self, now: UnixMillis, value: &[u8]) -> Result<Outcome, Refusal> {
-        let outcome = session::verify(&self.sessions, &self.accounts, &self.principals, now, value).await?;
+    async fn verify_session(
+        &self,
+        now: UnixMillis,
+        secret: Option<Arc<SessionSecret>>,
+    ) -> Result<Outcome, Refusal> {
+        let Some(secret) = secret else { return Ok(Outcome::Rejected(CredentialFault::SessionEnded)) };
+        let outcome = session::verify(&self.sessions, &self.accounts, &self.principals, now, &secret).await?;
         self.vouched_for(now, outcome).await
     }
 

@@ -20,7 +20,7 @@ use super::{Outcome, Proved};
 #[derive(Default)]
 pub(super) struct Principals(Kept<Uuid, (Arc<Account>, Arc<Principal>), FxBuildHasher>);
 
-/// Verifies a cookie's value: the session lives, and so does its account, as it is at this moment.
+/// Verifies a cookie's secret: the session lives, and so does its account, as it is at this moment.
 ///
 /// # Errors
 /// A store that must be asked does not answer: nobody is signed in by that.
@@ -29,13 +29,11 @@ pub(super) async fn verify(
     accounts: &Accounts,
     principals: &Principals,
     now: UnixMillis,
-    value: &[u8],
+    secret: &SessionSecret,
 ) -> Result<Outcome, Refusal> {
-    let ended = Ok(Outcome::Rejected(CredentialFault::SessionEnded));
-    let Some(secret) = std::str::from_utf8(value).ok().and_then(SessionSecret::parse) else { return ended };
-    match sessions.find(&secret, now).await.map_err(unanswered)? {
+    match sessions.find(secret, now).await.map_err(unanswered)? {
         Some(session) => of(accounts, principals, session).await,
-        None => ended,
+        None => Ok(Outcome::Rejected(CredentialFault::SessionEnded)),
     }
 }
 

@@ -156,7 +156,7 @@ impl World {
             upgrade,
         };
         let matched = RouteMatch { route: Arc::new(route), parameters: Parameters::new() };
-        self.authn.identify(now, &matched, &facts).await
+        self.authn.identify(now, &matched, &facts, &Recall::default()).await
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::authn::recall::Recall;
 use crate::config::settings::Connections;
 use crate::pipeline::record::Unparsed;
 use crate::proxy::Gateway;
@@ -74,12 +75,14 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What outlasts its current request's decision.
     pub lasting: Lasting,
+    /// The session cookie that it has presented last.
+    pub recall: Recall,
 }
 
 impl Connection {
     /// A connection that has carried nothing yet.
     pub fn new(peer: SocketAddr, tls: bool, meter: Arc<Meter>) -> Self {
-        Self { peer, tls, meter, lasting: Lasting::default() }
+        Self { peer, tls, meter, lasting: Lasting::default(), recall: Recall::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use engine::refusal::Refusal;
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 
+use crate::authn::recall::Recall;
 use crate::authn::{Authn, Identified, Rejection};
 use crate::pipeline::record::Trail;
 
@@ -19,9 +20,10 @@ pub async fn identify(
     now: UnixMillis,
     matched: &RouteMatch,
     facts: &RequestFacts<'_>,
+    recall: &Recall,
     trail: &mut Trail,
 ) -> Result<Identified, Refusal> {
-    match authn.identify(now, matched, facts).await {
+    match authn.identify(now, matched, facts, recall).await {
         Ok(identified) => {
             trail.identified(&identified);
             Ok(identified)

@@ -25,6 +25,7 @@ use engine::time::UnixMillis;
 use storage::counters::Counters;
 
 use crate::authn::Authn;
+use crate::authn::recall::Recall;
 use crate::config::settings::Limits;
 use crate::snapshot::SnapshotCell;
 use oracle::Oracle;
@@ -107,7 +108,8 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Every request passes here, in this order, or is refused. `receive` has made the facts and
-    /// [`admit::address`] has let the address in.
+    /// [`admit::address`] has let the address in. `recall` is that of the
+    /// connection.
     ///
     /// # Errors
     /// The refusal of the stage that said no.
@@ -115,6 +117,7 @@ impl Pipeline {
         &self,
         now: UnixMillis,
         facts: &RequestFacts<'_>,
+        recall: &Recall,
         trail: &mut Trail,
     ) -> Result<Passage, Refusal> {
         let snapshot = self.snapshot.current();
@@ -123,7 +126,7 @@ impl Pipeline {
         trail.enter(Stage::Admit);
         admit::admit(&self.counters, &self.limits, now, &matched, facts.client).await?;
         trail.enter(Stage::Identify);
-        let identified = identify::identify(&self.authn, now, &matched, facts, trail).await?;
+        let identified = identify::identify(&self.authn, now, &matched, facts, recall, trail).await?;
         trail.enter(Stage::Authorize);
         let permit =
             authorize::authorize(&self.oracle, &snapshot, now, &matched, &identified.identity, facts, trail);

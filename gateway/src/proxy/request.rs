@@ -184,7 +184,7 @@ async fn stages(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext
     let received = &*ctx.received.insert(received);
     let facts = received.facts(&header.headers, now, ctx.trail.request_id);
     ctx.since = parts.live.moment();
-    let decided = parts.pipeline.decide(now, &facts, &mut ctx.trail).await;
+    let decided = parts.pipeline.decide(now, &facts, &ctx.connection.recall, &mut ctx.trail).await;
     ctx.conceal = ctx.trail.conceals();
     let passage = decided?;
     ctx.trail.enter(Stage::Forward);
