@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
 use crate::config::settings::LimitHeaders;
-use crate::pipeline::headers::{HeaderEdits, spelt_id};
+use crate::pipeline::headers::{HeaderEdits, Names, spelt_id};
 
 /// One year, the least that browsers' preload lists ask for.
 const HSTS: &str = "max-age=31536000; includeSubDomains";
@@ -34,27 +34,27 @@ mod values {
 
 /// Headers of an upstream's answer that never reach a client: they tell what runs behind us, or speak for
 /// the whole origin that our own pages share.
-static REMOVED: [HeaderName; 19] = [
-    header::SERVER,
-    HeaderName::from_static("x-powered-by"),
-    HeaderName::from_static("x-aspnet-version"),
-    header::VIA,
-    HeaderName::from_static("service-worker-allowed"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-correlation-id"),
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::PUBLIC_KEY_PINS,
-    header::REFRESH,
-    HeaderName::from_static("nel"),
-    HeaderName::from_static("report-to"),
-    HeaderName::from_static("reporting-endpoints"),
-    HeaderName::from_static("accept-ch"),
-    header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
-    header::WWW_AUTHENTICATE,
-    header::PROXY_AUTHENTICATE,
-];
+static REMOVED: Names<19> = Names::new([
+    "server",
+    "x-powered-by",
+    "x-aspnet-version",
+    "via",
+    "service-worker-allowed",
+    "clear-site-data",
+    "x-request-id",
+    "x-correlation-id",
+    "alt-svc",
+    "strict-transport-security",
+    "public-key-pins",
+    "refresh",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "accept-ch",
+    "content-security-policy-report-only",
+    "www-authenticate",
+    "proxy-authenticate",
+]);
 
 /// What an answer is given where it says nothing of that itself.
 static UNLESS_SAID: [(HeaderName, HeaderValue); 5] = [
@@ -110,7 +110,7 @@ pub fn respond(place: &Place<'_>, answer: &HeaderMap) -> HeaderEdits {
     }
     if place.route.is_some_and(|route| route.sandbox) {
         // Beside the upstream's own policy: browsers enforce every one of them.
-        edits.append.push((header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX_CSP)));
+        edits.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX_CSP));
     }
     edits
 }
@@ -133,7 +133,7 @@ pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits
             edits.set(name, HeaderValue::from_static(value));
         }
     }
-    edits.append.extend(said.iter().cloned());
+    said.iter().cloned().for_each(|(name, value)| edits.append(name, value));
     edits
 }
 
@@ -179,7 +179,7 @@ fn set_cookies(edits: &mut HeaderEdits, place: &Place<'_>, answer: &HeaderMap) {
         if route.cookies_down.iter().any(|allowed| Some(allowed.as_str()) == name)
             && !name.is_some_and(crate::authn::cookies::is_ours)
         {
-            edits.append.push((header::SET_COOKIE, value.clone()));
+            edits.append(header::SET_COOKIE, value.clone());
         }
     }
 }

@@ -19,22 +19,24 @@ pub use head::{RequestHead, ResponseHead};
 pub use outgoing::{Outgoing, request};
 pub use server::{Answer, ServerSession};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::pipeline::headers::Names;
 
 /// Headers that speak of one hop, and never go on to the next (RFC 9110, section 7.6.1). How a body is framed is said
 /// anew by whoever writes it.
-pub static HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
+pub static HOP: Names<10> = Names::new([
+    "connection",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "keep-alive",
+    "proxy-connection",
+    "http2-settings",
+]);
 
 /// What a message says of its connection: whether it goes on after it; `None` where it says nothing.
 fn keeps_alive(headers: &HeaderMap) -> Option<bool> {

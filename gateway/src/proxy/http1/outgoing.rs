@@ -105,12 +105,7 @@ pub(super) fn fields(
             field(out, name, value.as_bytes());
         }
     }
-    let set = edits.set.iter().enumerate().filter(|(at, (name, _))| {
-        // Set twice, the later value stands.
-        let later = edits.set.get(at.saturating_add(1)..).unwrap_or_default();
-        !later.iter().any(|(other, _)| other == name)
-    });
-    for (name, value) in set.map(|(_, set)| set).chain(&edits.append) {
+    for (name, value) in edits.added() {
         field(out, name, value.as_bytes());
     }
 }

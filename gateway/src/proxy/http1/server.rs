@@ -358,7 +358,7 @@ impl ServerSession {
 
 /// Headers of an answer that are said anew for this hop, whoever else has said them.
 fn is_ours(name: &HeaderName) -> bool {
-    HOP.contains(name) || *name == header::CONTENT_LENGTH || *name == header::DATE
+    *name == header::CONTENT_LENGTH || *name == header::DATE || HOP.contains(name)
 }
 
 /// How long a client may take for this many bytes.

@@ -163,7 +163,11 @@ fn field() -> impl Strategy<Value = (HeaderName, HeaderValue)> {
 
 fn edits() -> impl Strategy<Value = HeaderEdits> {
     (vec(field(), 0..4), vec(field(), 0..4), vec(field(), 0..3)).prop_map(|(remove, set, append)| {
-        HeaderEdits { remove: remove.into_iter().map(|(name, _)| name).collect(), set, append }
+        let mut edits = HeaderEdits::default();
+        remove.into_iter().for_each(|(name, _)| edits.remove(name));
+        set.into_iter().for_each(|(name, value)| edits.set(name, value));
+        append.into_iter().for_each(|(name, value)| edits.append(name, value));
+        edits
     })
 }
 

@@ -10,7 +10,7 @@ use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::super::http1::HOP;
-use crate::pipeline::headers::HeaderEdits;
+use crate::pipeline::headers::{HeaderEdits, Names};
 
 /// What RFC 6455, section 1.3, appends to a key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -20,15 +20,15 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024;
 const ANSWER_HEADERS_MAX: usize = 100;
 
 /// Headers of a handshake that belong to one hop, beside those of every message.
-static HANDSHAKE: [HeaderName; 6] = [
-    header::CONTENT_LENGTH,
-    header::SEC_WEBSOCKET_KEY,
-    header::SEC_WEBSOCKET_ACCEPT,
-    header::SEC_WEBSOCKET_VERSION,
-    header::SEC_WEBSOCKET_PROTOCOL,
+static HANDSHAKE: Names<6> = Names::new([
+    "content-length",
+    "sec-websocket-key",
+    "sec-websocket-accept",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
     // None is offered and none is let through: what a frame means without one is what is checked.
-    header::SEC_WEBSOCKET_EXTENSIONS,
-];
+    "sec-websocket-extensions",
+]);
 
 /// What the client asks for.
 #[derive(Clone, Debug)]
@@ -87,7 +87,8 @@ pub(super) fn request(
     key: &str,
 ) -> Vec<u8> {
     edits.apply(&mut headers);
-    HOP.iter().chain(&HANDSHAKE).for_each(|name| drop(headers.remove(name)));
+    HOP.remove_from(&mut headers);
+    HANDSHAKE.remove_from(&mut headers);
     let mut lines = vec![
         ("upgrade", "websocket".to_owned()),
         ("connection", "Upgrade".to_owned()),
@@ -102,7 +103,8 @@ pub(super) fn request(
 
 /// The answer that the client is sent.
 pub(super) fn answer(asked: &Asked, protocol: Option<String>, mut headers: HeaderMap) -> Vec<u8> {
-    HOP.iter().chain(&HANDSHAKE).for_each(|name| drop(headers.remove(name)));
+    HOP.remove_from(&mut headers);
+    HANDSHAKE.remove_from(&mut headers);
     let mut lines = vec![
         ("upgrade", "websocket".to_owned()),
         ("connection", "Upgrade".to_owned()),
