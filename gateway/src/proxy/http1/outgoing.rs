@@ -1,6 +1,5 @@
 //! What is written: heads from a map and a stage's changes, and bodies in their framing.
 
-use bytes::{BufMut as _, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncWriteExt as _;
@@ -70,32 +69,32 @@ pub fn request(
     headers: &HeaderMap,
     edits: &HeaderEdits,
     body: Outgoing,
-) -> BytesMut {
-    let mut out = BytesMut::with_capacity(1024);
-    out.put_slice(method.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(target.as_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
     fields(&mut out, headers, edits, |name| HOP.contains(name));
     if body == Outgoing::Chunked {
         field(&mut out, &header::TRANSFER_ENCODING, b"chunked");
     }
-    out.put_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n");
     out
 }
 
 /// The status line of an answer.
-pub(super) fn status_line(out: &mut BytesMut, status: StatusCode, reason: Option<&[u8]>) {
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(status.as_str().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
-    out.put_slice(b"\r\n");
+pub(super) fn status_line(out: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes fields as a stage has changed them, but those that came and of which `is_left_out` says so.
 pub(super) fn fields(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     headers: &HeaderMap,
     edits: &HeaderEdits,
     is_left_out: impl Fn(&HeaderName) -> bool,
@@ -111,16 +110,16 @@ pub(super) fn fields(
 }
 
 /// Writes one field.
-pub(super) fn field(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     let name = name.as_str();
     out.reserve(name.len().saturating_add(value.len()).saturating_add(4));
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes one field with a number.
-pub(super) fn number(out: &mut BytesMut, name: &HeaderName, value: u64) {
+pub(super) fn number(out: &mut Vec<u8>, name: &HeaderName, value: u64) {
     field(out, name, HeaderValue::from(value).as_bytes());
 }

@@ -32,7 +32,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct ServerSession {
     stream: Stream,
     input: BytesMut,
-    out: BytesMut,
+    out: Vec<u8>,
     head: RequestHead,
     body: Incoming,
     output: Outgoing,
@@ -72,7 +72,7 @@ impl ServerSession {
         Self {
             stream,
             input: BytesMut::new(),
-            out: BytesMut::new(),
+            out: Vec::new(),
             head: RequestHead::default(),
             body: Incoming::Done,
             output: Outgoing::None,
