@@ -1,14 +1,11 @@
 //! Gateways that share sessions in a Redis: who signs in at one is known at all, and who is signed out is signed out.
 
-use std::net::TcpListener;
-
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::client::{Client, Request, Response};
 use tests::openid::{CLIENT_ID, OpenId};
 use tests::process::Process;
 use tests::production::{HOST, Production};
-use tests::redis::Redis;
+use tests::redis::{Break, Redis};
 use tests::session::{Browser, LOGOUT, WHOAMI, form};
 use tests::wait::{self, PATIENCE};
 use tests::websocket::{PeerServer, RawSocket};
@@ -240,82 +237,15 @@ fn a_person_of_a_provider_is_known_at_every_gateway_and_signed_out_of_all_by_the
     }
 }
 
-struct Fault {
-    name: &'static str,
-    breaks: fn(&mut Redis) -> Option<TcpListener>,
-    mends: fn(&mut Redis),
-    detail: &'static str,
-}
-
-const FAULTS: [Fault; 7] = [
-    Fault {
-        name: "killed",
-        breaks: |redis| {
-            redis.kill();
-            None
-        },
-        mends: Redis::restart,
-        detail: "",
-    },
-    Fault {
-        name: "stopped",
-        breaks: |redis| {
-            redis.signal(Signal::STOP);
-            None
-        },
-        mends: |redis| redis.signal(Signal::CONT),
-        detail: "",
-    },
-    Fault {
-        name: "paused",
-        breaks: |redis| {
-            redis.order(&["CLIENT", "PAUSE", "600000", "WRITE"]);
-            None
-        },
-        mends: |redis| redis.order(&["CLIENT", "UNPAUSE"]),
-        detail: "",
-    },
-    Fault {
-        name: "read-only",
-        breaks: |redis| {
-            redis.order(&["REPLICAOF", "127.0.0.1", "1"]);
-            None
-        },
-        mends: |redis| redis.order(&["REPLICAOF", "NO", "ONE"]),
-        detail: "READONLY",
-    },
-    Fault {
-        name: "another password",
-        breaks: |redis| {
-            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", ">another"]);
-            redis.order(&["CLIENT", "KILL", "USER", "cedargate"]);
-            None
-        },
-        mends: |redis| {
-            let password = format!(">{}", redis.password());
-            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", &password]);
-        },
-        detail: "password",
-    },
-    Fault {
-        name: "not permitted",
-        breaks: |redis| {
-            redis.order(&["ACL", "SETUSER", "cedargate", "-del"]);
-            None
-        },
-        mends: |redis| redis.order(&["ACL", "SETUSER", "cedargate", "+del"]),
-        detail: "the error ERR",
-    },
-    Fault {
-        name: "a black hole",
-        breaks: |redis| {
-            redis.kill();
-            // It accepts as the kernel does, and nobody ever answers.
-            Some(TcpListener::bind(redis.address()).expect("its port"))
-        },
-        mends: Redis::restart,
-        detail: "reached",
-    },
+/// What breaks the store, and what is said of it then.
+const FAULTS: [(Break, &str); 7] = [
+    (Break::Killed, ""),
+    (Break::Stopped, ""),
+    (Break::Paused, ""),
+    (Break::ReadOnly, "READONLY"),
+    (Break::OtherPassword, "password"),
+    (Break::Forbidden("del"), "the error ERR"),
+    (Break::BlackHole, "reached"),
 ];
 
 #[test]
@@ -325,28 +255,27 @@ fn whatever_becomes_of_redis_nobody_is_signed_out_by_it_and_nobody_is_let_in() {
     let cookie = fleet.sign_in(0);
     let stranger = format!("__Host-cedargate={}", "A".repeat(43));
     assert_eq!(fleet.who(0, &stranger).status, 401);
-    for fault in FAULTS {
-        let name = fault.name;
+    for (fault, detail) in FAULTS {
+        let name = format!("{fault:?}");
         let mut socket = fleet.socket(0, &cookie);
-        let held = (fault.breaks)(&mut redis);
+        redis.breaks(fault);
         for at in 0..2 {
             // Known for as long as nothing can have been missed, and then refused.
-            let refused = wait::until(name, PATIENCE, || {
+            let refused = wait::until(&name, PATIENCE, || {
                 let answer = fleet.who(at, &cookie);
                 assert!(matches!(answer.status, 200 | 503), "{name}: {} {}", answer.status, answer.text());
                 (answer.status == 503).then_some(answer)
             });
             assert!(refused.header("retry-after").is_some(), "{name}: {:?}", refused.headers);
             assert_eq!(refused.header("set-cookie"), None, "{name}: the cookie stays");
-            reaches(&fleet.gateways[at], "degraded", fault.detail);
+            reaches(&fleet.gateways[at], "degraded", detail);
             assert_eq!(fleet.who(at, &stranger).status, 503, "{name}: who cannot be asked about");
             assert_eq!(fleet.who(at, &cookie).status, 503, "{name}");
             let health = ask(&fleet.gateways[at], &request("GET", "/.cedargate/login"));
             assert_eq!(health.status, 200, "{name}: what needs no session is served");
         }
         assert_eq!(socket.closed().0, 1013, "{name}: what is open stands on nothing, and may come again");
-        drop(held);
-        (fault.mends)(&mut redis);
+        redis.mends(fault);
         for at in 0..2 {
             reaches(&fleet.gateways[at], "up", "redis");
             assert_eq!(fleet.who(at, &cookie).status, 200, "{name}, and back: nobody was signed out");

@@ -2,13 +2,11 @@
 
 mod left;
 
-use std::net::TcpListener;
-
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::client::{Client, Request, Response};
 use tests::production::{HOST, Production};
-use tests::redis::Redis;
+use tests::redis::{Break, Redis};
 use tests::upstream::Upstream;
 use tests::wait::{self, PATIENCE};
 
@@ -138,92 +136,16 @@ fn three_gateways_admit_what_one_would() {
     }
 }
 
-/// What breaks the store, what mends it, and what is said of it.
-struct Fault {
-    name: &'static str,
-    breaks: fn(&mut Redis) -> Option<TcpListener>,
-    mends: fn(&mut Redis),
-    detail: &'static str,
-}
-
-const FAULTS: [Fault; 8] = [
-    Fault {
-        name: "killed",
-        breaks: |redis| {
-            redis.kill();
-            None
-        },
-        mends: Redis::restart,
-        detail: "",
-    },
-    Fault {
-        name: "stopped",
-        breaks: |redis| {
-            redis.signal(Signal::STOP);
-            None
-        },
-        mends: |redis| redis.signal(Signal::CONT),
-        detail: "",
-    },
-    Fault {
-        name: "paused",
-        breaks: |redis| {
-            redis.order(&["CLIENT", "PAUSE", "600000", "WRITE"]);
-            None
-        },
-        mends: |redis| redis.order(&["CLIENT", "UNPAUSE"]),
-        detail: "budget",
-    },
-    Fault {
-        name: "read-only",
-        breaks: |redis| {
-            redis.order(&["REPLICAOF", "127.0.0.1", "1"]);
-            None
-        },
-        mends: |redis| redis.order(&["REPLICAOF", "NO", "ONE"]),
-        detail: "READONLY",
-    },
-    Fault {
-        name: "full",
-        breaks: |redis| {
-            redis.order(&["CONFIG", "SET", "maxmemory", "1"]);
-            None
-        },
-        mends: |redis| redis.order(&["CONFIG", "SET", "maxmemory", "0"]),
-        detail: "OOM",
-    },
-    Fault {
-        name: "another password",
-        breaks: |redis| {
-            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", ">another"]);
-            redis.order(&["CLIENT", "KILL", "USER", "cedargate"]);
-            None
-        },
-        mends: |redis| {
-            let password = format!(">{}", redis.password());
-            redis.order(&["ACL", "SETUSER", "cedargate", "resetpass", &password]);
-        },
-        detail: "password",
-    },
-    Fault {
-        name: "not permitted",
-        breaks: |redis| {
-            redis.order(&["ACL", "SETUSER", "cedargate", "-set"]);
-            None
-        },
-        mends: |redis| redis.order(&["ACL", "SETUSER", "cedargate", "+set"]),
-        detail: "the error ERR",
-    },
-    Fault {
-        name: "a black hole",
-        breaks: |redis| {
-            redis.kill();
-            // It accepts as the kernel does, and nobody ever answers.
-            Some(TcpListener::bind(redis.address()).expect("its port"))
-        },
-        mends: Redis::restart,
-        detail: "reached",
-    },
+/// What breaks the store, and what is said of it then.
+const FAULTS: [(Break, &str); 8] = [
+    (Break::Killed, ""),
+    (Break::Stopped, ""),
+    (Break::Paused, "budget"),
+    (Break::ReadOnly, "READONLY"),
+    (Break::Full, "OOM"),
+    (Break::OtherPassword, "password"),
+    (Break::Forbidden("set"), "the error ERR"),
+    (Break::BlackHole, "reached"),
 ];
 
 #[test]
@@ -241,22 +163,21 @@ fn whatever_becomes_of_redis_limits_hold_every_request_is_answered_and_nobody_ha
     reaches(&production, "up", "redis");
     assert_eq!(admitted(&production, &keys[0], 3), 0, "before the first start, and back");
 
-    for (number, fault) in (1..).zip(FAULTS) {
-        let held = (fault.breaks)(&mut redis);
-        assert_eq!(admitted(&production, &keys[number], 12), 5, "{}", fault.name);
-        reaches(&production, "degraded", fault.detail);
-        assert_eq!(metric(&production, "cedargate_limits_redis_up"), 0, "{}", fault.name);
-        drop(held);
-        (fault.mends)(&mut redis);
+    for (number, (fault, detail)) in (1..).zip(FAULTS) {
+        redis.breaks(fault);
+        assert_eq!(admitted(&production, &keys[number], 12), 5, "{fault:?}");
+        reaches(&production, "degraded", detail);
+        assert_eq!(metric(&production, "cedargate_limits_redis_up"), 0, "{fault:?}");
+        redis.mends(fault);
         reaches(&production, "up", "redis");
-        assert_eq!(admitted(&production, &keys[number], 3), 0, "{}, and back", fault.name);
+        assert_eq!(admitted(&production, &keys[number], 3), 0, "{fault:?}, and back");
         // One event when it began and one when it ended.
         let events = wait::until("the last event", PATIENCE, || {
             let events = events(&production);
             (events.len() >= 2 * (number + 1)).then_some(events)
         });
         let kinds: Vec<bool> = events.iter().map(|(begins, _)| *begins).collect();
-        assert_eq!(kinds, [true, false].repeat(number + 1), "{}: {events:#?}", fault.name);
+        assert_eq!(kinds, [true, false].repeat(number + 1), "{fault:?}: {events:#?}");
     }
     assert!(metric(&production, "cedargate_limits_redis_total{result=\"answered\"}") > 0);
 }

@@ -1,7 +1,7 @@
 //! A real redis-server of the test's own. `tests/run` installs it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,6 +27,29 @@ pub struct Redis {
     password: String,
     /// Whether every write is on disk before it is answered, and is there again after a crash.
     keeps: bool,
+    /// What listens in its place, and never answers.
+    hole: Option<TcpListener>,
+}
+
+/// A way in which it is there no longer as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Its process has ended, as by a crash.
+    Killed,
+    /// Its process does not go on, and its connections stay.
+    Stopped,
+    /// It answers reads, and lets writes wait.
+    Paused,
+    /// It has become the replica of a server that is not there.
+    ReadOnly,
+    /// Its memory is full.
+    Full,
+    /// The gateway's user has another password, and its connections were ended.
+    OtherPassword,
+    /// The gateway's user may not use this command any more.
+    Forbidden(&'static str),
+    /// What accepts connections at its address never answers.
+    BlackHole,
 }
 
 impl Redis {
@@ -49,6 +72,7 @@ impl Redis {
             encrypted: None,
             password: random_hex(),
             keeps: false,
+            hole: None,
         }
     }
 
@@ -73,6 +97,7 @@ impl Redis {
     /// Starts it, with nothing in it but what it keeps, and waits until it listens.
     pub fn restart(&mut self) {
         self.kill();
+        self.hole = None;
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.address().port().to_string()]);
         let appends = if self.keeps { "yes" } else { "no" };
@@ -110,6 +135,47 @@ impl Redis {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
             child.wait().ok();
+        }
+    }
+
+    /// Breaks it.
+    pub fn breaks(&mut self, how: Break) {
+        match how {
+            Break::Killed => self.kill(),
+            Break::Stopped => self.signal(Signal::STOP),
+            Break::Paused => self.order(&["CLIENT", "PAUSE", "600000", "WRITE"]),
+            Break::ReadOnly => self.order(&["REPLICAOF", "127.0.0.1", "1"]),
+            Break::Full => self.order(&["CONFIG", "SET", "maxmemory", "1"]),
+            Break::OtherPassword => {
+                self.order(&["ACL", "SETUSER", "cedargate", "resetpass", ">another"]);
+                self.order(&["CLIENT", "KILL", "USER", "cedargate"]);
+            }
+            Break::Forbidden(command) => {
+                self.order(&["ACL", "SETUSER", "cedargate", &format!("-{command}")]);
+            }
+            Break::BlackHole => {
+                self.kill();
+                // The kernel accepts, and nobody reads.
+                self.hole = Some(TcpListener::bind(self.address()).expect("its port"));
+            }
+        }
+    }
+
+    /// Undoes that.
+    pub fn mends(&mut self, how: Break) {
+        match how {
+            Break::Killed | Break::BlackHole => self.restart(),
+            Break::Stopped => self.signal(Signal::CONT),
+            Break::Paused => self.order(&["CLIENT", "UNPAUSE"]),
+            Break::ReadOnly => self.order(&["REPLICAOF", "NO", "ONE"]),
+            Break::Full => self.order(&["CONFIG", "SET", "maxmemory", "0"]),
+            Break::OtherPassword => {
+                let password = format!(">{}", self.password);
+                self.order(&["ACL", "SETUSER", "cedargate", "resetpass", &password]);
+            }
+            Break::Forbidden(command) => {
+                self.order(&["ACL", "SETUSER", "cedargate", &format!("+{command}")]);
+            }
         }
     }
 
