@@ -22,6 +22,7 @@ pub fn counters(config: &Config, metrics: &Metrics) -> Option<Arc<Counters>> {
         place: settings.place.clone(),
         budget: settings.budget,
         gateways: settings.gateways,
+        leases: settings.leases,
         memory_bytes: MEMORY_BYTES_DEFAULT,
         clock: clock::now,
     };

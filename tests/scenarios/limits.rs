@@ -1,5 +1,6 @@
 //! Limits that hold across gateways, and when the store that they share is gone.
 
+mod leased;
 mod left;
 
 use rustix::process::Signal;
@@ -85,12 +86,24 @@ fn metric(production: &Production, name: &str) -> u64 {
 
 #[test]
 fn three_gateways_admit_what_one_would() {
+    admit_together("", 0);
+}
+
+#[test]
+fn three_gateways_with_leases_admit_no_more_and_no_less_than_what_others_hold() {
+    admit_together("\nlease_percent = 5\nlease_idle = \"60s\"", 2 * 15);
+}
+
+/// Asks three gateways for more than their limit. All that it has is let through, but for what others may hold when one
+/// refuses.
+fn admit_together(leases: &str, held: u64) {
     const BURST: u64 = 300;
     let (upstream, redis) = (Upstream::start(), Redis::start());
     // Each gateway by itself would let its address ask as often.
     let gateways: Vec<Production> = (0..3)
         .map(|_| {
-            let mut production = sharing(&upstream, &redis, "gateways = 3\nper_address = \"300/1m\"");
+            let mut production =
+                sharing(&upstream, &redis, &format!("gateways = 3\nper_address = \"300/1m\"{leases}"));
             production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
             production
         })
@@ -129,7 +142,7 @@ fn three_gateways_admit_what_one_would() {
     let grown = |microseconds: u64| BURST + microseconds * BURST / 60_000_000;
     let (least, most) = (grown(before_last - after_first), grown(after_last - before_first));
     // One more or less: a millisecond is the finest that the store counts in.
-    assert!((least - 1..=most + 1).contains(&admitted), "{least} to {most}: {admitted}");
+    assert!((least - 1 - held..=most + 1).contains(&admitted), "{least} to {most}, held {held}: {admitted}");
     for gateway in &gateways {
         assert_eq!(events(gateway), [], "nothing was away");
         assert_eq!(metric(gateway, "cedargate_limits_redis_total{result=\"away\"}"), 0);

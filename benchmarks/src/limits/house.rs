@@ -132,21 +132,29 @@ impl Serving {
     /// # Errors
     /// It tells nothing of them.
     pub(super) fn unanswered(&self) -> Result<Figure, Failure> {
-        let (answered, others) = self.asked()?;
-        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
-        let share = others as f64 / (answered + others).max(1) as f64;
-        Ok(Figure::once("limits.redis.unanswered", share, "share"))
+        Ok(Figure::once("limits.redis.unanswered", self.others_than("\"answered\"")?, "share"))
     }
 
-    fn asked(&self) -> Result<(u64, u64), Failure> {
+    /// How many requests asked Redis where leases should have been enough.
+    ///
+    /// # Errors
+    /// It tells nothing of them.
+    pub(super) fn not_leased(&self) -> Result<Figure, Failure> {
+        Ok(Figure::once("limits.leased.asked", self.others_than("\"leased\"")?, "share"))
+    }
+
+    /// The share of requests with another result than this.
+    fn others_than(&self, wanted: &str) -> Result<f64, Failure> {
         let text = metrics(self.admin)?;
-        let (mut answered, mut others) = (0, 0);
+        let (mut all, mut others) = (0_u64, 0);
         for line in text.lines().filter_map(|line| line.strip_prefix(ASKED)) {
             let (result, count) = line.split_once("} ").ok_or("a metric without a value")?;
             let count: u64 = count.trim().parse()?;
-            if result == "\"answered\"" { answered += count } else { others += count }
+            all += count;
+            others += if result == wanted { 0 } else { count };
         }
-        Ok((answered, others))
+        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+        Ok(others as f64 / all.max(1) as f64)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What limits cost a request: none, counted by the gateway, and counted in Redis, in turn on one core; and what one
-//! check costs by itself.
+//! What limits cost a request: none, counted by the gateway, counted in Redis, and leased there, in turn on one core; and
+//! what one check costs by itself.
 
 mod house;
 mod table;
@@ -31,6 +31,9 @@ const ROUNDS_MIN: usize = 3;
 const NONE: &str = "per_address = \"none\"\nper_user = \"none\"\n";
 /// Limits that never bind, and are counted like any other.
 const COUNTED: &str = "per_address = \"1000000/1s\"\nper_user = \"1000000/1s\"\n";
+
+/// And of which a gateway takes some ahead.
+const LEASED: &str = "lease_percent = 1\n";
 
 /// What the command line may say.
 #[derive(Debug, clap::Args)]
@@ -85,14 +88,21 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     };
     let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
     if let Some(redis) = &redis {
-        let subject = start("redis", &format!("{COUNTED}{}", redis.lines()?))?;
-        subject.serving.asks_redis()?;
-        subjects.push(subject);
+        let lines = redis.lines()?;
+        for (name, leases) in [("redis", ""), ("leased", LEASED)] {
+            let subject = start(name, &format!("{COUNTED}{leases}{lines}"))?;
+            subject.serving.asks_redis()?;
+            subjects.push(subject);
+        }
     }
     rounds(&mut subjects, cores, begun, options.rounds.get())?;
     figures.extend(told(&subjects));
-    if let Some(redis) = subjects.iter().find(|subject| subject.name == "redis") {
-        figures.push(redis.serving.unanswered()?);
+    for Subject { name, serving, .. } in subjects.iter().filter(|subject| subject.name != "none") {
+        match *name {
+            "redis" => figures.push(serving.unanswered()?),
+            "leased" => figures.push(serving.not_leased()?),
+            _ => {}
+        }
     }
     figures::print(&figures)?;
     eprintln!("{} s in all", begun.elapsed().as_secs());
@@ -137,6 +147,6 @@ fn told(subjects: &[Subject]) -> Vec<Figure> {
     subjects
         .iter()
         .filter_map(of)
-        .chain([ratio("local"), ratio("redis"), extra].into_iter().flatten())
+        .chain([ratio("local"), ratio("leased"), ratio("redis"), extra].into_iter().flatten())
         .collect()
 }

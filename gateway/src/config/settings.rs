@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::limit::Rate;
-use storage::counters::WhenAway;
+use storage::counters::{LeaseSettings, WhenAway};
 use storage::redis::RedisPlace;
 
 use super::origin::Origin;
@@ -161,6 +161,8 @@ pub struct SharedLimits {
     pub budget: Duration,
     /// How many gateways share the limits.
     pub gateways: u32,
+    /// How much of a limit a gateway takes ahead; nothing where every request asks.
+    pub leases: Option<LeaseSettings>,
 }
 
 /// How many connections and requests are held at once, and how slow they may be.

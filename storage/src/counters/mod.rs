@@ -24,7 +24,7 @@ use engine::time::UnixMillis;
 use uuid::Uuid;
 
 use self::redis::Redis;
-pub use self::redis::RedisSettings;
+pub use self::redis::{LeaseSettings, RedisSettings};
 use crate::address_bucket;
 use crate::redis::{Observer, Standings};
 use memory::Memory;
@@ -176,12 +176,13 @@ impl Counters {
     pub async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
         match &self.adapter {
             Adapter::Memory(memory) => memory.take(takes, now),
+            Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Outcome::Admitted,
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
             Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
         }
     }
 
-    /// How limits stand. Nothing is taken from them.
+    /// How limits stand. Nothing is taken from them; what this gateway has leased of them goes back first.
     pub async fn look(&self, takes: &[Take<'_>], now: UnixMillis) -> Looked {
         match &self.adapter {
             Adapter::Memory(memory) => {

@@ -78,11 +78,14 @@ pub enum Answered {
     Away,
     /// It was not asked, because as many questions are under way as may be.
     Crowded,
+    /// It was not asked, because what was leased of the limits was enough.
+    Leased,
 }
 
 impl Answered {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Answered, Self::Late, Self::Failed, Self::Away, Self::Crowded];
+    pub const ALL: [Self; 6] =
+        [Self::Answered, Self::Late, Self::Failed, Self::Away, Self::Crowded, Self::Leased];
 
     /// Its name in metrics.
     #[must_use]
@@ -93,6 +96,7 @@ impl Answered {
             Self::Failed => "failed",
             Self::Away => "away",
             Self::Crowded => "crowded",
+            Self::Leased => "leased",
         }
     }
 }

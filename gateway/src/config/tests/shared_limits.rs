@@ -67,6 +67,36 @@ fn a_redis_and_its_defaults() {
 }
 
 #[test]
+fn leases_are_asked_for_and_bounded() {
+    use storage::counters::LeaseSettings;
+    let (_folder, redis) = naming("redis://gate:s3cret@127.0.0.1:7000", "");
+    let leases = |lines: &str| shared(&format!("[limits]\ngateways = 3\n{lines}{redis}")).0.unwrap().leases;
+    let second = Duration::from_secs(1);
+    for (lines, expected) in [
+        ("", None),
+        ("lease_idle = \"2s\"\n", None),
+        ("lease_percent = 0\n", None),
+        ("lease_percent = 1\n", Some(LeaseSettings { percent: 1, idle: second })),
+        (
+            "lease_percent = 10\nlease_idle = \"100ms\"\n",
+            Some(LeaseSettings { percent: 10, idle: second / 10 }),
+        ),
+    ] {
+        assert_eq!(leases(lines), expected, "{lines}");
+    }
+    for wrong in ["lease_percent = 11", "lease_percent = -1", "lease_percent = \"5%\""] {
+        check(&format!("[limits]\n{wrong}\n"), &[], &["gate.toml:3: ", "limits.lease_percent"]);
+    }
+    for wrong in ["lease_idle = \"99ms\"", "lease_idle = \"61s\"", "lease_idle = 1"] {
+        check(&format!("[limits]\n{wrong}\n"), &[], &["gate.toml:3: ", "limits.lease_idle"]);
+    }
+    let (none, notices) = shared("[limits]\nlease_percent = 5\n");
+    assert!(none.is_none());
+    let told = "`limits.lease_percent` does nothing without `limits.redis`";
+    assert!(notices.iter().any(|notice| notice.contains(told)), "{notices:?}");
+}
+
+#[test]
 fn which_headers_tell_of_a_limit() {
     use super::super::settings::LimitHeaders;
     let headers = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.headers;

@@ -11,6 +11,7 @@
 //! gateway alone may have to wait for longer than a single counter would have made them, by a period at most. Sliding
 //! windows do the same with counts: there a take weighs as much as all gateways, and merging is the larger count.
 
+mod leases;
 mod owing;
 mod script;
 mod settings;
@@ -29,8 +30,10 @@ use engine::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+pub use self::leases::LeaseSettings;
+use self::leases::{Ahead, Leases};
 use self::owing::Owing;
-use self::script::{Question, Told};
+use self::script::{Along, Question, Told};
 pub use self::settings::RedisSettings;
 use super::memory::{Memory, NS_PER_MS, State};
 use super::{LimitKey, Looked, Outcome, Stands, Take, WhenAway};
@@ -49,6 +52,8 @@ pub(super) struct Redis {
     observer: Observer,
     memory: Memory,
     owing: Owing,
+    leases: Option<Leases>,
+    began: Instant,
     link: RwLock<Option<Arc<Link>>>,
     standing: watch::Sender<Standings>,
     lost: Notify,
@@ -68,6 +73,8 @@ impl Redis {
     pub(super) fn new(settings: RedisSettings, observer: Observer) -> Self {
         Self {
             memory: Memory::owing(settings.memory_bytes),
+            leases: settings.leases.map(Leases::new),
+            began: Instant::now(),
             settings,
             observer,
             owing: Owing::default(),
@@ -93,14 +100,19 @@ impl Redis {
         }
         let Some(link) = self.link() else { return self.unasked(Answered::Away, takes, now) };
         let Some(_place) = self.place() else { return self.unasked(Answered::Crowded, takes, now) };
-        let owed: Vec<_> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
+        let asking =
+            self.leasing(takes).map(|leases| leases.ask(takes, |take| self.hash(take), self.at(now)));
+        let ahead = asking.as_ref().map_or(Vec::new(), |asking| asking.ahead().collect());
         let begun = Instant::now();
-        let answer = self.ask(&link, takes, &owed, now, self.settings.budget).await;
+        let answer = self.ask(&link, takes, &self.along(takes, &ahead), now, self.settings.budget).await;
         let waited = Some(begun.elapsed());
         match answer {
             Ok(told) => {
                 link.answered();
                 (self.observer)(Answered::Answered, waited);
+                if let Some(asking) = asking {
+                    asking.granted(takes, &told.leased, told.now_ms);
+                }
                 told.outcome
             }
             Err(fault) => {
@@ -113,6 +125,26 @@ impl Redis {
                 self.without(takes, now)
             }
         }
+    }
+
+    /// Whether what was leased before is enough for a request: then it was spent, and the store need not be asked, whether
+    /// or not it is there.
+    pub(super) fn spends_ahead(&self, takes: &[Take<'_>], now: UnixMillis) -> bool {
+        let Some(leases) = self.leasing(takes) else { return false };
+        let spent = leases.spend(takes, |take| self.hash(take), self.at(now));
+        if spent {
+            (self.observer)(Answered::Leased, None);
+        }
+        spent
+    }
+
+    /// The leases, where all of these may be leased.
+    fn leasing(&self, takes: &[Take<'_>]) -> Option<&Leases> {
+        self.leases.as_ref().filter(|leases| leases.serve(takes))
+    }
+
+    fn hash(&self, take: &Take<'_>) -> [u64; 2] {
+        self.memory.hash(&take.key)
     }
 
     /// How limits stand. Nobody's request waits for it.
@@ -148,14 +180,18 @@ impl Redis {
     async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<State>, Fault> {
         let link = self.link().ok_or_else(|| self.fault())?;
         let nothing: Vec<Take<'_>> = takes.iter().map(|take| take.costing(0)).collect();
-        let owed: Vec<_> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
-        self.ask(&link, &nothing, &owed, now, BEHIND).await.map(|told| told.kept)
+        let back = |take| self.leases.as_ref().and_then(|leases| leases.give_up(self.hash(take)));
+        let ahead: Vec<Ahead> = takes.iter().map(|take| Ahead { lease: 0, back: back(take) }).collect();
+        self.ask(&link, &nothing, &self.along(takes, &ahead), now, BEHIND).await.map(|told| told.kept)
     }
 
     /// Forgets what was taken under a key, here and there. Other gateways keep what they would begin with if the store
     /// went away.
     pub(super) async fn reset(&self, key: &LimitKey<'_>) -> Result<(), Fault> {
         self.memory.forget(key);
+        if let Some(leases) = &self.leases {
+            leases.give_up(self.memory.hash(key));
+        }
         let link = self.link().ok_or_else(|| self.fault())?;
         let done = script::forget(&self.settings.place.prefix, key, &link);
         tokio::time::timeout(BEHIND, done).await.unwrap_or(Err(Fault::Late))
@@ -192,20 +228,29 @@ impl Redis {
         (self.in_flight.fetch_add(1, Ordering::Relaxed) < IN_FLIGHT_MAX).then_some(place)
     }
 
+    /// What goes along with each take: what was counted here and is not known there, and what is leased.
+    fn along(&self, takes: &[Take<'_>], ahead: &[Ahead]) -> Vec<Along> {
+        let ahead = ahead.iter().copied().chain(std::iter::repeat(Ahead::default()));
+        let along = |(take, ahead): (&Take<'_>, Ahead)| Along { owed: self.memory.owed(&take.key), ahead };
+        takes.iter().zip(ahead).map(along).collect()
+    }
+
     /// Asks, for so long at most, and remembers what was said.
     async fn ask(
         &self,
         link: &Link,
         takes: &[Take<'_>],
-        owed: &[Option<State>],
+        along: &[Along],
         now: UnixMillis,
         budget: Duration,
     ) -> Result<Told, Fault> {
-        let question = Question::new(&self.settings.place.prefix, takes, owed, now, self.time(now))
+        // Half of what is left, if all gateways lease at once.
+        let parts = self.settings.gateways.saturating_mul(2);
+        let question = Question::new(&self.settings.place.prefix, takes, along, parts, now, self.time(now))
             .ok_or(Fault::Settings)?;
         let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
-        for ((take, owed), kept) in takes.iter().zip(owed).zip(&told.kept) {
-            self.memory.settle(take, *owed, *kept, now);
+        for ((take, along), kept) in takes.iter().zip(along).zip(&told.kept) {
+            self.memory.settle(take, along.owed, *kept, now);
         }
         Ok(told)
     }
@@ -219,6 +264,12 @@ impl Redis {
     #[cfg(test)]
     fn time(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.settings.given_time.then_some(now)
+    }
+
+    /// Now, by a clock that never goes back: in milliseconds since this was made.
+    fn at(&self, now: UnixMillis) -> u64 {
+        let passed = || u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.time(now).map_or_else(passed, |given| given.0)
     }
 
     /// What the limits do without the store.
@@ -289,7 +340,7 @@ impl Redis {
     async fn trial(&self, link: &Link) -> Result<(), Fault> {
         let trial = Take::new(LimitKey::everybody("trial"), Rate { count: 1_000, period_ms: 1_000 });
         let now = (self.settings.clock)();
-        self.ask(link, &[trial], &[None], now, self.settings.budget).await.map(drop)
+        self.ask(link, &[trial], &[Along::default()], now, self.settings.budget).await.map(drop)
     }
 
     /// Lets requests ask until the connection is lost. Where nobody asks, a trial finds that out.
@@ -307,7 +358,7 @@ impl Redis {
             let looked = match self.trial(link).await {
                 Ok(()) => {
                     link.answered();
-                    self.merge(link).await
+                    self.brought_up_to_date(link).await
                 }
                 Err(Fault::Late) if link.was_late() < LATE_MAX => Ok(()),
                 Err(fault) => Err(fault),
@@ -315,6 +366,27 @@ impl Redis {
             if let Err(fault) = looked {
                 self.lose(link, fault);
             }
+        }
+    }
+
+    /// What nobody waits for: the store is told what was counted without it, and has idle leases back.
+    async fn brought_up_to_date(&self, link: &Link) -> Result<(), Fault> {
+        self.merge(link).await?;
+        self.give_back(link, (self.settings.clock)()).await
+    }
+
+    /// Gives idle leases back. What the store does not take is lost, and comes back by itself as what is spent does.
+    async fn give_back(&self, link: &Link, now: UnixMillis) -> Result<(), Fault> {
+        let Some(leases) = &self.leases else { return Ok(()) };
+        loop {
+            let idle = leases.idle(self.at(now), MERGED_AT_ONCE);
+            if idle.is_empty() {
+                return Ok(());
+            }
+            let takes: Vec<Take<'_>> = idle.iter().map(|(key, _)| key.merging()).collect();
+            let ahead: Vec<Ahead> =
+                idle.iter().map(|(_, back)| Ahead { lease: 0, back: Some(*back) }).collect();
+            self.ask(link, &takes, &self.along(&takes, &ahead), now, BEHIND).await?;
         }
     }
 
@@ -327,9 +399,8 @@ impl Redis {
                 break;
             }
             let takes: Vec<Take<'_>> = some.iter().map(|(_, key)| key.merging()).collect();
-            let owed: Vec<Option<State>> = takes.iter().map(|take| self.memory.owed(&take.key)).collect();
             let now = (self.settings.clock)();
-            let told = self.ask(link, &takes, &owed, now, BEHIND).await;
+            let told = self.ask(link, &takes, &self.along(&takes, &[]), now, BEHIND).await;
             if let Err(fault) = told {
                 self.owing.put_back(some);
                 return Err(fault);

@@ -22,6 +22,12 @@ pub(super) struct OwnKey {
 }
 
 impl OwnKey {
+    /// The key of a take.
+    pub(super) fn of(take: &Take<'_>) -> Self {
+        let LimitKey { limit, subject, sliding } = take.key;
+        Self { limit: limit.into(), subject, sliding, rate: take.rate }
+    }
+
     /// A take of nothing: all that it does there is to merge.
     pub(super) fn merging(&self) -> Take<'_> {
         let Self { limit, subject, sliding, rate } = self;
@@ -38,8 +44,7 @@ impl Owing {
     pub(super) fn add(&self, hash: [u64; 2], take: &Take<'_>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() < KEYS_MAX && !keys.contains_key(&hash) {
-            let LimitKey { limit, subject, sliding } = take.key;
-            keys.insert(hash, OwnKey { limit: limit.into(), subject, sliding, rate: take.rate });
+            keys.insert(hash, OwnKey::of(take));
         }
     }
 

@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 
 use super::super::memory::{NS_PER_MS, State};
 use super::super::{LimitKey, Outcome, Subject, Take};
+use super::leases::Ahead;
 use crate::redis::{Fault, Link, fault};
 
 /// Its text.
@@ -28,6 +29,15 @@ enum Asked {
     Window { wanted: u32, count: u32, width_ms: u64, owed: String },
 }
 
+/// What goes to the store with a take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Along {
+    /// What was counted here and is not known there yet.
+    pub(super) owed: Option<State>,
+    /// What is leased besides, and what comes back.
+    pub(super) ahead: Ahead,
+}
+
 /// What the script answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -35,31 +45,41 @@ pub(super) struct Told {
     pub(super) outcome: Outcome,
     /// The state of each limit. Told as a distance from now: the store's clock and ours need not agree.
     pub(super) kept: Vec<State>,
+    /// The time of the store.
+    pub(super) now_ms: u64,
+    /// How many of each limit were leased.
+    pub(super) leased: Vec<u32>,
 }
 
 /// A question, made ready. It is made before anything is waited for.
 pub(super) struct Question {
     keys: Vec<String>,
     asked: Vec<Asked>,
+    /// What is leased of each limit and what comes back, as the script reads it.
+    ahead: Vec<[String; 2]>,
+    parts: u32,
     rates: Vec<Rate>,
     now: UnixMillis,
     time: Option<UnixMillis>,
 }
 
 impl Question {
-    /// About these limits, of which `owed` is not known there yet. `None` where numbers do not fit: no limit that can be
-    /// configured is one.
+    /// About these limits, of each of which one of `parts` equal parts of what is left may be leased. `None` where
+    /// numbers do not fit: no limit that can be configured is one.
     pub(super) fn new(
         prefix: &str,
         takes: &[Take<'_>],
-        owed: &[Option<State>],
+        along: &[Along],
+        parts: u32,
         now: UnixMillis,
         time: Option<UnixMillis>,
     ) -> Option<Self> {
-        let asked = takes.iter().zip(owed).map(|(take, owed)| Asked::of(take, *owed, now));
+        let asked = takes.iter().zip(along).map(|(take, along)| Asked::of(take, along.owed, now));
         Some(Self {
             keys: takes.iter().map(|take| key(prefix, &take.key)).collect(),
             asked: asked.collect::<Option<_>>()?,
+            ahead: takes.iter().zip(along).map(|(take, along)| leased(take, along.ahead)).collect(),
+            parts,
             rates: takes.iter().map(|take| take.rate).collect(),
             now,
             time,
@@ -76,7 +96,8 @@ impl Question {
             Some(time) => command.arg(time.0),
             None => command.arg(""),
         };
-        for asked in &self.asked {
+        command.arg(self.parts);
+        for (asked, ahead) in self.asked.iter().zip(&self.ahead) {
             match asked {
                 Asked::Rate { wanted, burst, full, owed } => {
                     command.arg(wanted).arg(burst).arg(full).arg(owed);
@@ -85,6 +106,7 @@ impl Question {
                     command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
                 }
             }
+            command.arg(ahead);
         }
         command
     }
@@ -104,10 +126,14 @@ impl Question {
 
     fn told(&self, answer: &Value) -> Option<Told> {
         let Value::Array(items) = answer else { return None };
-        let [refused, wait, kept @ ..] = items.as_slice() else { return None };
-        if kept.len() != self.keys.len() {
+        let [refused, wait, now_ms, each @ ..] = items.as_slice() else { return None };
+        if each.len() != 2 * self.keys.len() {
             return None;
         }
+        let (kept, leased) = each.split_at_checked(self.keys.len())?;
+        let count = |item| number(item).and_then(|count| u32::try_from(count).ok());
+        let leased = leased.iter().map(count).collect::<Option<_>>()?;
+        let now_ms = u64::try_from(number(now_ms)?).ok()?;
         let limits = self.asked.iter().zip(&self.rates);
         let kept = kept.iter().zip(limits).map(|(item, (asked, rate))| asked.kept(item, *rate, self.now));
         let kept = kept.collect::<Option<_>>()?;
@@ -118,7 +144,7 @@ impl Question {
             }
             _ => return None,
         };
-        Some(Told { outcome, kept })
+        Some(Told { outcome, kept, now_ms, leased })
     }
 }
 
@@ -162,6 +188,16 @@ impl Asked {
             (Self::Window { .. }, _) => None,
         }
     }
+}
+
+/// What is leased of a limit and what comes back of an earlier lease, each empty where there is nothing.
+fn leased(take: &Take<'_>, ahead: Ahead) -> [String; 2] {
+    // Less than the whole of a limit, so that these fit where the limit does.
+    let each = if take.key.sliding { 1 } else { take.rate.interval() };
+    let lease = (ahead.lease > 0).then(|| format!("{}:{each}", ahead.lease));
+    let back =
+        ahead.back.map(|back| format!("{}:{}", back.granted_ms, each.saturating_mul(u128::from(back.count))));
+    [lease.unwrap_or_default(), back.unwrap_or_default()]
 }
 
 #[expect(
@@ -214,7 +250,7 @@ mod tests {
 
     fn question(rate: Rate, cost: u32, owed: Option<State>) -> Option<Question> {
         let take = Take::new(LimitKey::everybody("all"), rate).costing(cost);
-        Question::new("cedargate", &[take], &[owed], NOW, None)
+        Question::new("cedargate", &[take], &[Along { owed, ..Along::default() }], 2, NOW, None)
     }
 
     #[test]
@@ -263,12 +299,15 @@ mod tests {
         let window = Window::told(rate, UnixMillis(NOW.0 + 1), 1, &[2, 0, 5]);
         let take = Take::new(LimitKey::everybody("all").sliding(true), rate);
         let at = UnixMillis(NOW.0 + 3_500);
-        let owed = [Some(State::Window(window))];
-        let question = Question::new("cedargate", &[take], &owed, at, None).unwrap();
+        let along = [Along { owed: Some(State::Window(window)), ..Along::default() }];
+        let question = Question::new("cedargate", &[take], &along, 2, at, None).unwrap();
         let expected = Asked::Window { wanted: 1, count: 7, width_ms: 3_000, owed: "500:0,2,0,5".to_owned() };
         assert_eq!(question.asked, [expected]);
         let list = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
-        let told = |kept: Value| question.told(&Value::Array(vec![Value::Int(0), Value::Int(-1), kept]));
+        let told = |kept: Value| {
+            let items = vec![Value::Int(0), Value::Int(-1), Value::Int(7), kept, Value::Int(0)];
+            question.told(&Value::Array(items))
+        };
         let mut numbers = [0; COUNTED + 1];
         (numbers[0], numbers[2]) = (500, 3);
         let kept = told(list(&numbers)).unwrap().kept;
@@ -280,7 +319,7 @@ mod tests {
         }
         let too_wide =
             Take::new(LimitKey::everybody("all").sliding(true), Rate { count: 1, period_ms: u64::MAX });
-        assert!(Question::new("cedargate", &[too_wide], &[None], NOW, None).is_none());
+        assert!(Question::new("cedargate", &[too_wide], &[Along::default()], 2, NOW, None).is_none());
     }
 
     #[test]
@@ -291,14 +330,30 @@ mod tests {
         let check = |answer: &Value, outcome: Option<Outcome>| {
             assert_eq!(question.told(answer).map(|told| told.outcome), outcome, "{answer:?}");
         };
-        check(&array(&[0, -1, 5]), Some(Outcome::Admitted));
-        check(&array(&[1, 3, 5]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
-        for nonsense in
-            [&[][..], &[0], &[0, -1], &[0, -1, 5, 5], &[2, 3, 5], &[-1, 3, 5], &[1, -1, 5], &[0, -1, -5]]
-        {
+        check(&array(&[0, -1, 7, 5, 0]), Some(Outcome::Admitted));
+        check(&array(&[1, 3, 7, 5, 0]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
+        let whole = question.told(&array(&[0, -1, 7, 5, 9])).unwrap();
+        assert_eq!((whole.now_ms, whole.leased), (7, vec![9]));
+        for nonsense in [
+            &[][..],
+            &[0],
+            &[0, -1],
+            &[0, -1, 7],
+            &[0, -1, 7, 5],
+            &[0, -1, 7, 5, 0, 0],
+            &[2, 3, 7, 5, 0],
+            &[-1, 3, 7, 5, 0],
+            &[1, -1, 7, 5, 0],
+            &[0, -1, -7, 5, 0],
+            &[0, -1, 7, -5, 0],
+            &[0, -1, 7, 5, -1],
+            &[0, -1, 7, 5, 1 << 32],
+        ] {
             check(&array(nonsense), None);
         }
         check(&Value::Okay, None);
-        check(&Value::Array(vec![Value::Int(0), Value::Int(-1), Value::Int(5), Value::Nil]), None);
+        let mut items: Vec<Value> = [0, -1, 7, 5].map(Value::Int).into();
+        items.push(Value::Nil);
+        check(&Value::Array(items), None);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::time::UnixMillis;
 
+use super::leases::LeaseSettings;
 use crate::redis::RedisPlace;
 
 /// Which Redis, and how long a request may wait for it.
@@ -14,6 +15,8 @@ pub struct RedisSettings {
     pub budget: Duration,
     /// How many gateways share the limits: each enforces its part of a local one while the store is away.
     pub gateways: u32,
+    /// How much of a limit is taken ahead; nothing where every request asks.
+    pub leases: Option<LeaseSettings>,
     /// Bytes of counters in memory, for while it is away.
     pub memory_bytes: usize,
     /// The time of day, for what is counted while nobody asks.

@@ -1,13 +1,16 @@
 -- Takes from all limits of a request, or from none: what engine/src/limit.rs and window.rs do, beside the keys.
 --
 -- KEYS: one for each limit; the same one may come twice. ARGV[1]: milliseconds since 1970, or nothing for this
--- server's own time. Then four for each key. Of a rate, in nanoseconds: what is wanted, the burst, the farthest that a
--- state may lie ahead, and what the gateway has counted by itself and nobody here knows of yet. Of a sliding window:
--- what is wanted, the limit, the milliseconds of a part with a minus before them, and what the gateway has counted, as
--- `milliseconds of the newest part that have passed:counts, the newest first`.
+-- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then six for each key. Of a
+-- rate, in nanoseconds: what is wanted, the burst, the farthest that a state may lie ahead, and what the gateway has
+-- counted by itself and nobody here knows of yet. Of a sliding window: what is wanted, the limit, the milliseconds of a
+-- part with a minus before them, and what the gateway has counted, as `milliseconds of the newest part that have
+-- passed:counts, the newest first`. Of both: what to lease besides, as `how many:how much one is`, and what is left of
+-- an earlier lease and comes back, as `milliseconds since 1970 at which it was leased:how much`; or nothing.
 --
--- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and then for each key
--- how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and counts.
+-- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and the time; then for
+-- each key how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and
+-- counts; and then for each key how many were leased.
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
@@ -115,13 +118,30 @@ local function wait_of(counts, over, width)
   return (math.floor(now / width) - part + 1 + COUNTED) * width - now
 end
 
-local base, state, full, write = {}, {}, {}, {}
+-- Numbers with a colon between them; none where there is nothing.
+local function pair(text)
+  local first, second = string.match(text, '^(%d+):(%d+)$')
+  return tonumber(first), tonumber(second)
+end
+
+-- Takes what comes back of a window's lease out of the part that it was counted in. Whether there was any.
+local function bring_back(counts, wide, granted, amount)
+  local part = math.floor(now / wide) - math.floor(granted / wide) + 1
+  if part < 1 or part > COUNTED or counts[part] == 0 then
+    return false
+  end
+  counts[part] = math.max(0, counts[part] - amount)
+  return true
+end
+
+local base, state, full, bursts, write = {}, {}, {}, {}, {}
 -- Of windows alone: the width of the parts that a base and a state are counted in.
 local base_width, width = {}, {}
 local refused, longest = 0, -1
 for index, key in ipairs(KEYS) do
-  local at = index * 4 - 2
+  local at = index * 6 - 3
   local wanted, burst, owed = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 3]
+  bursts[index] = burst
   -- Farther ahead than the whole burst lies only what a clock that went back, or a wider limit, has left.
   full[index] = tonumber(ARGV[at + 2])
   local slides = full[index] < 0
@@ -130,6 +150,7 @@ for index, key in ipairs(KEYS) do
     if fault then
       return fault
     end
+    local granted, amount = pair(ARGV[at + 5])
     -- What cannot be read counts as spent: it lets nobody in, and is gone after a period.
     if slides then
       local counts, wide
@@ -145,12 +166,18 @@ for index, key in ipairs(KEYS) do
       if merge(merged, owed, -full[index]) then
         counts, wide, write[key] = merged, -full[index], true
       end
+      if granted and wide == -full[index] and bring_back(counts, wide, granted, amount) then
+        write[key] = true
+      end
       base[key], base_width[key], state[key], width[key] = counts, wide, counts, wide
     else
       local found = ahead_of(text)
       local kept = found or full[index]
       write[key] = found == nil or tonumber(owed) > kept
       base[key] = math.max(kept, tonumber(owed))
+      if granted and found and base[key] > 0 then
+        base[key], write[key] = math.max(0, base[key] - amount), true
+      end
       state[key] = base[key]
     end
   end
@@ -179,13 +206,31 @@ for index, key in ipairs(KEYS) do
   end
 end
 
+-- Something ahead, where nothing was refused: no more than a part of what is left, so that it is less and less towards the
+-- end, and nothing at the end.
+local leased = {}
+for index, key in ipairs(KEYS) do
+  leased[index] = 0
+  local count, each = pair(ARGV[index * 6 + 1])
+  if refused == 0 and count then
+    local left = bursts[index] - (width[key] and spent(state[key]) or state[key])
+    count = math.max(0, math.min(count, math.floor(left / (each * tonumber(ARGV[2])))))
+    leased[index] = count
+    if width[key] then
+      state[key][1] = state[key][1] + count
+    else
+      state[key] = state[key] + count * each
+    end
+  end
+end
+
 -- Once its time is past a state says nothing. Where the time is given, it is not the time that keys end by.
 local function keep(key, text, ends)
   redis.call('SET', key, text, 'PX', string.format('%.0f', ends + (given and 3600000 or 0)))
 end
 
 -- A request that is refused spends nothing; what is merged stays merged.
-local answer = { refused, longest }
+local answer = { refused, longest, now }
 for index, key in ipairs(KEYS) do
   local writes = refused == 0 or write[key]
   if width[key] then
@@ -194,19 +239,22 @@ for index, key in ipairs(KEYS) do
       counts, wide = state[key], width[key]
     end
     local passed = now % wide
-    if writes and spent(counts) > 0 then
+    if writes and (spent(counts) > 0 or write[key]) then
       local text = string.format('w%.0f:%.0f:%s', wide, (now - passed) / wide, table.concat(counts, ','))
       keep(key, text, COUNTED * wide - passed)
     end
-    answer[index + 2] = { passed, unpack(counts) }
+    answer[index + 3] = { passed, unpack(counts) }
   else
     local ahead = refused == 0 and state[key] or math.min(base[key], full[index])
-    answer[index + 2] = ahead
-    if ahead > 0 and writes then
+    answer[index + 3] = ahead
+    if writes and (ahead > 0 or write[key]) then
       local part = ahead % NS
       local whole = (ahead - part) / NS
       keep(key, string.format('%.0f.%06.0f', now + whole, part), whole + 1)
     end
   end
+end
+for index in ipairs(KEYS) do
+  answer[#KEYS + 3 + index] = leased[index]
 end
 return answer

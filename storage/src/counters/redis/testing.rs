@@ -31,6 +31,7 @@ pub(crate) fn settings(address: RedisAddress) -> RedisSettings {
         place: place(address),
         budget: PATIENCE,
         gateways: 1,
+        leases: None,
         memory_bytes: 64 * 1024,
         clock: || UnixMillis(1_800_000_000_000),
         given_time: false,
