@@ -32,6 +32,8 @@ const AWAY: [(&str, WhenAway); 3] =
 const ALGORITHMS: [(&str, bool); 2] = [("rate", false), ("sliding", true)];
 const HEADERS: [(&str, LimitHeaders); 3] =
     [("draft", LimitHeaders::Draft), ("both", LimitHeaders::Both), ("none", LimitHeaders::None)];
+/// Whose answers have them; whether that is everybody's.
+const HEADERS_FOR: [(&str, bool); 2] = [("refused", false), ("all", true)];
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
@@ -91,6 +93,8 @@ impl Reader<'_> {
         sliding.per_user = self.choice(written, &ALGORITHMS).unwrap_or_default();
         let written = self.pick(&mut section, "headers", None);
         let headers = self.choice(written, &HEADERS).unwrap_or_default();
+        let written = self.pick(&mut section, "headers_for", None);
+        let headers_on_all = self.choice(written, &HEADERS_FOR).unwrap_or_default();
         let classes = self.classes(&mut section, &mut away, &mut sliding);
         let shared = self.shared_limits(&mut section);
         self.finish(&section);
@@ -101,6 +105,7 @@ impl Reader<'_> {
             sliding,
             away,
             headers,
+            headers_on_all,
         };
         (limits, shared)
     }

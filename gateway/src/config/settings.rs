@@ -106,6 +106,8 @@ pub struct Limits {
     pub away: LimitsAway,
     /// Which headers tell of a limit that is spent, besides `Retry-After`.
     pub headers: LimitHeaders,
+    /// Whether they tell of the limits of what was permitted as well.
+    pub headers_on_all: bool,
 }
 
 /// Which headers tell of a limit that is spent.

@@ -1,5 +1,6 @@
 //! Stage 9, respond: every answer gets what every answer has, refusals included.
 
+use engine::limit::{Left, Rate};
 use engine::refusal::Refusal;
 use engine::route::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -76,6 +77,8 @@ pub struct Place<'a> {
     pub known: bool,
     /// The route, where one was found.
     pub route: Option<&'a Route>,
+    /// What is told of the limits of a request that was permitted.
+    pub limits: &'a [(HeaderName, HeaderValue)],
 }
 
 /// What an upstream's answer loses and gains.
@@ -162,7 +165,54 @@ pub fn limited(refusal: &Refusal, headers: LimitHeaders) -> Vec<(HeaderName, Hea
     said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
+/// What says how limits stand, by name, to whom they let through: the same headers, of each limit; of those with the same
+/// name, and in the older headers, of the one of which the smallest part is left. `t` is when all of it is there again.
+#[must_use]
+pub fn left(limits: &[(String, Rate, Left)], headers: LimitHeaders) -> Vec<(HeaderName, HeaderValue)> {
+    if headers == LimitHeaders::None {
+        return Vec::new();
+    }
+    let part = |left: &Left, other: &Left| u64::from(left.count) * u64::from(other.of);
+    let tighter = |one: &Left, other: &Left| part(one, other) < part(other, one);
+    let mut told: Vec<&(String, Rate, Left)> = Vec::with_capacity(limits.len());
+    for limit in limits {
+        match told.iter_mut().find(|(name, ..)| *name == limit.0) {
+            Some(known) if tighter(&limit.2, &known.2) => *known = limit,
+            Some(_) => {}
+            None => told.push(limit),
+        }
+    }
+    let listed = |item: &dyn Fn(&(String, Rate, Left)) -> String| {
+        let items: Vec<String> = told.iter().map(|limit| item(limit)).collect();
+        HeaderValue::try_from(items.join(", ")).ok()
+    };
+    let Some((_, _, least)) =
+        told.iter().copied().reduce(|least, limit| if tighter(&limit.2, &least.2) { limit } else { least })
+    else {
+        return Vec::new();
+    };
+    let policy =
+        listed(&|(name, rate, _)| format!("\"{name}\";q={};w={}", rate.count, rate.period_ms.div_ceil(1000)));
+    let state =
+        listed(&|(name, _, left)| format!("\"{name}\";r={};t={}", left.count, left.full_ms.div_ceil(1000)));
+    let mut said = vec![
+        (HeaderName::from_static("ratelimit-policy"), policy),
+        (HeaderName::from_static("ratelimit"), state),
+    ];
+    if headers == LimitHeaders::Both {
+        let reset = least.full_ms.div_ceil(1000);
+        said.push((HeaderName::from_static("x-ratelimit-limit"), Some(HeaderValue::from(least.of))));
+        said.push((HeaderName::from_static("x-ratelimit-remaining"), Some(HeaderValue::from(least.count))));
+        said.push((HeaderName::from_static("x-ratelimit-reset"), Some(HeaderValue::from(reset))));
+    }
+    said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
 fn everywhere(edits: &mut HeaderEdits, place: &Place<'_>) {
+    // In the place of an upstream's own: two accounts under one name would be read as one.
+    for (name, value) in place.limits {
+        edits.set(name.clone(), value.clone());
+    }
     edits.set(REQUEST_ID, spelt_id(place.request_id));
     edits.set(header::X_CONTENT_TYPE_OPTIONS, values::NO_SNIFF.clone());
     if place.https {
@@ -194,12 +244,58 @@ mod tests {
     use crate::pipeline::testing::route;
 
     fn place(route: &Route) -> Place<'_> {
-        Place { request_id: Uuid::nil(), https: true, known: true, route: Some(route) }
+        Place { request_id: Uuid::nil(), https: true, known: true, route: Some(route), limits: &[] }
+    }
+
+    #[test]
+    fn who_is_let_through_is_told_of_each_limit_once_and_the_tightest_in_the_older_headers() {
+        let limit = |name: &str, of, count, full_ms| {
+            let left = Left { count, of, next_ms: 0, full_ms };
+            (name.to_owned(), Rate { count: of, period_ms: 3_600_000 }, left)
+        };
+        let check = |limits: &[(String, Rate, Left)], headers, expected: &[&str]| {
+            let said: Vec<String> = left(limits, headers)
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            assert_eq!(said, expected, "{headers:?}");
+        };
+        let all = [
+            limit("auth", 10, 9, 0),
+            limit("per-user", 1_000, 740, 936_001),
+            limit("auth", 10, 7, 1_080_000),
+        ];
+        let draft = [
+            "ratelimit-policy: \"auth\";q=10;w=3600, \"per-user\";q=1000;w=3600",
+            "ratelimit: \"auth\";r=7;t=1080, \"per-user\";r=740;t=937",
+        ];
+        check(&all, LimitHeaders::Draft, &draft);
+        let older = ["x-ratelimit-limit: 10", "x-ratelimit-remaining: 7", "x-ratelimit-reset: 1080"];
+        check(
+            &all,
+            LimitHeaders::Both,
+            &[draft, [older[0], older[1]]].concat().into_iter().chain([older[2]]).collect::<Vec<_>>(),
+        );
+        check(&all, LimitHeaders::None, &[]);
+        check(&[], LimitHeaders::Both, &[]);
+    }
+
+    #[test]
+    fn an_upstream_does_not_speak_of_limits_where_the_gateway_does() {
+        let route = route();
+        let said = [(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"llm\";r=1;t=2"))];
+        let theirs = headers(&[("ratelimit", "\"theirs\";r=9;t=9")]);
+        let found = |place: &Place<'_>| {
+            let mut answer = theirs.clone();
+            respond(place, &answer.clone()).apply(&mut answer);
+            answer.get_all("ratelimit").iter().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(found(&Place { limits: &said, ..place(&route) }), [said[0].1.clone()]);
+        assert_eq!(found(&place(&route)), [theirs["ratelimit"].clone()]);
     }
 
     #[test]
     fn a_spent_limit_is_told_by_its_name_its_rate_and_its_time() {
-        use engine::limit::Rate;
         use engine::refusal::Spent;
         let throttled = Refusal::Throttled {
             retry_after_s: 7,

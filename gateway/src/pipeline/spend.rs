@@ -9,12 +9,13 @@ use engine::identity::Identity;
 use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
+use http::{HeaderName, HeaderValue};
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
 use crate::config::settings::Limits;
-use crate::pipeline::Pipeline;
 use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
+use crate::pipeline::{Pipeline, respond};
 use crate::snapshot::Snapshot;
 
 /// The name of the principal's limit.
@@ -27,9 +28,16 @@ pub struct Passage {
     matched: Arc<RouteMatch>,
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
+    limits: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Passage {
+    /// What its answer tells of the limits that it has taken from; nothing unless that is configured.
+    #[must_use]
+    pub fn limits(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.limits
+    }
+
     /// The policy world that it was decided in: what is said of the principal to an upstream comes from it too.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {
@@ -91,7 +99,26 @@ pub async fn spend(
             take(shared, now, &takes, of_address).await?;
         }
     }
-    Ok(Passage { permit, matched, session, snapshot })
+    let limits = told(pipeline, now, client, permit.identity(), &matched);
+    Ok(Passage { permit, matched, session, snapshot, limits })
+}
+
+/// What the answer tells of the limits that were taken from, here or before, where that is configured.
+fn told(
+    pipeline: &Pipeline,
+    now: UnixMillis,
+    client: IpAddr,
+    identity: &Identity,
+    matched: &RouteMatch,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let limits = &pipeline.limits;
+    if !limits.headers_on_all {
+        return Vec::new();
+    }
+    let counters = pipeline.shared.as_ref().unwrap_or(&pipeline.counters);
+    let (takes, _) = everywhere(limits, matched, identity, client);
+    let left = |take: &Take<'_>| Some((take.key.limit().to_owned(), take.rate, counters.known(take, now)?));
+    respond::left(&takes.iter().filter_map(left).collect::<Vec<_>>(), limits.headers)
 }
 
 /// What a request takes of the limits that gateways share: first what is its address's, and how many those are.
@@ -158,7 +185,7 @@ pub fn again(
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
 ) -> Passage {
-    Passage { permit, matched, session, snapshot }
+    Passage { permit, matched, session, snapshot, limits: Vec::new() }
 }
 
 #[cfg(test)]
@@ -183,6 +210,7 @@ mod tests {
             sliding: LimitsSliding::default(),
             away: LimitsAway::default(),
             headers: LimitHeaders::Draft,
+            headers_on_all: false,
         };
         let client: IpAddr = "192.0.2.7".parse().unwrap();
         let id = testing::known(7, 7);
@@ -227,6 +255,7 @@ mod tests {
             sliding: LimitsSliding::default(),
             away: LimitsAway::default(),
             headers: LimitHeaders::Draft,
+            headers_on_all: false,
         };
         let client: IpAddr = "192.0.2.7".parse().unwrap();
         let id = testing::known(7, 7);

@@ -36,6 +36,7 @@ pub fn place<'a>(parts: &Parts, ctx: &'a RequestContext) -> Place<'a> {
         https: is_https(parts, host),
         known: ctx.passage.as_ref().is_some_and(|it| crate::pipeline::forward::speaks_for(it).is_some()),
         route: ctx.passage.as_ref().map(|passage| &*passage.matched().route),
+        limits: ctx.passage.as_ref().map_or(&[], |passage| passage.limits()),
     }
 }
 
@@ -319,7 +320,7 @@ pub fn unparsed(connection: &Connection, parts: &Parts, refusal: Refusal) -> Byt
     let answer = refusal.answer();
     let request_id = crate::random::request_id(clock::now());
     let rendered = problem(&answer, request_id);
-    let place = Place { request_id, https: is_https(parts, None), known: false, route: None };
+    let place = Place { request_id, https: is_https(parts, None), known: false, route: None, limits: &[] };
     let mut headers = http::HeaderMap::new();
     respond::own(&place, &rendered.headers).apply(&mut headers);
     if let Some(seconds) = answer.retry_after_s {

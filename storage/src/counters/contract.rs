@@ -183,6 +183,23 @@ async fn a_look_takes_nothing_and_a_reset_gives_all_of_it_back_to_one_alone() {
 }
 
 #[tokio::test]
+async fn what_is_left_is_known_after_each_take_without_asking() {
+    for Tried { name, counters, _server } in adapters().await {
+        for sliding in [false, true] {
+            let take = Take::new(address("192.0.2.1").sliding(sliding), PER_MINUTE);
+            let left = || counters.known(&take, NOW).map(|left| (left.count, left.of));
+            assert_eq!(left(), Some((100, 100)), "{name}, sliding: {sliding}");
+            for spent in 1..=100 {
+                assert_eq!(counters.take(&[take], NOW).await, Outcome::Admitted, "{name}");
+                assert_eq!(left(), Some((100 - spent, 100)), "{name}, sliding: {sliding}");
+            }
+            let next_ms = counters.known(&take, NOW).map(|left| left.next_ms);
+            assert_eq!(next_ms, Some(if sliding { 63_000 } else { 600 }), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_window_admits_never_more_than_the_limit_in_any_period() {
     for Tried { name, counters, _server } in adapters().await {
         // A part of the minute is 3 s: what came now is forgotten after 63 s.

@@ -193,6 +193,16 @@ impl Counters {
         }
     }
 
+    /// What is known here of a limit that was just taken from, without asking anybody: of a shared store its last word,
+    /// and what of it is leased; `None` where the limit does not count because that store is away.
+    #[must_use]
+    pub fn known(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
+        match &self.adapter {
+            Adapter::Memory(memory) => Some(memory.left(&take.key, take.rate, now)),
+            Adapter::Redis(redis) => redis.known(take, now),
+        }
+    }
+
     /// Forgets what was taken under a key, so that all of its limit is there again.
     ///
     /// # Errors

@@ -98,3 +98,51 @@ fn a_ceiling_holds_over_gateways_and_in_an_outage_beside_a_rate() {
     reaches(&production, "up", "redis");
     assert_eq!(admitted(&production, &key, 3), 0, "and no second window");
 }
+
+#[test]
+fn whoever_is_let_through_is_told_what_is_left_where_that_is_configured() {
+    let (upstream, redis) = (Upstream::start(), Redis::start());
+    let limits =
+        "per_user = \"3/24h\"\nper_address = \"1000/24h\"\nheaders = \"both\"\nheaders_for = \"all\"";
+    for shares in [false, true] {
+        let mut production = if shares {
+            sharing(&upstream, &redis, limits)
+        } else {
+            Production::before(upstream.address()).with_lines(format!("[limits]\n{limits}\n"))
+        };
+        production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+        let _process = production.start();
+        let key = key(&mut production, "caller");
+        if shares {
+            reaches(&production, "up", "redis");
+        }
+        for (of_address, left) in [(999, 2), (998, 1), (997, 0)] {
+            let answer = ask(&production, READ, Some(&key));
+            let said =
+                |name: &str| answer.header(name).unwrap_or_else(|| panic!("{name}: {:?}", answer.headers));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let policy = "\"per-address\";q=1000;w=86400, \"per-user\";q=3;w=86400";
+            assert_eq!(said("ratelimit-policy"), policy);
+            let state = said("ratelimit");
+            assert!(state.starts_with(&format!("\"per-address\";r={of_address};t=")), "{state}");
+            assert!(state.contains(&format!(", \"per-user\";r={left};t=")), "{state}");
+            assert_eq!(
+                (said("x-ratelimit-limit"), said("x-ratelimit-remaining")),
+                ("3", left.to_string().as_str())
+            );
+            assert!(said("x-ratelimit-reset").parse().is_ok_and(|reset: u64| reset <= 86_400));
+        }
+        // A refusal tells of the limit that refuses, as ever, and a page of ours of the address's.
+        let refused = ask(&production, READ, Some(&key));
+        assert_eq!(refused.status, 429);
+        assert!(refused.header("ratelimit").is_some_and(|state| state.starts_with("\"per-user\";r=0;t=")));
+        assert_eq!(refused.all("ratelimit").count(), 1, "{:?}", refused.headers);
+        let page = ask(&production, "/.cedargate/login", None);
+        assert_eq!(
+            page.header("ratelimit-policy"),
+            Some("\"per-address\";q=1000;w=86400"),
+            "{:?}",
+            page.headers
+        );
+    }
+}

@@ -104,6 +104,10 @@ fn which_headers_tell_of_a_limit() {
     assert_eq!(headers("[limits]\nheaders = \"both\"\n"), LimitHeaders::Both);
     assert_eq!(headers("[limits]\nheaders = \"none\"\n"), LimitHeaders::None);
     check("[limits]\nheaders = \"X\"\n", &[], &["gate.toml:3: ", "limits.headers", "`both`"]);
+    let on_all = |toml: &str| read(&format!("{HOSTS}{toml}"), &keys()).unwrap().limits.headers_on_all;
+    assert!(!on_all("") && !on_all("[limits]\nheaders_for = \"refused\"\n"));
+    assert!(on_all("[limits]\nheaders_for = \"all\"\n"));
+    check("[limits]\nheaders_for = true\n", &[], &["gate.toml:3: ", "limits.headers_for"]);
 }
 
 #[test]

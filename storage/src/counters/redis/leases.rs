@@ -178,6 +178,12 @@ impl Leases {
         Ahead { lease: count, back }
     }
 
+    /// How much of a key is held here.
+    pub(super) fn held(&self, hash: [u64; 2], at: u64) -> u32 {
+        let Some(shard) = self.shard(hash) else { return 0 };
+        shard.get(&hash).filter(|lease| lease.holds(at, self.idle_ms)).map_or(0, |lease| lease.left)
+    }
+
     /// What is left here of a key, to go back with a question about it.
     pub(super) fn give_up(&self, hash: [u64; 2]) -> Option<Back> {
         self.shard(hash)?.remove(&hash)?.back()

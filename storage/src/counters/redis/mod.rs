@@ -165,6 +165,17 @@ impl Redis {
         }
     }
 
+    /// How a limit stands by the store's last word of it, or by what this gateway counts without it.
+    pub(super) fn known(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
+        if self.link().is_none() {
+            return (take.away == WhenAway::Local).then(|| self.left_of_part(take, now));
+        }
+        let left = self.memory.left(&take.key, take.rate, now);
+        let leases = self.leases.as_ref();
+        let held = leases.map_or(0, |leases| leases.held(self.hash(take), self.at(now)));
+        Some(Left { count: left.count.saturating_add(held).min(left.of), ..left })
+    }
+
     /// What is left of this gateway's part of a limit.
     fn left_of_part(&self, take: &Take<'_>, now: UnixMillis) -> Left {
         let part = self.part(take);

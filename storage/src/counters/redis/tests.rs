@@ -212,6 +212,9 @@ async fn an_outage_gives_nobody_a_second_quota() {
     reaches(&mine, away).await;
     reaches(&other, away).await;
     // Six are left of ten, and half of them are this gateway's.
+    let known = |away| mine.known(&one(TEN)[0].when_away(away), NOW).map(|left| (left.count, left.of));
+    assert_eq!(known(WhenAway::Local), Some((3, 5)));
+    assert_eq!((known(WhenAway::Open), known(WhenAway::Closed)), (None, None), "nothing is counted");
     assert_eq!(admitted(&mine, &one(TEN), 20).await, 3);
     // It comes back with nothing of what it knew.
     server.restart();

@@ -19,6 +19,7 @@ pub(super) fn counted() -> Counted {
             sliding: LimitsSliding::default(),
             away: LimitsAway::default(),
             headers: LimitHeaders::Draft,
+            headers_on_all: false,
         },
     }
 }
