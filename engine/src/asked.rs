@@ -13,7 +13,7 @@ use crate::identity::{Identity, Scheme};
 use crate::path::{CanonicalPath, split_target};
 use crate::query::CanonicalQuery;
 use crate::refusal::{CredentialFault, Denial, Refusal};
-use crate::route::{Accept, Parameter, Parameters, Route, RouteMatch, spelling};
+use crate::route::{Accept, Parameter, Parameters, Route, RouteMatch, StepUp, spelling};
 use crate::time::UnixMillis;
 
 /// Who asks, from where, and when. Policies may look at each of these, so none has a default.
@@ -75,12 +75,15 @@ impl Asked<'_> {
         &self.parameters
     }
 
-    /// What policy says of it, asked by this caller. Who comes with a credential that the route does not take is denied.
+    /// What policy says of it, asked by this caller. Who comes with a credential that the route does not take is denied, and so
+    /// is whose proof is weaker or older than it asks; [`Asked::permitted`] tells these apart.
     #[must_use]
     pub fn by(&self, caller: &Caller<'_>) -> Decision {
         match self.seen(caller.identity) {
-            Ok(identity) => self.decide(caller, identity),
-            Err(_) => Decision::Deny(Denial { forbidding: Vec::new() }),
+            Ok(identity) if asked_for(self.route(), identity, caller.now).is_none() => {
+                self.decide(caller, identity)
+            }
+            Ok(_) | Err(_) => Decision::Deny(Denial { forbidding: Vec::new() }),
         }
     }
 
@@ -88,12 +91,12 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// `Unauthenticated` where somebody known might be permitted, `CredentialRejected` for a credential that the route does
-    /// not take, `Forbidden` or `Undecidable` where policy says no, `Unrouted` for all of these on a concealed route. Each
+    /// not take, `StepUp` for a proof that is weaker or older than it asks, `Forbidden` or `Undecidable` where policy says no, `Unrouted` for all of these on a concealed route. Each
     /// has its one [`answer`](Refusal::answer).
     pub fn permitted(&self, caller: &Caller<'_>) -> Result<Permit, Refusal> {
-        let permitted = self
-            .seen(caller.identity)
-            .and_then(|identity| self.decide(caller, identity).permitted_on(self.route().accept, identity));
+        let permitted = self.seen(caller.identity).and_then(|identity| {
+            self.decide(caller, identity).permitted_on(self.route(), identity, caller.now)
+        });
         permitted.map_err(|refusal| concealed(self.route(), refusal))
     }
 
@@ -139,17 +142,35 @@ impl Decision {
         }
     }
 
-    /// The permit on a route that takes these credentials. Nobody in particular, whom no policy forbids it, is asked to sign
-    /// in where the route has a way to.
+    /// The permit on a route. Nobody in particular, whom no policy forbids it, is asked to sign in where the route has a way
+    /// to. Whose proof is weaker or older than the route asks is told that first, whatever policy says: a policy may look at
+    /// the same proof.
     ///
     /// # Errors
-    /// As [`Decision::permitted`], and `Unauthenticated`.
-    pub fn permitted_on(self, accept: Accept, identity: &Identity) -> Result<Permit, Refusal> {
+    /// As [`Decision::permitted`], `Unauthenticated`, and `StepUp`.
+    pub fn permitted_on(
+        self,
+        route: &Route,
+        identity: &Identity,
+        now: UnixMillis,
+    ) -> Result<Permit, Refusal> {
+        let accept = route.accept;
+        if let Some(asked) = asked_for(route, identity, now) {
+            return Err(Refusal::StepUp(asked));
+        }
         let open = matches!(&self, Self::Deny(denial) if denial.forbidding.is_empty());
         if open && matches!(identity, Identity::Anonymous) && accept.wants_credential() {
             return Err(Refusal::Unauthenticated);
         }
         self.permitted()
+    }
+}
+
+/// What the route asks of this caller's proof beyond what it is.
+fn asked_for(route: &Route, identity: &Identity, now: UnixMillis) -> Option<StepUp> {
+    match identity {
+        Identity::Anonymous => None,
+        Identity::Known(principal) => route.step_up.filter(|asked| !asked.is_met_by(principal, now)),
     }
 }
 
@@ -270,6 +291,38 @@ mod tests {
         assert_eq!(
             answer(&looking, "GET /", &Identity::Known(Arc::new(suspended))),
             "forbidden account.suspended"
+        );
+    }
+
+    #[test]
+    fn a_route_that_asks_for_a_stronger_or_fresher_proof_permits_no_other() {
+        let row = "{ on = \"POST /api/docs/import\", action = \"docs.import\", accept = [\"session\"]";
+        let asking =
+            |asks: &str| load(&with("routes/docs.toml", row, &format!("{row}, step_up = {{ {asks} }}")));
+        let proved = |assurance, age_ms| {
+            let editor = example_principal(PrincipalKind::User, ["editor".to_owned()].into(), [].into());
+            let at = UnixMillis(EXAMPLE_TIME.0 - age_ms);
+            Identity::Known(Arc::new(Principal { assurance, authenticated_at: at, ..editor }))
+        };
+        let check = |asks: &str, assurance, age_ms, expected: &str| {
+            let (bundle, identity) = (asking(asks), proved(assurance, age_ms));
+            let line = "POST /api/docs/import";
+            assert_eq!(answer(&bundle, line, &identity), expected, "{asks} {assurance} {age_ms}");
+            // Whoever asks for the decision alone is given no permit either.
+            let caller = Caller { identity: &identity, client: EXAMPLE_CLIENT, tls: true, now: EXAMPLE_TIME };
+            assert!(matches!(
+                bundle.asked(&Method::POST, "/api/docs/import").unwrap().by(&caller),
+                Decision::Deny(_)
+            ));
+        };
+        // Policy forbids it to everybody: what is asked of the proof is told first.
+        check("assurance = 2", 1, 0, "step_up");
+        check("assurance = 2", 2, 0, "forbidden switch.import");
+        check("max_age_s = 300", 2, 360_001, "step_up");
+        check("max_age_s = 300", 1, 360_000, "forbidden switch.import");
+        assert_eq!(
+            answer(&asking("assurance = 2"), "POST /api/docs/import", &Identity::Anonymous),
+            "unauthenticated"
         );
     }
 

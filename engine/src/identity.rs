@@ -69,7 +69,7 @@ pub struct Principal {
     pub scheme: Scheme,
     /// 1: one factor; 2: two factors; 3: phishing-resistant. 0 never occurs.
     pub assurance: u8,
-    /// When it was proved.
+    /// When it was proved; 0 where nobody says, so that no rule takes it for fresh.
     pub authenticated_at: UnixMillis,
     /// The public id of the session, key or token that carries it.
     pub credential_id: Option<Uuid>,

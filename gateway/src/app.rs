@@ -412,7 +412,8 @@ fn pipeline(
     let shared = shared_limits::counters(config, &recorder.metrics);
     let oracle = Oracle::new(config.oracle, recorder.audit.clone(), recorder.metrics.clone());
     let limits = config.limits.clone();
-    Pipeline { snapshot, authn, counters, shared, limits, oracle }
+    let second_factor = config.second_factor;
+    Pipeline { snapshot, authn, counters, shared, limits, oracle, second_factor }
 }
 
 fn keyring(config: &Config) -> Keyring {

@@ -94,7 +94,10 @@ async function person(request, response) {
   }
   if (prompt.name === 'login') {
     const { sub, acr, amr } = settings().claims;
-    return provider.interactionFinished(request, response, { login: { accountId: sub, acr, amr } }, {});
+    // One that proves what it is asked for says the first name of it; when, is now unless the settings say otherwise.
+    const asked = settings().steps_up ? params.acr_values?.split(' ')[0] : undefined;
+    const login = { accountId: sub, acr: asked ?? acr, amr, ts: settings().login_ts ?? undefined };
+    return provider.interactionFinished(request, response, { login }, {});
   }
   const grant = grantId ? await provider.Grant.find(grantId)
     : new provider.Grant({ accountId: session.accountId, clientId: params.client_id });

@@ -44,6 +44,8 @@ mod openid_refused;
 #[cfg(feature = "security_tests")]
 mod openid_renewed;
 #[cfg(feature = "security_tests")]
+mod openid_step_up;
+#[cfg(feature = "security_tests")]
 mod operations;
 #[cfg(feature = "security_tests")]
 mod oracle;

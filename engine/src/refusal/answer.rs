@@ -44,9 +44,9 @@ impl Refusal {
                 let remedy = "Ask an administrator for access and name the request id.";
                 plain(403, "forbidden", "You are not allowed to do this", remedy)
             }
-            Self::StepUp => {
-                let remedy = "Sign in again with a second factor.";
-                plain(401, "step_up", "A stronger sign-in is needed", remedy).challenging()
+            Self::StepUp(_) => {
+                let remedy = "Confirm who you are, with a second factor if you are asked for one. Nothing was done yet: what you have sent was not passed on, and is not sent again by itself.";
+                plain(401, "step_up", "A stronger or more recent sign-in is needed", remedy).challenging()
             }
             Self::QuotaSpent { retry_after_s, .. } => {
                 plain(429, "quota_spent", "Your quota is used up", WAIT).after(*retry_after_s)
@@ -80,7 +80,7 @@ impl Refusal {
             | Self::CredentialRejected(_)
             | Self::CrossSite(_)
             | Self::Forbidden(_)
-            | Self::StepUp
+            | Self::StepUp(_)
             | Self::Undecidable
             | Self::TooLarge { .. }
             | Self::Unavailable(_)
@@ -112,7 +112,7 @@ impl Refusal {
             | Self::CredentialRejected(_)
             | Self::CrossSite(_)
             | Self::Forbidden(_)
-            | Self::StepUp
+            | Self::StepUp(_)
             | Self::Undecidable
             | Self::Unavailable(
                 Dependency::Sessions | Dependency::Credentials | Dependency::IdentityProvider,

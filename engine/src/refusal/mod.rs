@@ -13,6 +13,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::limit::Rate;
+use crate::route::StepUp;
 
 pub use answer::{CAPACITY_RETRY_S, HASHING_RETRY_S, UNAVAILABLE_RETRY_S};
 pub use table::table;
@@ -39,8 +40,8 @@ pub enum Refusal {
     CrossSite(CrossSiteFault),
     /// Policy says no.
     Forbidden(Denial),
-    /// The route asks for a stronger or fresher proof than this session has.
-    StepUp,
+    /// The route asks for a stronger or fresher proof than this credential has.
+    StepUp(StepUp),
     /// A policy could not be evaluated, so nothing is permitted.
     Undecidable,
     /// The principal's quota is spent.

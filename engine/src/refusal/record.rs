@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{CredentialFault, CrossSiteFault, Dependency, Refusal, UpstreamFault};
+use crate::route::StepUp;
 
 impl Refusal {
     /// The precise reason, for records only: it names what [`Refusal::answer`] hides.
@@ -22,7 +23,12 @@ impl Refusal {
                 let ids: Vec<&str> = denial.forbidding.iter().map(|deciding| &*deciding.id).collect();
                 Cow::Owned(format!("forbidden by {}", ids.join(", ")))
             }
-            Self::StepUp => Cow::Borrowed("the session's proof is too weak or too old for this route"),
+            Self::StepUp(StepUp { assurance, max_age_s: None, .. }) => {
+                Cow::Owned(format!("the proof is too weak: assurance {assurance} is asked for"))
+            }
+            Self::StepUp(StepUp { assurance, max_age_s: Some(seconds), .. }) => Cow::Owned(format!(
+                "the proof is too weak or too old: assurance {assurance} within {seconds} s is asked for"
+            )),
             Self::Undecidable => Cow::Borrowed("a policy could not be evaluated"),
             Self::QuotaSpent { limit, retry_after_s, .. } => {
                 Cow::Owned(format!("limit `{limit}` is spent; next in {retry_after_s} s"))

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::route::StepUp;
+
 use super::{
     CredentialFault, CrossSiteFault, Deciding, Denial, Dependency, Malformed, Refusal, UpstreamFault,
 };
@@ -73,7 +75,8 @@ fn every() -> Vec<Refusal> {
     every.extend([
         Refusal::Forbidden(Denial { forbidding: Vec::new() }),
         Refusal::Forbidden(Denial { forbidding: vec![deciding] }),
-        Refusal::StepUp,
+        Refusal::StepUp(StepUp::SECOND_FACTOR),
+        Refusal::StepUp(StepUp { max_age_s: Some(300), ..StepUp::SECOND_FACTOR }),
         Refusal::Undecidable,
         Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 7, rate: None },
         Refusal::TooLarge { bytes_max: 1024 },

@@ -52,7 +52,7 @@ fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
         Refusal::CredentialRejected(CredentialFault::Suspended),
         Refusal::CrossSite(CrossSiteFault::Origin),
         Refusal::Forbidden(Denial { forbidding: Vec::new() }),
-        Refusal::StepUp,
+        Refusal::StepUp(crate::route::StepUp::SECOND_FACTOR),
         Refusal::Undecidable,
         Refusal::Unavailable(Dependency::Sessions),
     ];

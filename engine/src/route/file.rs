@@ -10,7 +10,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::pattern::Pattern;
 use super::raw::{Head, LegacyBearer, PageName, Row, Scheme, TypeName, leniencies};
-use super::{Accept, CLASSES, PARAMETERS_MAX, ParamType, Route, Target};
+use super::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN};
+use super::{Accept, CLASSES, PARAMETERS_MAX, ParamType, Route, StepUp, Target};
 use crate::bundle::{BundleFault, Place};
 use crate::query::is_identity_name;
 
@@ -129,6 +130,7 @@ impl Reader<'_> {
         let (method, pattern) = self.on(at, &row.on)?;
         let parameters = self.parameters(at, &row, &pattern);
         let accept = self.accept(at, &row);
+        let step_up = self.step_up(at, &row, accept);
         let class = row.class.as_deref().or(self.head.class.as_ref().map(|class| class.get_ref().as_str()));
         let class = class.unwrap_or("standard").to_owned();
         self.class(at, &class);
@@ -149,6 +151,7 @@ impl Reader<'_> {
             target: target?,
             action: row.action.into(),
             accept,
+            step_up,
             class: class.into(),
             conceal: row.conceal,
             audited: row.audited,
@@ -318,6 +321,37 @@ impl Reader<'_> {
             );
         }
         accept
+    }
+
+    fn step_up(&mut self, at: usize, row: &Row, accept: Accept) -> Option<StepUp> {
+        let asked = row.step_up?;
+        let before = self.faults.len();
+        let assurance = asked.assurance.unwrap_or(1);
+        if !(1..=ASSURANCE_MAX).contains(&assurance) {
+            let message = format!("`step_up` asks for assurance {assurance}, which nobody can prove");
+            self.fault(at, message, format!("write 1 to {ASSURANCE_MAX}"));
+        }
+        if asked.max_age_s.is_some_and(|seconds| !(MAX_AGE_S_MIN..=MAX_AGE_S_MAX).contains(&seconds)) {
+            let message = format!("a proof is taken for {MAX_AGE_S_MIN} to {MAX_AGE_S_MAX} seconds");
+            self.fault(at, message, "correct `max_age_s`, or leave it out");
+        }
+        if asked.assurance.is_none() && asked.max_age_s.is_none() {
+            let remedy = "write `assurance = 2`, `max_age_s = 300`, or both";
+            self.fault(at, "`step_up` asks for nothing", remedy);
+        }
+        if accept.anonymous {
+            let remedy = "drop `step_up`, or `anonymous`";
+            self.fault(at, "whoever is nobody cannot prove it any better", remedy);
+        }
+        if row.conceal {
+            // A way to prove more would tell that there is something; without one nobody could ever pass.
+            self.fault(at, "a concealed route cannot ask for a step-up", "drop `step_up`, or `conceal`");
+        }
+        if asked.services && !accept.api_key {
+            self.fault(at, "`services` pass a route that takes no API key", "drop `services`");
+        }
+        let services = asked.services;
+        (self.faults.len() == before).then_some(StepUp { assurance, max_age_s: asked.max_age_s, services })
     }
 
     fn target(&mut self, at: usize, page: Option<PageName>) -> Option<Target> {

@@ -5,6 +5,7 @@ mod param;
 mod pattern;
 mod raw;
 pub mod spelling;
+mod step_up;
 mod table;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use smol_str::SmolStr;
 use crate::path::Leniencies;
 
 pub(crate) use file::{Declared, read_file};
+pub use step_up::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN, StepUp};
 pub use table::RouteTable;
 
 /// The limit classes that a route may name. A class that the configuration does not know would have no limit,
@@ -52,6 +54,8 @@ pub struct Route {
     pub action: Arc<str>,
     /// The credentials that are looked at.
     pub accept: Accept,
+    /// How strong and how fresh a caller's proof has to be; `None` asks for nothing beyond a credential that holds.
+    pub step_up: Option<StepUp>,
     /// The limit class.
     pub class: Arc<str>,
     /// Whether a refusal looks like an unrouted path.

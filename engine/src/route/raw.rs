@@ -27,6 +27,7 @@ pub(super) struct Row {
     pub(super) on: String,
     pub(super) action: String,
     pub(super) accept: Option<Vec<Scheme>>,
+    pub(super) step_up: Option<StepUpRow>,
     pub(super) class: Option<String>,
     #[serde(default)]
     pub(super) conceal: bool,
@@ -63,6 +64,15 @@ pub(super) struct Row {
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, TypeName>,
     pub(super) page: Option<PageName>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepUpRow {
+    pub(super) assurance: Option<u8>,
+    pub(super) max_age_s: Option<u32>,
+    #[serde(default)]
+    pub(super) services: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]

@@ -238,6 +238,17 @@ fn rows_say_what_they_mean() {
     check(HEAD, &row("leniencies = [\"url_in_tail\"]"), "", 5, "url_in_tail without a tail");
     check(HEAD, &row("body_bytes_max = 0"), "", 5, "0 bytes");
     check(HEAD, &row("deadline_s = 0"), "", 5, "1 to 86400 seconds");
+    check(HEAD, &row("step_up = {}"), "", 5, "asks for nothing");
+    check(HEAD, &row("step_up = { assurance = 0 }"), "", 5, "assurance 0, which nobody can prove");
+    check(HEAD, &row("step_up = { assurance = 3 }"), "", 5, "assurance 3, which nobody can prove");
+    check(HEAD, &row("step_up = { assurance = 256 }"), "", 5, "u8");
+    check(HEAD, &row("step_up = { max_age_s = 29 }"), "", 5, "30 to 86400 seconds");
+    check(HEAD, &row("step_up = { max_age_s = 86401 }"), "", 5, "30 to 86400 seconds");
+    check(HEAD, &row("step_up = { acr = 2 }"), "", 5, "unknown field `acr`");
+    check(HEAD, &row("step_up = { assurance = 2, services = true }"), "", 5, "takes no API key");
+    check(HEAD, &row("step_up = { assurance = 2 }, conceal = true"), "", 5, "a concealed route");
+    let open = "step_up = { assurance = 2 }, accept = [\"anonymous\", \"session\"]";
+    check(HEAD, &row(open), "", 5, "whoever is nobody");
     check(HEAD, &row("deadline_s = 86401"), "", 5, "1 to 86400 seconds");
     check(HEAD, &row("websocket = true, deadline_s = 1"), "", 5, "has no deadline");
     check(HEAD, &row("query = { q = [] }"), "", 5, "is empty or repeats");

@@ -3,8 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::refusal::Answer;
+use engine::route::StepUp;
 use http::HeaderValue;
 use serde_json::Value;
+
+use crate::config::providers::Provider;
 
 /// How our API keys begin.
 pub const API_KEY_PREFIX: &str = "cgk_";
@@ -65,6 +68,32 @@ pub fn challenge(answer: &Answer, presented: bool) -> HeaderValue {
     })
 }
 
+/// What goes with a refusal for a proof that is too weak or too old (RFC 9470, section 3). A level has a name at each provider;
+/// where there are several, each of them is a way.
+#[must_use]
+pub fn step_up(asks: &StepUp, providers: &[Provider]) -> HeaderValue {
+    let mut said = "Bearer realm=\"cedargate\", error=\"insufficient_user_authentication\", \
+                    error_description=\"A stronger or more recent authentication is needed\""
+        .to_owned();
+    if asks.assurance > 1 {
+        let mut names: Vec<&str> = Vec::new();
+        for name in providers.iter().flat_map(|provider| &provider.second_factor.acr) {
+            // Names are parted by spaces, and stand between quotes.
+            let plain = name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'));
+            if plain && !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        if !names.is_empty() {
+            said.push_str(&format!(", acr_values=\"{}\"", names.join(" ")));
+        }
+    }
+    if let Some(seconds) = asks.max_age_s {
+        said.push_str(&format!(", max_age=\"{seconds}\""));
+    }
+    HeaderValue::from_str(&said).unwrap_or(HeaderValue::from_static("Bearer realm=\"cedargate\""))
+}
+
 /// A `b64token`: see RFC 6750, section 2.1.
 fn is_opaque(token: &str) -> bool {
     let bare = token.trim_end_matches('=');
@@ -115,6 +144,31 @@ mod tests {
 
     fn token(header: &str, claims: &str) -> String {
         format!("Bearer {}.{}.c2ln", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_challenge_for_more_names_what_is_asked_for_and_by_which_names() {
+        let provider = |acr: &[&str]| {
+            let mut provider = crate::oidc::tests::of_api(crate::config::providers::TokenTypes::Profile);
+            provider.second_factor.acr = acr.iter().map(|name| (*name).to_owned()).collect();
+            provider
+        };
+        let check = |assurance, max_age_s, providers: &[Provider], rest: &str| {
+            let asks = StepUp { assurance, max_age_s, services: false };
+            let challenge = step_up(&asks, providers);
+            let expected = format!(
+                "Bearer realm=\"cedargate\", error=\"insufficient_user_authentication\", \
+                 error_description=\"A stronger or more recent authentication is needed\"{rest}"
+            );
+            assert_eq!(challenge.to_str().unwrap(), expected);
+        };
+        let (one, other) = (provider(&["2", "urn:mfa"]), provider(&["urn:mfa", "phr"]));
+        check(2, None, &[one.clone(), other], ", acr_values=\"2 urn:mfa phr\"");
+        check(2, Some(300), std::slice::from_ref(&one), ", acr_values=\"2 urn:mfa\", max_age=\"300\"");
+        check(1, Some(30), &[one], ", max_age=\"30\"");
+        check(2, None, &[], "");
+        // What cannot stand there is left out, not mended.
+        check(2, None, &[provider(&["a\"b", "a b", "ä", "a\\", "a\r\nx: y"])], "");
     }
 
     #[test]

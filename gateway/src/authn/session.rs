@@ -91,7 +91,7 @@ impl Principals {
         let again = |(from, principal): &(Arc<Account>, Arc<Principal>)| {
             let same = Arc::ptr_eq(from, account)
                 && principal.assurance == session.assurance
-                && principal.authenticated_at == session.created_at
+                && principal.authenticated_at == session.authenticated_at
                 && principal.expires_at == Some(session.absolute_end);
             same.then(|| Arc::clone(principal))
         };
@@ -113,7 +113,7 @@ fn principal(account: &Account, session: &SessionView) -> Principal {
         scopes: std::collections::BTreeSet::new(),
         scheme: Scheme::Session,
         assurance: session.assurance,
-        authenticated_at: session.created_at,
+        authenticated_at: session.authenticated_at,
         credential_id: Some(session.id),
         expires_at: Some(session.absolute_end),
         suspended: account.suspended,

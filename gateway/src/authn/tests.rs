@@ -85,6 +85,7 @@ impl World {
         let new = NewSession {
             account,
             assurance: 1,
+            authenticated_at: NOW,
             client: None,
             user_agent: None,
             provider: None,
@@ -174,6 +175,7 @@ fn route(letters: &str) -> Route {
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),
         accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k'), access_token: has('t') },
+        step_up: None,
         class: "standard".into(),
         conceal: false,
         audited: false,

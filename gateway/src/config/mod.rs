@@ -90,6 +90,8 @@ pub struct Config {
     pub login: LoginLimits,
     /// The identity providers that people may sign in at, in the order of the page.
     pub oidc: Vec<Provider>,
+    /// Whether people need a second factor for all that goes to an upstream.
+    pub second_factor: bool,
     /// How much is taken.
     pub limits: Limits,
     /// The Redis that gateways share limits in; `None` counts here alone.
@@ -223,6 +225,7 @@ impl Reader<'_> {
         let telemetry = self.telemetry(audit.export);
         let shutdown_drain = self.shutdown_drain(&mut root);
         self.finish(&root);
+        let second_factor = self.second_factor_required(&oidc);
         self.variables();
         Some(Config {
             deployment,
@@ -241,6 +244,7 @@ impl Reader<'_> {
             shared_sessions,
             login,
             oidc,
+            second_factor,
             limits,
             shared_limits,
             connections,

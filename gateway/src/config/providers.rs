@@ -117,6 +117,12 @@ pub enum Preset {
 }
 
 impl Provider {
+    /// Whether anything that it says counts as a second factor.
+    #[must_use]
+    pub fn proves_two_factors(&self) -> bool {
+        !self.second_factor.acr.is_empty() || !self.second_factor.amr.is_empty()
+    }
+
     /// Whether it is asked about tokens that are no JWT.
     #[must_use]
     pub fn is_asked_about_tokens(&self) -> bool {

@@ -7,6 +7,7 @@ use engine::route::{CLASSES, Target};
 
 use super::Config;
 use super::fault::{Fault, Place};
+use super::providers::Provider;
 use super::reader::printable;
 
 impl Config {
@@ -16,6 +17,13 @@ impl Config {
     pub fn misses(&self, bundle: &Bundle) -> Vec<Fault> {
         let mut missing: BTreeMap<String, (String, String)> = BTreeMap::new();
         for route in bundle.routes().routes() {
+            let asks_for_two = route.step_up.is_some_and(|asks| asks.assurance > 1);
+            if asks_for_two && !self.oidc.iter().any(Provider::proves_two_factors) {
+                let message =
+                    format!("route `{}` asks for a second factor, which nobody could prove", route.name);
+                let remedy = "configure a provider with `mfa_acr` or `mfa_amr` (docs/oidc.md), or drop `assurance` from its `step_up`";
+                missing.entry("step-up".to_owned()).or_insert((message, remedy.to_owned()));
+            }
             if let Target::Upstream(name) = &route.target
                 && !self.upstreams.contains_key(name)
             {

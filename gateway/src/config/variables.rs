@@ -1,6 +1,7 @@
 //! Variables that are set and would do nothing: a silent security setting is a hole.
 
 use super::fault::Place;
+use super::providers::Provider;
 use super::reader::{Reader, nearest, printable};
 
 /// Every variable that is read, for telling a misspelt one.
@@ -30,16 +31,22 @@ const KNOWN: [&str; 22] = [
 ];
 
 impl Reader<'_> {
-    /// Stops the start for features that do not exist yet, and warns of names that nobody reads.
-    pub(super) fn variables(&mut self) {
+    /// Whether a second factor is required. Where nobody could prove one, it would lock everybody out.
+    pub(super) fn second_factor_required(&mut self, providers: &[Provider]) -> bool {
         let required = self.variable("BOTSERVER_REQUIRE_MFA");
-        if self.boolean(required) == Some(true) {
+        let required = self.boolean(required) == Some(true);
+        if required && !providers.iter().any(Provider::proves_two_factors) {
             self.fault(
                 Place::Variable("BOTSERVER_REQUIRE_MFA".into()),
-                "a second factor cannot be required yet, and a start without it would only look safe",
-                "set it to false or unset it, and require the second factor in front of the gateway",
+                "nobody could prove a second factor: no provider is configured whose word says so",
+                "configure one (`[[oidc.providers]]` with `mfa_acr` or `mfa_amr`, see docs/oidc.md), or unset it",
             );
         }
+        required
+    }
+
+    /// Warns of names that nobody reads.
+    pub(super) fn variables(&mut self) {
         let names: Vec<&str> = self.variable_names().collect();
         for name in names {
             let ours = name.starts_with("BOTSERVER_") || name.starts_with("ZITADEL_");

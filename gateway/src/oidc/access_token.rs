@@ -32,7 +32,7 @@ pub struct AccessToken {
     pub origin: Origin,
     /// From when until when.
     pub times: Times,
-    /// When its person was authenticated, where it says so, else when it was issued.
+    /// When its person was authenticated; 0 where it does not say. That it was issued just now says nothing of it.
     pub authenticated_at: UnixMillis,
     /// The session at the provider that it belongs to, where it says so.
     pub sid: Option<ProviderSession>,
@@ -178,7 +178,7 @@ fn claimed(
     Ok(AccessToken {
         origin,
         times,
-        authenticated_at: proved.unwrap_or(times.issued).min(now),
+        authenticated_at: proved.unwrap_or(UnixMillis(0)).min(now),
         sid: session(issuer, claims),
         scopes: covered(settings, claims),
         key: None,

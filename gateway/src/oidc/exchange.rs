@@ -61,6 +61,8 @@ struct Refusal {
 pub struct Vouched {
     /// Who it is.
     pub mapped: Mapped,
+    /// When they proved it there; 0 where the provider does not say.
+    pub authenticated_at: UnixMillis,
     /// When the provider said so, by its clock.
     pub issued: UnixMillis,
     /// Their session there, where it has a name.
@@ -107,6 +109,9 @@ impl Provider {
         let IdToken { origin, issued, claims } =
             self.verified(&metadata, &tokens.id_token, &expected).await?;
         let session = claims::session(origin.issuer(), &claims);
+        // Before userinfo comes to it, which is not signed.
+        let proved = claims.get("auth_time").and_then(super::times::milliseconds).map(UnixMillis);
+        let authenticated_at = proved.unwrap_or(UnixMillis(0)).min(now);
         let claims = match (&metadata.userinfo_endpoint, access_token) {
             (Some(url), Some(token)) if self.settings.userinfo => {
                 let userinfo = self.userinfo(url, token, origin.subject()).await?;
@@ -116,7 +121,8 @@ impl Provider {
         };
         let granted = || Granted::of(tokens.refresh_token.as_deref(), tokens.expires_in.as_ref(), now);
         let granted = self.settings.refresh.then(granted).flatten();
-        Ok(Vouched { mapped: claims::map(&self.settings, origin, &claims), issued, session, granted })
+        let mapped = claims::map(&self.settings, origin, &claims);
+        Ok(Vouched { mapped, authenticated_at, issued, session, granted })
     }
 
     /// Shows a code that nobody was given, to see whether the provider knows us.

@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use engine::route::StepUp;
 use engine::time::UnixMillis;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
@@ -13,9 +14,19 @@ use storage::Keyring;
 use storage::keyring::Purpose;
 use storage::seal::{seal, unseal};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::pages::return_to::ReturnTo;
+
+/// What a flow confirms of a session that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raise {
+    /// The session, by its public id.
+    pub session: Uuid,
+    /// What is asked of its person's proof.
+    pub asks: StepUp,
+}
 
 /// How long a person may take at the provider: 10 minutes, in milliseconds.
 pub const FLOW_LIFETIME_MS: u64 = 10 * 60 * 1000;
@@ -41,6 +52,7 @@ pub struct Flow {
     begun: UnixMillis,
     provider: String,
     return_to: Option<ReturnTo>,
+    raise: Option<Raise>,
 }
 
 impl FlowId {
@@ -77,7 +89,19 @@ impl Flow {
         let id = FlowId(id.iter().map(|byte| format!("{byte:02x}")).collect());
         let mut own = Zeroizing::new([0; SECRET_BYTES]);
         own.iter_mut().zip(secret).for_each(|(to, from)| *to = *from);
-        Self { id, secret: own, begun: now, provider: provider.to_owned(), return_to }
+        Self { id, secret: own, begun: now, provider: provider.to_owned(), return_to, raise: None }
+    }
+
+    /// The same, to confirm more of a session that is there already.
+    #[must_use]
+    pub fn raising(self, raise: Option<Raise>) -> Self {
+        Self { raise, ..self }
+    }
+
+    /// What it is to confirm, of which session.
+    #[must_use]
+    pub fn raise(&self) -> Option<&Raise> {
+        self.raise.as_ref()
     }
 
     /// Its name.
@@ -151,6 +175,12 @@ impl Flow {
         let mut plain = Zeroizing::new(Vec::with_capacity(64));
         plain.extend_from_slice(&self.begun.0.to_be_bytes());
         plain.extend_from_slice(self.secret.as_ref());
+        plain.push(u8::from(self.raise.is_some()));
+        if let Some(Raise { session, asks }) = &self.raise {
+            plain.extend_from_slice(session.as_bytes());
+            plain.push(asks.assurance);
+            plain.extend_from_slice(&asks.max_age_s.unwrap_or(0).to_be_bytes());
+        }
         plain.push(u8::try_from(self.provider.len()).ok()?);
         plain.extend_from_slice(self.provider.as_bytes());
         plain.extend_from_slice(self.return_to.as_ref().map(ReturnTo::as_str).unwrap_or_default().as_bytes());
@@ -165,6 +195,7 @@ impl Flow {
         let plain = unseal(keyring, Purpose::OidcFlow, &place(origin, id), &sealed).ok()?;
         let (begun, rest) = plain.split_first_chunk::<8>()?;
         let (secret, rest) = rest.split_first_chunk::<SECRET_BYTES>()?;
+        let (raise, rest) = opened(rest)?;
         let (length, rest) = rest.split_first()?;
         let (provider, return_to) = rest.split_at_checked(usize::from(*length))?;
         let return_to = std::str::from_utf8(return_to).ok()?;
@@ -174,7 +205,25 @@ impl Flow {
             begun: UnixMillis(u64::from_be_bytes(*begun)),
             provider: std::str::from_utf8(provider).ok()?.to_owned(),
             return_to: ReturnTo::parse(return_to),
+            raise,
         })
+    }
+}
+
+/// What a flow is to confirm, and what stands behind it.
+fn opened(plain: &[u8]) -> Option<(Option<Raise>, &[u8])> {
+    let (raises, rest) = plain.split_first()?;
+    match raises {
+        0 => Some((None, rest)),
+        1 => {
+            let (session, rest) = rest.split_first_chunk::<16>()?;
+            let (assurance, rest) = rest.split_first()?;
+            let (max_age, rest) = rest.split_first_chunk::<4>()?;
+            let max_age_s = Some(u32::from_be_bytes(*max_age)).filter(|seconds| *seconds != 0);
+            let asks = StepUp { assurance: *assurance, max_age_s, services: false };
+            Some((Some(Raise { session: Uuid::from_bytes(*session), asks }), rest))
+        }
+        _ => None,
     }
 }
 

@@ -308,7 +308,7 @@ impl Provider {
     /// Where a browser would go that may be shown nothing, for a sign-in that nobody finishes.
     async fn silent_authorization(&self, metadata: &Metadata, redirect_uri: &str) -> Result<Url, Fault> {
         let flow = Flow::begin(clock::now(), &crate::random::bytes(), self.name(), None);
-        self.authorization_at(metadata, &flow, redirect_uri, Some("none")).await
+        self.authorization_at(metadata, &flow, redirect_uri, &["none"]).await
     }
 
     /// Where a browser goes to sign in.
@@ -317,8 +317,13 @@ impl Provider {
     /// It is away, or what it says of itself is not taken.
     pub async fn authorization(&self, flow: &Flow, redirect_uri: &str) -> Result<Url, Fault> {
         let metadata = self.metadata().await?;
-        let prompt = self.settings.consent.then_some("consent");
-        self.authorization_at(&metadata, flow, redirect_uri, prompt).await
+        let mut prompt: Vec<&str> = Vec::new();
+        // Whom nothing but `amr` says to have proved two factors cannot be asked for by name.
+        if asks_for_two(flow) && self.settings.second_factor.acr.is_empty() {
+            prompt.push("login");
+        }
+        prompt.extend(self.settings.consent.then_some("consent"));
+        self.authorization_at(&metadata, flow, redirect_uri, &prompt).await
     }
 
     /// Where the provider takes pushed requests, the browser carries the name of one: nobody on the way reads or changes what
@@ -328,7 +333,7 @@ impl Provider {
         metadata: &Metadata,
         flow: &Flow,
         redirect_uri: &str,
-        prompt: Option<&str>,
+        prompt: &[&str],
     ) -> Result<Url, Fault> {
         let (scopes, state, nonce) = (self.settings.scopes.join(" "), flow.state(), flow.nonce());
         let (id, challenge) = (self.settings.client_id.as_str(), flow.challenge());
@@ -342,7 +347,11 @@ impl Provider {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ];
-        fields.extend(prompt.map(|prompt| ("prompt", prompt)));
+        let (prompt, acr) = (prompt.join(" "), self.settings.second_factor.acr.join(" "));
+        let max_age = flow.raise().and_then(|raise| raise.asks.max_age_s).map(|seconds| seconds.to_string());
+        fields.extend((!prompt.is_empty()).then_some(("prompt", &*prompt)));
+        fields.extend((asks_for_two(flow) && !acr.is_empty()).then_some(("acr_values", &*acr)));
+        fields.extend(max_age.as_deref().map(|seconds| ("max_age", seconds)));
         let mut url = metadata.authorization_endpoint.clone();
         match &metadata.pushed_endpoint {
             Some(endpoint) if self.settings.pushed => {
@@ -359,4 +368,9 @@ impl Provider {
         }
         Ok(url)
     }
+}
+
+/// Whether a flow is to confirm a second factor.
+fn asks_for_two(flow: &Flow) -> bool {
+    flow.raise().is_some_and(|raise| raise.asks.assurance > 1)
 }

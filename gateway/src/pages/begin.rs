@@ -25,7 +25,9 @@ const SIGNED_OUT_THERE: &str =
 pub(super) struct Elsewhere {
     /// Whom the provider vouches for.
     pub(super) person: Person,
-    /// When, by the provider's clock.
+    /// When they proved it there.
+    pub(super) authenticated_at: UnixMillis,
+    /// When the provider said so, by its clock.
     pub(super) issued: UnixMillis,
     /// The session there, where it has a name.
     pub(super) session: Option<ProviderSession>,
@@ -67,6 +69,8 @@ pub(super) async fn begin(
     let new = NewSession {
         account,
         assurance,
+        // A password was shown now.
+        authenticated_at: elsewhere.as_ref().map_or(at.now, |elsewhere| elsewhere.authenticated_at),
         client: Some(at.request.client),
         user_agent: agent.map(str::to_owned),
         provider: elsewhere.as_ref().and_then(|elsewhere| elsewhere.session.clone()),

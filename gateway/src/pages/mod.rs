@@ -11,6 +11,7 @@ pub mod render;
 pub mod return_to;
 mod sign_in;
 mod sign_out;
+pub mod step_up;
 #[cfg(test)]
 mod tests;
 pub mod token;

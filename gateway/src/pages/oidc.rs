@@ -11,6 +11,7 @@ use http::header::SET_COOKIE;
 use super::begin::{Elsewhere, begin, elsewhere, leading_to, presented};
 use super::return_to::{ReturnTo, sign_in_address};
 use super::sign_in::told;
+use super::step_up;
 use super::{At, OIDC_CALLBACK_PATH, OIDC_START_PATH, PageAnswer};
 use crate::admin::metrics::Login;
 use crate::authn::cookies;
@@ -58,11 +59,17 @@ pub(super) async fn start(at: &At<'_>) -> PageAnswer {
         let address = HeaderValue::from_str(&sign_in_address(return_to.as_ref()));
         return address.map_or_else(|_| leading_to(None), elsewhere);
     }
-    let named = query.value("provider");
-    let Some(provider) = named.and_then(|name| at.parts.providers.find(&name)) else {
-        return told(at, Refusal::Unrouted, NO_SUCH.to_owned(), return_to.as_ref());
+    let (provider, raise) = match step_up::asked(query) {
+        Some(asks) => match step_up::way(at, asks, return_to.as_ref()).await {
+            Ok((provider, raise)) => (provider, Some(raise)),
+            Err(answer) => return answer,
+        },
+        None => match query.value("provider").and_then(|name| at.parts.providers.find(&name)) {
+            Some(provider) => (provider, None),
+            None => return told(at, Refusal::Unrouted, NO_SUCH.to_owned(), return_to.as_ref()),
+        },
     };
-    let flow = Flow::begin(at.now, &random::bytes(), provider.name(), return_to);
+    let flow = Flow::begin(at.now, &random::bytes(), provider.name(), return_to).raising(raise);
     let url = match provider.authorization(&flow, &redirect_uri(at)).await {
         Ok(url) => url,
         Err(fault) => return failed(at, provider, &flow, &fault),
@@ -76,9 +83,10 @@ pub(super) async fn start(at: &At<'_>) -> PageAnswer {
     let (Some((cookie, gone)), Ok(location)) = (kept, HeaderValue::from_str(url.as_str())) else {
         return PageAnswer::refused(Refusal::Faulted);
     };
+    let begun = if raise.is_some() { "step-up" } else { "login" };
     let answer = elsewhere(location)
         .with(SET_COOKIE, cookie)
-        .noting(format!("login begun: provider {}", provider.name()));
+        .noting(format!("{begun} begun: provider {}", provider.name()));
     gone.iter().fold(answer, |answer, id| without(at, answer, id))
 }
 
@@ -161,7 +169,11 @@ fn without(at: &At<'_>, answer: PageAnswer, id: &str) -> PageAnswer {
 
 /// A person whom the provider has vouched for: an account, and a session of it.
 async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouched) -> PageAnswer {
-    let Vouched { mapped: Mapped { person, assurance, mut notes }, issued, session, granted } = vouched;
+    if let Some(answer) = step_up::unmet(at, provider, flow, &vouched).await {
+        return answer;
+    }
+    let Vouched { mapped, authenticated_at, issued, session, granted } = vouched;
+    let Mapped { person, assurance, mut notes } = mapped;
     if provider.is_asked_again() && granted.is_none() {
         notes.push(format!(
             "provider {} gave no refresh token: the session goes on by itself",
@@ -184,7 +196,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
             account.id
         ))
     } else {
-        let elsewhere = Elsewhere { person, issued, session, granted };
+        let elsewhere = Elsewhere { person, authenticated_at, issued, session, granted };
         begin(at, account.id, assurance, flow.return_to(), Some(elsewhere))
             .await
             .noting(format!("provider {}, assurance {assurance}", provider.name()))
@@ -233,6 +245,13 @@ fn refused(at: &At<'_>, provider: &Provider, flow: &Flow, error: &str) -> PageAn
         "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => (
             "it needs the person",
             format!("{title} needs you to do something there. Please try again."),
+            false,
+        ),
+        "unmet_authentication_requirements" => (
+            "it cannot prove what was asked for",
+            format!(
+                "{title} cannot confirm what this asks for, such as a second factor. You are signed in as before."
+            ),
             false,
         ),
         "invalid_request" | "invalid_scope" | "unauthorized_client" | "unsupported_response_type" => {

@@ -3,6 +3,7 @@
 use askama::Template;
 use bytes::Bytes;
 use engine::refusal::Answer;
+use engine::route::StepUp;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
 };
@@ -10,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::return_to::{ReturnTo, sign_in_address};
+use super::step_up;
 
 /// What a page of ours may do: show itself, with our style sheet, and post to us. No script, no frame around it.
 pub const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -40,15 +42,22 @@ pub struct Frame<'a> {
 
 /// A refusal for a person: what happened, what they can do, and the number to ask about.
 ///
-/// `asked` is the address that was asked for with `GET`; a 401 offers to return there after signing in.
+/// `return_to` is the address to come back to; a 401 offers to return there after signing in, or after proving what `asks`
+/// names.
 #[must_use]
-pub fn refusal_page(answer: &Answer, frame: Frame<'_>, asked: Option<&str>) -> Rendered {
-    let return_to = asked.and_then(ReturnTo::parse);
+pub fn refusal_page(
+    answer: &Answer,
+    frame: Frame<'_>,
+    return_to: Option<&ReturnTo>,
+    asks: Option<&StepUp>,
+) -> Rendered {
+    let sign_in = || Way { address: sign_in_address(return_to), title: "Sign in" };
+    let confirm = |asks| Way { address: step_up::address(asks, return_to), title: "Confirm who you are" };
     page(&RefusalPage {
         frame,
         answer,
         wait: answer.retry_after_s.map(wait_in_words),
-        sign_in: (answer.status == 401).then(|| sign_in_address(return_to.as_ref())),
+        way: asks.map(confirm).or_else(|| (answer.status == 401).then(sign_in)),
     })
 }
 
@@ -101,7 +110,13 @@ struct RefusalPage<'a> {
     frame: Frame<'a>,
     answer: &'a Answer,
     wait: Option<String>,
-    sign_in: Option<String>,
+    way: Option<Way>,
+}
+
+/// Where a person goes on from a refusal.
+struct Way {
+    address: String,
+    title: &'static str,
 }
 
 #[derive(Serialize)]
@@ -142,7 +157,8 @@ mod tests {
         let id = Uuid::from_u128(7);
         let frame = Frame { notice: Some("A <demo>"), request_id: Some(id) };
         let check = |answer: Answer, asked: Option<&str>, holds: &[&str], lacks: &[&str]| {
-            let rendered = refusal_page(&answer, frame, asked);
+            let return_to = asked.and_then(ReturnTo::parse);
+            let rendered = refusal_page(&answer, frame, return_to.as_ref(), None);
             for part in holds {
                 assert!(text(&rendered).contains(part), "{part} in {}", text(&rendered));
             }
@@ -160,6 +176,10 @@ mod tests {
         );
         check(answer(401, None, None), Some("/x?y=1"), &["/.cedargate/login?return_to=/x%3Fy%3D1"], &[]);
         check(answer(401, None, None), Some("//evil.example"), &["href=\"/.cedargate/login\""], &["evil"]);
+        let asks = StepUp { max_age_s: Some(300), ..StepUp::SECOND_FACTOR };
+        let page = refusal_page(&answer(401, None, None), frame, ReturnTo::parse("/x").as_ref(), Some(&asks));
+        let way = "/.cedargate/oidc/start?assurance=2&#38;max_age=300&#38;return_to=/x";
+        assert!(text(&page).contains(way) && text(&page).contains("Confirm who you are"), "{}", text(&page));
         check(answer(429, None, Some(61)), None, &["Try again in 61 seconds"], &["Sign in"]);
         check(answer(400, Some("path.nul"), None), None, &["path.nul"], &[]);
     }

@@ -38,12 +38,13 @@ impl Pipeline {
         let matched = found.filter(|found| stands(&passage.matched().route, &found.route));
         let matched = Arc::new(matched.ok_or(Refusal::Unrouted)?);
         let identified = self.authn.again(now, passage.permit().identity(), matched.route.accept).await?;
+        authorize::proved(self.second_factor, now, &matched, &identified.identity)?;
         let none = HeaderMap::new();
         let facts = received.facts(&none, now, Uuid::nil());
         // Nothing is recorded of it, so what it has looked at is dropped.
         let (decision, _read) =
             authorize::decide(&self.oracle, &snapshot, now, &matched, &identified.identity, &facts);
-        let permit = authorize::permitted(decision, &identified.identity, &matched)?;
+        let permit = authorize::permitted(decision, &identified.identity, &matched, now)?;
         Ok(spend::again(permit, matched, identified.session, snapshot))
     }
 }

@@ -6,7 +6,7 @@ use engine::facts::RequestFacts;
 use engine::identity::Identity;
 use engine::limit::Rate;
 use engine::refusal::{Dependency, Refusal};
-use engine::route::RouteMatch;
+use engine::route::{RouteMatch, StepUp, Target};
 use engine::time::UnixMillis;
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 
@@ -43,7 +43,7 @@ pub fn authorize(
     }
     let (decision, read) = decide(oracle, snapshot, now, matched, identity, facts);
     trail.decided(&decision, read);
-    permitted(decision, identity, matched)
+    permitted(decision, identity, matched, now)
 }
 
 /// What the bundle says, and what it has looked at.
@@ -81,8 +81,37 @@ pub fn decide(
 ///
 /// # Errors
 /// As [`authorize`].
-pub fn permitted(decision: Decision, identity: &Identity, matched: &RouteMatch) -> Result<Permit, Refusal> {
-    decision.permitted_on(matched.route.accept, identity)
+pub fn permitted(
+    decision: Decision,
+    identity: &Identity,
+    matched: &RouteMatch,
+    now: UnixMillis,
+) -> Result<Permit, Refusal> {
+    decision.permitted_on(&matched.route, identity, now)
+}
+
+/// Holds the caller's proof against what the route asks for, and where a second factor is required against that, for all that
+/// goes to an upstream. Our own pages stay open: somebody has to be able to see who they are, and to sign out.
+///
+/// # Errors
+/// `StepUp`, with all that is asked for.
+pub fn proved(
+    second_factor: bool,
+    now: UnixMillis,
+    matched: &RouteMatch,
+    identity: &Identity,
+) -> Result<(), Refusal> {
+    let Identity::Known(principal) = identity else { return Ok(()) };
+    let required = second_factor && matches!(matched.route.target, Target::Upstream(_));
+    let required = required.then_some(StepUp::SECOND_FACTOR);
+    let asks = match (matched.route.step_up, required) {
+        (Some(own), Some(required)) => Some(own.and(required)),
+        (own, required) => own.or(required),
+    };
+    match asks.filter(|asks| !asks.is_met_by(principal, now)) {
+        Some(asks) => Err(Refusal::StepUp(asks)),
+        None => Ok(()),
+    }
 }
 
 /// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty.
@@ -132,6 +161,50 @@ mod tests {
             expires_at: None,
             suspended: false,
         }))
+    }
+
+    #[test]
+    fn a_proof_is_held_against_the_route_and_what_is_required_of_everybody() {
+        use engine::route::Page;
+
+        use crate::pipeline::testing;
+        let strong = StepUp { assurance: 2, max_age_s: None, services: false };
+        let fresh = StepUp { assurance: 1, max_age_s: Some(300), services: false };
+        let both = StepUp { assurance: 2, ..fresh };
+        let person = |assurance, age_s: u64| {
+            let Identity::Known(ada) = known("ada") else { panic!("she is known") };
+            let at = UnixMillis(NOW.0 - age_s * 1000);
+            Identity::Known(Arc::new(Principal { assurance, authenticated_at: at, ..(*ada).clone() }))
+        };
+        let service =
+            Identity::Known(Arc::new(Principal::named(PrincipalKind::Service, LOCAL_ISSUER, "bot", NOW)));
+        let check = |asks: Option<StepUp>,
+                     page: bool,
+                     required: bool,
+                     identity: &Identity,
+                     expected: Option<StepUp>| {
+            let target = if page { Target::Page(Page::WhoAmI) } else { testing::route().target };
+            let route = Arc::new(engine::route::Route { step_up: asks, target, ..testing::route() });
+            let matched = RouteMatch { route, parameters: engine::route::Parameters::new() };
+            let expected = expected.map_or(Ok(()), |asks| Err(Refusal::StepUp(asks)));
+            assert_eq!(proved(required, NOW, &matched, identity), expected, "{asks:?} {page} {required}");
+        };
+        check(None, false, false, &person(1, 9_999), None);
+        check(None, false, true, &person(1, 0), Some(StepUp::SECOND_FACTOR));
+        check(None, false, true, &person(2, 9_999), None);
+        check(None, false, true, &service, None);
+        check(None, false, true, &Identity::Anonymous, None);
+        check(None, true, true, &person(1, 0), None);
+        check(Some(strong), false, false, &person(1, 0), Some(strong));
+        check(Some(strong), false, false, &person(2, 9_999), None);
+        check(Some(strong), false, false, &service, Some(strong));
+        check(Some(strong), true, false, &person(1, 0), Some(strong));
+        check(Some(fresh), false, true, &person(1, 0), Some(both));
+        check(Some(fresh), false, true, &person(2, 361), Some(both));
+        check(Some(fresh), false, true, &person(2, 360), None);
+        // The services that a route asks more of are asked for it whatever is required of people.
+        check(Some(strong), false, true, &service, Some(strong));
+        check(Some(StepUp { services: true, ..strong }), false, true, &service, None);
     }
 
     #[tokio::test]

@@ -104,6 +104,8 @@ pub struct Pipeline {
     pub limits: Limits,
     /// What decides.
     pub oracle: Oracle,
+    /// Whether people need a second factor for all that goes to an upstream.
+    pub second_factor: bool,
 }
 
 impl Pipeline {
@@ -128,8 +130,11 @@ impl Pipeline {
         trail.enter(Stage::Identify);
         let identified = identify::identify(&self.authn, now, &matched, facts, recall, trail).await?;
         trail.enter(Stage::Authorize);
-        let permit =
-            authorize::authorize(&self.oracle, &snapshot, now, &matched, &identified.identity, facts, trail);
+        let identity = &identified.identity;
+        // Before policy, which may look at the same proof.
+        let permit = authorize::proved(self.second_factor, now, &matched, identity).and_then(|()| {
+            authorize::authorize(&self.oracle, &snapshot, now, &matched, identity, facts, trail)
+        });
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
         spend::spend(self, now, facts.client, permit, matched, identified.session, snapshot).await

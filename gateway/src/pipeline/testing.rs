@@ -19,6 +19,7 @@ pub(crate) fn route() -> Route {
         target: Target::Upstream("botserver".into()),
         action: "docs.read".into(),
         accept: Accept { anonymous: false, session: true, api_key: true, access_token: false },
+        step_up: None,
         class: "standard".into(),
         conceal: false,
         audited: false,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use engine::audit::End;
 use engine::headers::{Audience, audience};
 use engine::refusal::{Answer, Malformed, Refusal, UpstreamFault};
-use engine::route::{Page, Target};
+use engine::route::{Page, StepUp, Target};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -19,7 +19,8 @@ use crate::clock;
 use crate::edge::meter::Told;
 use crate::edge::pace::Late;
 use crate::edge::{Connection, raw_answer};
-use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
+use crate::pages::return_to::ReturnTo;
+use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page, step_up};
 use crate::pipeline::respond::{Place, own};
 use crate::pipeline::{Stage, respond};
 
@@ -151,15 +152,16 @@ pub async fn refusal(
         // What is left of the body is read away before the connection is used again.
         session.drains();
     }
+    let asks = if let Refusal::StepUp(asks) = &told { Some(asks) } else { None };
     let header = session.head();
     let mut rendered = match audience(&header.method, &header.headers) {
         Audience::Person => {
             let frame = Frame { notice: parts.pages.notice(), request_id: Some(ctx.trail.request_id) };
-            refusal_page(&answer, frame, asked(ctx).as_deref())
+            refusal_page(&answer, frame, return_to(parts, session, ctx).as_ref(), asks)
         }
         Audience::Program => problem(&answer, ctx.trail.request_id),
     };
-    rendered.headers.extend(refusal_headers(&answer, session));
+    rendered.headers.extend(refusal_headers(parts, &answer, asks, session, ctx));
     rendered.headers.extend(respond::limited(&told, parts.config.limits.headers));
     write(parts, session, ctx, answer.status, rendered).await
 }
@@ -173,7 +175,26 @@ fn asked(ctx: &RequestContext) -> Option<String> {
         .then(|| if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") })
 }
 
-fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName, HeaderValue)> {
+/// The page to come back to: the one that was asked for, or the one of ours that a form was sent from. What was sent is not
+/// sent again.
+fn return_to(parts: &Parts, session: &ServerSession, ctx: &RequestContext) -> Option<ReturnTo> {
+    if let Some(asked) = asked(ctx) {
+        return ReturnTo::parse(&asked);
+    }
+    let hosts = &parts.config.hosts;
+    let host = ctx.received.as_ref().map(|received| received.host.as_str())?;
+    let own = hosts.iter().find(|candidate| candidate.name == host)?.public_url.as_str();
+    let from = session.head().headers.get(header::REFERER)?.to_str().ok()?;
+    ReturnTo::parse(from.strip_prefix(own)?)
+}
+
+fn refusal_headers(
+    parts: &Parts,
+    answer: &Answer,
+    asks: Option<&StepUp>,
+    session: &ServerSession,
+    ctx: &RequestContext,
+) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     if let Some(seconds) = answer.retry_after_s {
         headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
@@ -184,10 +205,16 @@ fn refusal_headers(answer: &Answer, session: &ServerSession) -> Vec<(HeaderName,
     }
     if answer.challenge {
         let presented = session.head().headers.contains_key(header::AUTHORIZATION);
-        headers.push((header::WWW_AUTHENTICATE, bearer::challenge(answer, presented)));
+        let challenge = match asks {
+            Some(asks) => bearer::step_up(asks, &parts.config.oidc),
+            None => bearer::challenge(answer, presented),
+        };
+        headers.push((header::WWW_AUTHENTICATE, challenge));
         if session.head().headers.contains_key("hx-request") {
             // htmx follows this one; a redirect would be followed by the fetch underneath, out of sight.
-            let to = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);
+            let sign_in = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);
+            let to = asks.map(|asks| step_up::address(asks, return_to(parts, session, ctx).as_ref()));
+            let to = to.and_then(|to| HeaderValue::from_str(&to).ok()).unwrap_or(sign_in);
             headers.push((HeaderName::from_static("hx-redirect"), to));
         }
     }

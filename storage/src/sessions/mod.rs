@@ -98,6 +98,8 @@ pub struct NewSession {
     pub account: Uuid,
     /// How strongly it was proved: 1 for one factor, 2 for two, 3 for a phishing-resistant one.
     pub assurance: u8,
+    /// When it was proved; 0 where nobody says.
+    pub authenticated_at: UnixMillis,
     /// Where from.
     pub client: Option<IpAddr>,
     /// With which program; kept up to [`USER_AGENT_BYTES_MAX`] bytes.
@@ -136,6 +138,8 @@ pub struct SessionView {
     pub idle_end: UnixMillis,
     /// How strongly its account was proved when it was created.
     pub assurance: u8,
+    /// When that was; 0 where nobody says.
+    pub authenticated_at: UnixMillis,
     /// Where it was created from.
     pub client: Option<IpAddr>,
     /// With which program.
@@ -377,6 +381,9 @@ struct Record {
     created_at: UnixMillis,
     absolute_end: UnixMillis,
     assurance: u8,
+    /// Absent in records of before it was kept: then nobody says.
+    #[serde(default = "unsaid", skip_serializing_if = "is_unsaid")]
+    authenticated_at: UnixMillis,
     client: Option<IpAddr>,
     user_agent: Option<Arc<str>>,
     /// Absent in records of before there were names to keep.
@@ -384,6 +391,14 @@ struct Record {
     provider: Option<Arc<ProviderSession>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     person: Option<Arc<Person>>,
+}
+
+const fn unsaid() -> UnixMillis {
+    UnixMillis(0)
+}
+
+fn is_unsaid(moment: &UnixMillis) -> bool {
+    *moment == unsaid()
 }
 
 impl Record {
@@ -398,6 +413,7 @@ impl Record {
             created_at: now,
             absolute_end: now.plus(rules.absolute_ms),
             assurance: new.assurance,
+            authenticated_at: new.authenticated_at,
             client: new.client,
             user_agent,
             provider: new.provider.map(Arc::new),
@@ -414,6 +430,7 @@ impl Record {
             touched_at,
             idle_end: touched_at.plus(rules.idle_ms),
             assurance: self.assurance,
+            authenticated_at: self.authenticated_at,
             client: self.client,
             user_agent: self.user_agent,
             provider: self.provider,

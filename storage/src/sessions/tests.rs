@@ -29,6 +29,7 @@ fn new(account: u128) -> NewSession {
     NewSession {
         account: Uuid::from_u128(account),
         assurance: 1,
+        authenticated_at: NOW,
         client: None,
         user_agent: None,
         provider: None,

@@ -95,6 +95,7 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
     let new = || NewSession {
         account: uuid::Uuid::nil(),
         assurance: 1,
+        authenticated_at: now,
         client: None,
         user_agent: None,
         provider: None,

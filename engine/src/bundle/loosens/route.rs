@@ -1,12 +1,13 @@
 //! How one row is looser than another that had its path.
 
 use crate::path::Leniencies;
-use crate::route::{Accept, Route, Target};
+use crate::route::{Accept, Route, StepUp, Target};
 
 /// What to say of the later row, without its name.
 pub(super) fn changes(before: &Route, after: &Route) -> Vec<String> {
     let mut said = moves(before, after);
     said.extend(credentials(before.accept, after.accept));
+    said.extend(StepUp::looser(before.step_up.as_ref(), after.step_up.as_ref()));
     said.extend(flags(before, after).map(str::to_owned));
     said.extend(lists(before, after));
     said.extend(leniencies(before.leniencies, after.leniencies));

@@ -1,6 +1,7 @@
 //! What a reload must not do on its own.
 
 use super::fixture::{load, sources, with};
+use crate::bundle::Bundle;
 
 /// One change, and what is said of it: a part of the one sentence, or nothing.
 #[track_caller]
@@ -100,6 +101,7 @@ fn routes_do_not_open_quietly() {
     check(docs, ", query = { page = \"int\" }", "", "reads query parameter `page` differently");
     check(docs, "class = \"files\"", "class = \"files\", body_bytes_max = 9", "");
     check(docs, "class = \"files\"", "class = \"files\", deadline_s = 9", "");
+    check(docs, "class = \"files\"", "class = \"files\", step_up = { assurance = 2 }", "");
     check(
         docs,
         "module = \"docs\"",
@@ -116,6 +118,24 @@ fn routes_do_not_open_quietly() {
     );
     check(docs, "\"docs.write\"", "\"docs.read\"", "now counts as read");
     check(docs, "module = \"docs\"", "module = \"site\"", "belongs to module `site`");
+}
+
+#[test]
+fn a_route_does_not_quietly_ask_for_less_of_a_proof() {
+    let asking = |asks: &str| {
+        let to = format!("class = \"files\", step_up = {{ {asks} }}");
+        load(&with("routes/docs.toml", "class = \"files\"", &to))
+    };
+    let strong = asking("assurance = 2, max_age_s = 300");
+    let check = |after: &Bundle, part: &str| {
+        let found = after.loosens(&strong);
+        assert!(found.iter().any(|sentence| sentence.contains(part)), "{part}: {found:?}");
+    };
+    check(&load(&sources()), "no longer asks for a step-up");
+    check(&asking("max_age_s = 300"), "asks for assurance 1 instead of 2");
+    check(&asking("assurance = 2"), "takes proofs that are older than 300 s");
+    check(&asking("assurance = 2, max_age_s = 301"), "takes proofs that are older than 300 s");
+    assert!(asking("assurance = 2, max_age_s = 60").loosens(&strong).is_empty());
 }
 
 #[test]

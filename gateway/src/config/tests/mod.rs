@@ -125,8 +125,22 @@ fn every_variable_of_the_guide_is_heard_and_overrides_the_file() {
 }
 
 #[test]
-fn features_that_do_not_exist_stop_the_start_by_name() {
-    check("", &[("BOTSERVER_REQUIRE_MFA", "true")], &["BOTSERVER_REQUIRE_MFA: "]);
+fn a_second_factor_is_required_only_where_somebody_can_prove_one() {
+    let required = [("BOTSERVER_REQUIRE_MFA", "true")];
+    check("", &required, &["BOTSERVER_REQUIRE_MFA: ", "nobody could prove a second factor"]);
+    let provider =
+        "[[oidc.providers]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\nclient_id = \"x\"\n";
+    let (none, acr) =
+        (format!("{provider}mfa_amr = []\n"), format!("{provider}mfa_amr = []\nmfa_acr = [\"2\"]\n"));
+    check(&none, &required, &["BOTSERVER_REQUIRE_MFA: "]);
+    check(&none, &[], &[]);
+    check(provider, &required, &[]);
+    check(&acr, &required, &[]);
+    let asks = |variable: &str| {
+        let environment = keys().with("BOTSERVER_REQUIRE_MFA", variable);
+        read(&format!("{HOSTS}{provider}"), &environment).unwrap().second_factor
+    };
+    assert!(asks("true") && !asks("false"));
 }
 
 #[test]

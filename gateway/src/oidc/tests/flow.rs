@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 use storage::Keyring;
 
-use super::super::flow::{FLOW_LIFETIME_MS, FLOWS_BYTES_MAX, FLOWS_MAX, Flow, FlowId, RANDOM_BYTES, let_go};
+use super::super::flow::{
+    FLOW_LIFETIME_MS, FLOWS_BYTES_MAX, FLOWS_MAX, Flow, FlowId, RANDOM_BYTES, Raise, let_go,
+};
 use super::*;
 use crate::pages::return_to::ReturnTo;
 
@@ -31,6 +33,24 @@ fn a_flow_opens_with_its_key_at_its_origin_under_its_name() {
     assert!(Flow::open(&ring(2), HERE, made.id(), &cookie).is_none());
     assert!(Flow::open(&ring(1), "https://b.example", made.id(), &cookie).is_none());
     assert!(Flow::open(&ring(1), HERE, flow(2).id(), &cookie).is_none());
+}
+
+#[test]
+fn what_a_flow_is_to_confirm_comes_back_with_it() {
+    use engine::route::StepUp;
+    for (assurance, max_age_s) in [(1, Some(30)), (2, None), (2, Some(u32::MAX))] {
+        let asks = StepUp { assurance, max_age_s, services: false };
+        let raise = Raise { session: uuid::Uuid::from_u128(7), asks };
+        let made = flow(1).raising(Some(raise));
+        let cookie = made.seal(&ring(1), HERE).unwrap();
+        let opened = Flow::open(&ring(1), HERE, made.id(), &cookie).unwrap();
+        assert_eq!(opened.raise(), Some(&raise));
+        assert_eq!((opened.provider(), opened.return_to()), ("corp", made.return_to()));
+        assert_eq!(opened.state(), made.state());
+    }
+    let made = flow(1);
+    let opened = Flow::open(&ring(1), HERE, made.id(), &made.seal(&ring(1), HERE).unwrap()).unwrap();
+    assert_eq!(opened.raise(), None);
 }
 
 #[test]

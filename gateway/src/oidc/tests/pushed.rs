@@ -106,6 +106,6 @@ async fn an_entry_may_say_that_nothing_is_pushed_unless_the_provider_takes_nothi
     let metadata = metadata.to_string().replace("http://", "https://");
     let required = super::super::discovery::Metadata::parse(metadata.as_bytes(), ISSUER).unwrap();
     let provider = providers.find("corp").unwrap();
-    let refused = provider.authorization_at(&required, &flow(), CALLBACK, None).await;
+    let refused = provider.authorization_at(&required, &flow(), CALLBACK, &[]).await;
     assert!(matches!(refused, Err(Fault::Metadata(MetadataFault::Unsupported(_)))), "{refused:?}");
 }

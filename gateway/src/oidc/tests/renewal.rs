@@ -54,6 +54,7 @@ impl World {
         let new = NewSession {
             account,
             assurance: 1,
+            authenticated_at: NOW,
             client: None,
             user_agent: None,
             provider: None,

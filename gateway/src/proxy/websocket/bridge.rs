@@ -142,6 +142,7 @@ impl Verdict {
     fn denied(refusal: Refusal) -> Self {
         let (code, reason) = match &refusal {
             Refusal::CredentialRejected(_) | Refusal::Unauthenticated => (4401, "signed out"),
+            Refusal::StepUp(_) => (4401, "confirm who you are"),
             Refusal::Unavailable(
                 Dependency::Sessions | Dependency::Credentials | Dependency::IdentityProvider,
             ) => (1013, "try again later"),
@@ -150,7 +151,6 @@ impl Verdict {
             | Refusal::Throttled { .. }
             | Refusal::CrossSite(_)
             | Refusal::Forbidden(_)
-            | Refusal::StepUp
             | Refusal::Undecidable
             | Refusal::QuotaSpent { .. }
             | Refusal::TooLarge { .. }
