@@ -14,7 +14,7 @@ use redb::{Durability, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
 use crate::keyring::{Digest, Purpose};
-use crate::{Change, Store, StoreError};
+use crate::{Change, Changes, Store, StoreError};
 
 /// Marks that are remembered at once: 6 MB in memory.
 pub const MARKS_MAX: usize = 65_536;
@@ -94,6 +94,17 @@ impl Endings {
     pub fn mark(&self, ending: &Ending, now: UnixMillis) {
         let (digest, mark) = self.of(ending, now);
         put(&mut self.marks(), digest, mark);
+    }
+
+    /// Tells whoever rests on a token that its provider vouches for it no more.
+    pub fn token_is_over(&self, token: Uuid) {
+        self.changes().tell(Change::AccessToken(token));
+    }
+
+    /// Where the end of a token is told.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        self.store.changes()
     }
 
     /// Has the mark and the message's name on disk, and tells whoever rests on `tokens`, which have ended by it. A message

@@ -152,6 +152,11 @@ impl AccessTokens {
         self.met(accounts, now, token, known).await
     }
 
+    /// Until when a token is believed without asking its provider again, where that has to be asked.
+    pub(super) fn told_until(&self, id: Uuid) -> Option<UnixMillis> {
+        self.providers.presented.of_id(id).and_then(|(token, _)| token.told_until())
+    }
+
     /// Verifies again what was verified before, by the token's public id. It is kept for as long as anything rests on it.
     ///
     /// # Errors

@@ -337,6 +337,17 @@ impl Authn {
         }
     }
 
+    /// Until when somebody is believed by a word that has to be asked for again, however long the credential holds.
+    #[must_use]
+    pub fn told_until(&self, identity: &Identity) -> Option<UnixMillis> {
+        match identity {
+            Identity::Known(principal) if principal.scheme == Scheme::AccessToken => {
+                self.tokens.told_until(principal.credential_id?)
+            }
+            Identity::Anonymous | Identity::Known(_) => None,
+        }
+    }
+
     /// Who it is now that was verified before: the credential by its id, with the account as it is at this moment.
     ///
     /// # Errors

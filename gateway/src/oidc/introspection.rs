@@ -1,7 +1,7 @@
 //! Opaque access tokens: what one is, its provider alone can say, and is asked (RFC 7662).
 //!
-//! An answer counts for [`TOLD_MS`] at most, so an end that the provider tells nobody of is seen that late; one that it
-//! tells ends the token at once, like every other. A crowd with one token is one question, and what was no token a moment
+//! An answer counts for [`TOLD_MS`] at most, also for what is open by it, so an end that the provider tells nobody of is seen
+//! that late; one that it tells, or that somebody else's question brings to light, ends the token at once, like every other. A crowd with one token is one question, and what was no token a moment
 //! ago is none without asking. A provider that does not answer makes no token hold and none invalid.
 
 use std::collections::HashMap;
@@ -176,6 +176,10 @@ impl Providers {
                     asked.guesses.count(from, now);
                 }
                 self.presented.remove(digest.id());
+                // What is open by it is not asked about before its time otherwise. A guess is nobody's.
+                if before.is_some() {
+                    self.endings.token_is_over(digest.id());
+                }
                 Err(fault.into())
             }
             Err(fault) => {

@@ -120,6 +120,12 @@ impl Token {
         proved && now < self.token.times.ends
     }
 
+    /// Until when its provider's last word about an opaque token counts.
+    #[must_use]
+    pub fn told_until(&self) -> Option<UnixMillis> {
+        self.told.as_ref().map(|told| UnixMillis(told.until.load(Ordering::Relaxed)))
+    }
+
     /// The text of an opaque token that is not over: what its provider can be asked about again.
     #[must_use]
     pub fn to_ask_about(&self, now: UnixMillis) -> Option<&str> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::identity::Identity;
 use engine::refusal::Refusal;
 use engine::route::Route;
 use engine::time::UnixMillis;
@@ -70,8 +71,8 @@ pub struct Standing {
 impl Standing {
     /// Stands on a decision of this moment.
     #[must_use]
-    pub fn new(passage: Passage, received: Received, lease: Lease) -> Self {
-        let next = next(&passage, clock::now());
+    pub fn new(pipeline: &Pipeline, passage: Passage, received: Received, lease: Lease) -> Self {
+        let next = next(pipeline, &passage, clock::now());
         Self { passage, received: Box::new(received), lease, next }
     }
 
@@ -93,20 +94,54 @@ impl Standing {
             pipeline.authn.touch(session, now).await;
         }
         self.passage = pipeline.decide_again(now, &self.passage, &self.received).await?;
-        self.next = next(&self.passage, now);
+        self.next = next(pipeline, &self.passage, now);
         Ok(())
     }
 }
 
-/// When to ask at the latest. Half the way to the idle end, so that a use in between can be noted before it comes.
-fn next(passage: &Passage, now: UnixMillis) -> Instant {
-    let until = |end: UnixMillis| Duration::from_millis(end.since(now));
-    let idle = passage.session().map(|session| until(session.idle_end));
-    let ends = match passage.permit().identity() {
-        engine::identity::Identity::Anonymous => None,
-        engine::identity::Identity::Known(principal) => principal.expires_at.map(until),
+/// When to ask at the latest.
+fn next(pipeline: &Pipeline, passage: &Passage, now: UnixMillis) -> Instant {
+    let identity = passage.permit().identity();
+    let ends = match identity {
+        Identity::Anonymous => None,
+        Identity::Known(principal) => principal.expires_at,
     };
-    let halfway = idle.map_or(EVERY, |idle| (idle / 2).max(SELDOM.min(idle)));
-    let wait = halfway.min(ends.unwrap_or(EVERY)).min(EVERY);
-    Instant::from_std(clock::instant()) + wait
+    let idle = passage.session().map(|session| session.idle_end);
+    let ends = ends.into_iter().chain(pipeline.authn.told_until(identity)).min();
+    Instant::from_std(clock::instant()) + wait(now, idle, ends)
+}
+
+/// How long to wait with it: half the way to the idle end, so that a use in between can be noted before it comes, and not past
+/// the end of what is believed without asking.
+fn wait(now: UnixMillis, idle: Option<UnixMillis>, ends: Option<UnixMillis>) -> Duration {
+    let until = |end: UnixMillis| Duration::from_millis(end.since(now));
+    let halfway = idle.map(until).map_or(EVERY, |idle| (idle / 2).max(SELDOM.min(idle)));
+    halfway.min(ends.map_or(EVERY, until)).min(EVERY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_asked_again_before_anything_that_it_rests_on_is_over() {
+        let now = UnixMillis(1_000_000);
+        let check = |idle: Option<u64>, ends: Option<u64>, expected: u64| {
+            let found = wait(now, idle.map(|ms| now.plus(ms)), ends.map(|ms| now.plus(ms)));
+            assert_eq!(found, Duration::from_millis(expected), "{idle:?} {ends:?}");
+        };
+        check(None, None, 60_000);
+        check(None, Some(90_000), 60_000);
+        // A provider's word about an opaque token counts for 30 seconds.
+        check(None, Some(30_000), 30_000);
+        check(None, Some(0), 0);
+        check(Some(3_600_000), None, 60_000);
+        check(Some(60_000), None, 30_000);
+        check(Some(60_000), Some(7_000), 7_000);
+        check(Some(300), None, 200);
+        check(Some(100), None, 100);
+        check(Some(0), None, 0);
+        // What is over already is asked about now.
+        assert_eq!(wait(now, Some(UnixMillis(0)), Some(UnixMillis(0))), Duration::ZERO);
+    }
 }

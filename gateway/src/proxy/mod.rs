@@ -217,7 +217,8 @@ impl Gateway {
         }
         if let (Some(passage), Some(received)) = (&ctx.passage, &ctx.received) {
             let lease = self.0.live.stream(passage.permit().identity(), ctx.since);
-            ctx.connection.lasting.stream(Standing::new(passage.clone(), received.clone(), lease));
+            let standing = Standing::new(&self.0.pipeline, passage.clone(), received.clone(), lease);
+            ctx.connection.lasting.stream(standing);
         }
     }
 

@@ -272,14 +272,23 @@ async fn whatever_rests_on_an_opaque_token_is_asked_about_again() {
     };
     assert!(Arc::ptr_eq(known, &same), "the same answer leaves the same principal");
     assert_eq!(standin.asked("/introspect"), 2);
+    assert_eq!(world.authn.told_until(&before), Some(later.plus(TOLD_MS)), "what is open asks then");
     // Its provider is away: nobody is known by that.
     standin.says(|_, _| (503, String::new()));
     let later = later.plus(TOLD_MS);
     assert_eq!(again(later).await.err(), Some(Refusal::Unavailable(Dependency::IdentityProvider)));
     let asked = told(&world.ask_at(later, route("t"), false, HOST, &headers).await);
     assert_eq!(asked, "Unavailable(IdentityProvider)");
-    // It is back, and says that it has ended.
+    // It is back, and says that it has ended: whoever asks, what is open by it is told at once.
     standin.says_this(&json!({"active": false}));
+    let mut told_of = world.authn.tokens.providers().endings.changes().listen();
+    let asked = told(&world.ask_at(later, route("t"), false, HOST, &headers).await);
+    assert_eq!(asked, "Token");
+    assert_eq!(told_of.try_recv(), Ok(storage::Change::AccessToken(known.credential_id.unwrap())));
+    // A guess is nobody's.
+    let guess = [(BEARER, "Bearer a-token-that-nobody-has")];
+    assert_eq!(told(&world.ask_at(later, route("t"), false, HOST, &guess).await), "Token");
+    assert!(told_of.try_recv().is_err());
     assert_eq!(again(later).await.err(), Some(Refusal::CredentialRejected(CredentialFault::Token)));
     standin.says_this(&active(&standin, &[]));
     assert_eq!(

@@ -72,7 +72,7 @@ pub async fn open(parts: &Parts, session: &ServerSession, ctx: &mut RequestConte
     ctx.trail.enter(Stage::Forward);
     connection.lasting.bridge(Bridge {
         trail: ctx.trail.hand_over(),
-        standing: Standing::new(passage, received, lease),
+        standing: Standing::new(&parts.pipeline, passage, received, lease),
         upstream: stream,
         rest,
         answer,
