@@ -8,7 +8,7 @@ use tests::client::{Client, Request};
 use tests::openid::{CLIENT_ID, OpenId};
 use tests::process::Process;
 use tests::production::Production;
-use tests::session::{Browser, LOGIN, WHOAMI};
+use tests::session::{Browser, LOGIN, LOGOUT, WHOAMI, form};
 use tests::upstream::Upstream;
 use tests::wait::{self, PATIENCE};
 
@@ -160,4 +160,27 @@ fn a_provider_that_is_away_signs_nobody_out() {
     }
     // Asked once for all of them.
     assert!(world.metric("cedargate_renewals_total{result=\"away\"} 1"));
+}
+
+fn sign_out(world: &World, browser: &mut Browser) {
+    let page = browser.navigate(LOGOUT).text();
+    let post = browser.request("POST", LOGOUT).with("Origin", &world.production.public_url);
+    let fields = form(&[], &page);
+    let answer = browser.ask(&post.body("application/x-www-form-urlencoded", fields.as_bytes()));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(browser.get(WHOAMI).status, 401);
+}
+
+#[test]
+fn whoever_signs_out_has_the_provider_take_back_what_it_gave() {
+    let mut world = World::start();
+    world.provider.set("/expires_in", json!(300));
+    let (mut browser, mut other) = (world.signed_in(), world.signed_in());
+    sign_out(&world, &mut browser);
+    let given_back = || (world.provider.asked("/token/revocation") == 1).then_some(());
+    wait::until("the token that was given back", PATIENCE, given_back);
+    assert_eq!(other.get(READ).status, 200, "another session of the same person");
+    // A provider that is away holds nobody up.
+    world.provider.stop();
+    sign_out(&world, &mut other);
 }

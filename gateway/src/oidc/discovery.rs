@@ -20,6 +20,8 @@ pub struct Metadata {
     pub userinfo_endpoint: Option<Url>,
     /// Where we ask about opaque access tokens (RFC 8414, section 2).
     pub introspection_endpoint: Option<Url>,
+    /// Where we have tokens taken back (RFC 7009).
+    pub revocation_endpoint: Option<Url>,
     /// Where a person signs out of the provider.
     pub end_session_endpoint: Option<Url>,
     /// Whether every answer names its issuer (RFC 9207); then one that does not is refused.
@@ -64,6 +66,7 @@ struct Raw {
     require_pushed_authorization_requests: bool,
     userinfo_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
@@ -125,6 +128,7 @@ impl Metadata {
             jwks_uri: url("jwks_uri", &raw.jwks_uri)?,
             userinfo_endpoint: may("userinfo_endpoint", raw.userinfo_endpoint)?,
             introspection_endpoint: may("introspection_endpoint", raw.introspection_endpoint)?,
+            revocation_endpoint: may("revocation_endpoint", raw.revocation_endpoint)?,
             end_session_endpoint: may("end_session_endpoint", raw.end_session_endpoint)?,
             names_issuer: raw.authorization_response_iss_parameter_supported,
             scopes: raw.scopes_supported,

@@ -9,6 +9,7 @@
 //! | `presented` | access tokens that callers present, verified once while they hold |
 //! | `introspection`, `guesses` | what a provider says of opaque ones, and how often somebody may guess |
 //! | `refresh`, `renewal` | sessions that go on by their provider's word |
+//! | `revocation` | what a provider takes back when its person signs out |
 //! | `flights` | what a crowd waits for is done once |
 //! | `claims` | from what a provider says to who somebody is here; pure |
 //! | `check` | what can be asked of a provider before anybody signs in there |
@@ -37,6 +38,7 @@ pub mod logout_token;
 pub mod presented;
 pub mod refresh;
 pub mod renewal;
+mod revocation;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod times;

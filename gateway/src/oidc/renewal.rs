@@ -176,6 +176,25 @@ impl Renewals {
         self.remove(session).await
     }
 
+    /// The same where its person has ended it: then its provider takes back what it has given, where it offers that. Nobody
+    /// waits for it.
+    ///
+    /// # Errors
+    /// When the store fails; a sweep forgets the grant, and nothing is taken back.
+    pub async fn give_back(&self, session: Uuid) -> Result<(), StoreError> {
+        let Some(state) = self.state(session) else { return Ok(()) };
+        let unsaved = state.unsaved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let grant = match unsaved {
+            Some(grant) => Some(grant),
+            None => self.grants.find(session)?,
+        };
+        self.remove(session).await?;
+        if let Some(grant) = grant {
+            self.providers.give_back(grant);
+        }
+        Ok(())
+    }
+
     async fn remove(&self, session: Uuid) -> Result<(), StoreError> {
         self.grants.remove(session).await?;
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);

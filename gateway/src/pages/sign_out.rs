@@ -41,7 +41,7 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
         tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
     }
-    if let Err(error) = at.parts.renewals.forget(session.id).await {
+    if let Err(error) = at.parts.renewals.give_back(session.id).await {
         tracing::warn!(%error, "the grant of a session that has ended could not be removed; a sweep will");
     }
     let mut answer = PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form: None, elsewhere }))

@@ -324,3 +324,48 @@ async fn what_is_no_longer_configured_ties_nobody() {
         assert!(world.lives(session).await);
     }
 }
+
+#[tokio::test]
+async fn what_a_person_has_ended_is_taken_back_and_nobody_waits_for_it() {
+    let world = World::new().await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(8);
+    world.standin.says(move |path, form| {
+        tell.try_send((path.to_owned(), form.to_owned())).unwrap();
+        (200, String::new())
+    });
+    let (ended, other) = (world.session().await, world.session().await);
+    world.renewals.give_back(ended).await.unwrap();
+    assert_eq!((world.token(ended), world.token(other).as_deref()), (None, Some("the-first")));
+    let (path, form) = told.recv().await.unwrap();
+    assert_eq!(
+        (path.as_str(), form.as_str()),
+        ("/revoke", "token=the%2Dfirst&token_type_hint=refresh%5Ftoken")
+    );
+    // What has no grant is nothing to give back, nor is what was given back before.
+    world.renewals.give_back(ended).await.unwrap();
+    world.renewals.give_back(Uuid::from_u128(7)).await.unwrap();
+    // An end that is not its person's own takes nothing back: another session may rest on the same grant.
+    world.renewals.forget(other).await.unwrap();
+    assert_eq!(world.token(other), None);
+    let last = world.session().await;
+    world.renewals.give_back(last).await.unwrap();
+    assert_eq!(told.recv().await.unwrap().0, "/revoke");
+    assert!(told.try_recv().is_err());
+    assert_eq!(world.standin.asked("/revoke"), 2);
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_nothing_back_keeps_nobody_signed_in() {
+    let world = World::new().await;
+    for answer in [(503, ""), (400, r#"{"error":"unsupported_token_type"}"#)] {
+        let (tell, mut told) = tokio::sync::mpsc::channel(8);
+        world.standin.says(move |_, _| {
+            tell.try_send(()).unwrap();
+            (answer.0, answer.1.to_owned())
+        });
+        let session = world.session().await;
+        world.renewals.give_back(session).await.unwrap();
+        assert_eq!(world.token(session), None);
+        told.recv().await.unwrap();
+    }
+}

@@ -55,6 +55,7 @@ impl Standin {
             "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"),
             "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/jwks"),
             "introspection_endpoint": format!("{issuer}/introspect"),
+            "revocation_endpoint": format!("{issuer}/revoke"),
             "userinfo_endpoint": format!("{issuer}/userinfo"),
             "pushed_authorization_request_endpoint": format!("{issuer}/par"),
         })
