@@ -38,6 +38,8 @@ mod openid_check;
 #[cfg(feature = "security_tests")]
 mod openid_ended;
 #[cfg(feature = "security_tests")]
+mod openid_keyed;
+#[cfg(feature = "security_tests")]
 mod openid_pushed;
 #[cfg(feature = "security_tests")]
 mod openid_refused;

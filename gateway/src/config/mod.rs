@@ -3,6 +3,7 @@
 //! Everything that is wrong is reported at once, each with its place and what to do about it. What comes out
 //! is a [`Config`] that nobody has to check again.
 
+pub mod client_key;
 mod connections;
 pub mod environment;
 pub mod fault;

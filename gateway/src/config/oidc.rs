@@ -14,6 +14,7 @@ use super::settings::Deployment;
 use super::tls_files;
 
 mod access_tokens;
+mod client_key;
 
 /// Characters of an issuer, a client id or a secret: a bound, so that a file's accident is told.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -147,8 +148,9 @@ impl<'e> Reader<'e> {
         let client_id = self.bounded(client_id, TEXT_BYTES_MAX);
         let client_secret = self.pick(table, "client_secret", secret);
         let client_secret = self.client_secret(client_secret);
-        let refresh = self.pick(table, "refresh", None);
-        let refresh = self.boolean(refresh).unwrap_or(false);
+        let has_secret = client_secret.as_ref().map_or(true, Option::is_some);
+        let (client_key, has_proof) = self.client_key(table, has_secret);
+        let refresh = self.switch(table, "refresh");
         let scopes = self.scopes(table, preset, refresh);
         let pushed = self.pick(table, "pushed_requests", None);
         let pushed = self.boolean(pushed).unwrap_or(true);
@@ -161,8 +163,7 @@ impl<'e> Reader<'e> {
         let roles = self.grants(table, "roles", roles);
         let groups = self.grants(table, "groups", groups);
         let second_factor = self.second_factor(table);
-        let has_secret = client_secret.as_ref().map_or(true, Option::is_some);
-        let access_tokens = self.access_tokens(table, preset, client_id.as_deref(), has_secret);
+        let access_tokens = self.access_tokens(table, preset, client_id.as_deref(), has_proof);
         let name = name?;
         Some(Provider {
             title: title.or(preset.title().map(str::to_owned)).unwrap_or_else(|| name.to_string()),
@@ -170,6 +171,7 @@ impl<'e> Reader<'e> {
             issuer: issuer?,
             client_id: client_id?,
             client_secret: client_secret.ok()?,
+            client_key: client_key.ok()?,
             consent: refresh
                 && preset == Preset::Generic
                 && scopes.iter().any(|scope| scope == "offline_access"),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::client_key::ClientKey;
 use super::secret::Secret;
 
 /// Providers at most: each is a button on one page, and asked for its keys.
@@ -21,8 +22,10 @@ pub struct Provider {
     pub issuer: String,
     /// Our name there.
     pub client_id: String,
-    /// Our secret there; `None` for a client that proves itself by PKCE alone.
+    /// Our secret there; without it and without a key, a client proves itself by PKCE alone.
     pub client_secret: Option<Secret<String>>,
+    /// Our key there, in the place of a secret.
+    pub client_key: Option<Arc<ClientKey>>,
     /// What is asked for; `openid` among it.
     pub scopes: Vec<String>,
     /// Who may stand in `aud` beside us.

@@ -83,8 +83,8 @@ impl Provider {
                 well("client", "the provider knows the client id, and takes its secret")
             }
             Err(Fault::Refused("invalid_client")) => {
-                let remedy = "compare client_id and client_secret with the provider's console; without a secret there, \
-                              leave client_secret out";
+                let remedy = "compare client_id and client_secret, or client_key's public half, with the provider's console; \
+                              without either there, leave them out";
                 finding(
                     "client",
                     Verdict::Fault,

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use storage::sessions::ProviderSession;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use super::assertion::{TYPE, assertion};
 use super::claims::{self, Mapped};
 use super::discovery::Metadata;
 use super::flow::Flow;
@@ -190,6 +191,13 @@ impl Provider {
         let escaped_id = escaped(id);
         let escaped_secret = secret.map(|secret| escaped(secret.expose()));
         let mut basic = None;
+        let key = self.settings.client_key.as_ref();
+        let proof = key.map(|key| assertion(key, id, &self.settings.issuer, crate::clock::now()));
+        // Without randomness nothing is sent.
+        let proof = proof.map(|proof| proof.ok_or(HttpFault::Broken)).transpose()?;
+        if let Some(proof) = &proof {
+            fields.extend([("client_assertion_type", TYPE), ("client_assertion", proof.as_str())]);
+        }
         match (secret, &escaped_secret) {
             (Some(secret), _) if metadata.secret_in_body => {
                 fields.extend([("client_id", id), ("client_secret", secret.expose().as_str())]);

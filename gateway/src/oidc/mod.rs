@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `discovery`, `keys`, `kept` | what a provider says of itself, fetched once for everybody |
 //! | `flow` | a sign-in under way, sealed into a cookie |
-//! | `exchange` | code to tokens to claims |
+//! | `exchange`, `assertion` | code to tokens to claims, and who we are |
 //! | `jose`, `times`, `id_token`, `access_token`, `logout_token` | what must hold of a token; pure |
 //! | `presented` | access tokens that callers present, verified once while they hold |
 //! | `introspection`, `guesses` | what a provider says of opaque ones, and how often somebody may guess |
@@ -21,6 +21,7 @@
 //! upstream or the store.
 
 pub mod access_token;
+mod assertion;
 pub mod check;
 mod claims;
 pub mod discovery;

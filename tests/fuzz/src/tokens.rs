@@ -43,6 +43,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         issuer: ISSUER.to_owned(),
         client_id: CLIENT.to_owned(),
         client_secret: None,
+        client_key: None,
         scopes: vec!["openid".to_owned()],
         audiences: Preset::Zitadel.audiences(),
         userinfo: false,

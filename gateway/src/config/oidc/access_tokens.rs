@@ -15,7 +15,7 @@ impl Reader<'_> {
         table: &mut Section<'_>,
         preset: Preset,
         client_id: Option<&str>,
-        has_secret: bool,
+        has_proof: bool,
     ) -> Option<AccessTokens> {
         let written = self.pick(table, "api_audiences", None);
         let place = written.as_ref().map(|written| written.place.clone());
@@ -31,8 +31,11 @@ impl Reader<'_> {
         let introspection = self.pick(table, "api_introspection", None);
         let asked = introspection.as_ref().map(|written| written.place.clone());
         let introspection = self.boolean(introspection).unwrap_or(false);
-        if let Some(place) = asked.clone().filter(|_| introspection && !has_secret) {
-            let message = format!("`{}` has no client_secret to ask about tokens with", table.path());
+        if let Some(place) = asked.clone().filter(|_| introspection && !has_proof) {
+            let message = format!(
+                "`{}` has neither client_secret nor client_key to ask about tokens with",
+                table.path()
+            );
             self.fault(place, message, "add `client_secret`: a provider tells confidential clients alone");
         }
         let idle = idle.or(asked.filter(|_| introspection));

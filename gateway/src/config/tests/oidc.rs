@@ -247,7 +247,7 @@ fn one_provider_at_most_is_asked_about_opaque_tokens_and_with_a_secret() {
     let faulty = |lines: &str, expected: &str| check(&with(lines), &[], &[expected]);
     faulty(
         "api_audiences = [\"a\"]\napi_introspection = true",
-        "has no client_secret to ask about tokens with",
+        "neither client_secret nor client_key to ask about tokens with",
     );
     faulty(&format!("{secret}api_introspection = true"), "names no audience, so no access token is taken");
     faulty(&format!("{secret}api_audiences = [\"a\"]\napi_introspection = 1"), "api_introspection");
@@ -286,4 +286,35 @@ fn sessions_go_on_by_a_providers_word_where_its_entry_says_so() {
     let pushed = |lines: &str| read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap().oidc[0].pushed;
     assert!(pushed("") && pushed("pushed_requests = true") && !pushed("pushed_requests = false"));
     check(&with("pushed_requests = 1"), &[], &["pushed_requests"]);
+}
+
+#[test]
+fn a_client_has_a_key_or_a_secret_and_each_from_a_file_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        format!("file:{}", path.display())
+    };
+    let made = rcgen::KeyPair::generate().unwrap();
+    let (key, wrong) = (put("key", &made.serialize_pem()), put("public", &made.public_key_pem()));
+    let config = |lines: &str| read(&format!("{HOSTS}{}", with(lines)), &keys()).unwrap();
+    let taken = config(&format!("client_key = \"{key}\"\nclient_key_id = \"of-2026\""));
+    let [corp] = taken.oidc.as_slice() else { panic!("{:?}", taken.oidc) };
+    let own = corp.client_key.as_ref().unwrap();
+    assert_eq!(
+        (own.algorithm(), own.id.as_deref(), corp.client_secret.is_none()),
+        ("ES256", Some("of-2026"), true)
+    );
+    assert!(config("").oidc[0].client_key.is_none());
+    // It asks about opaque tokens as a secret does.
+    let asks = "api_audiences = [\"https://api.example\"]\napi_introspection = true";
+    assert!(config(&format!("client_key = \"{key}\"\n{asks}")).oidc[0].is_asked_about_tokens());
+    check(&with(&format!("client_key = \"{wrong}\"")), &[], &["no `PRIVATE KEY`", "openssl pkcs8"]);
+    check(&with("client_key = \"file:/no/such/file\""), &[], &["cannot be opened"]);
+    check(&with("client_key = \"a-key-itself-in-the-file\""), &[], &["holds a secret itself"]);
+    check(&with("client_key_id = \"x\""), &[], &["names a key that is not there"]);
+    let both = format!("client_key = \"{key}\"\nclient_secret = \"{}\"", secret(&directory));
+    check(&with(&both), &[], &["has `client_secret` and `client_key`"]);
 }

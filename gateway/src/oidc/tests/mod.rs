@@ -1,6 +1,7 @@
 //! Tables of what is believed and what is not, and properties of what a browser keeps.
 
 mod access_token;
+mod assertion;
 mod claims;
 mod flow;
 mod id_token;
@@ -161,6 +162,7 @@ fn provider(preset: Preset) -> Provider {
         issuer: ISSUER.to_owned(),
         client_id: CLIENT.to_owned(),
         client_secret: None,
+        client_key: None,
         scopes: vec!["openid".to_owned()],
         audiences: preset.audiences(),
         userinfo: false,
