@@ -69,3 +69,16 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What clap checks only where assertions are compiled in.
+    #[test]
+    fn the_command_line_holds_together() {
+        Benchmark::command().debug_assert();
+    }
+}

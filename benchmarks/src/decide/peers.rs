@@ -24,6 +24,7 @@ const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 
 /// Where the peers are.
 #[derive(Debug, clap::Args)]
+#[group(id = "where_peers_are")]
 pub(super) struct Options {
     /// Ask OPA and Cerbos for the same decisions too
     #[arg(long)]
