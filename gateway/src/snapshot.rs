@@ -147,15 +147,16 @@ impl Reloader {
     /// When the files are not well, or loosen what holds and nobody accepted exactly that.
     pub fn reload(&self, cause: &Cause) -> Result<Reloaded, ReloadError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let bundle = load(&self.directory).map_err(ReloadError::Faults)?;
+        let current = self.cell.current();
+        let sources = bundle_dir::read(&self.directory).map_err(ReloadError::Faults)?;
+        let (from, to) = (current.bundle.id().clone(), sources.digest());
+        if from == to {
+            return Ok(Reloaded::Unchanged(to));
+        }
+        let bundle = Bundle::load_after(&sources, &current.bundle).map_err(ReloadError::Faults)?;
         let strays = self.strays(&bundle);
         if !strays.is_empty() {
             return Err(ReloadError::Faults(strays));
-        }
-        let current = self.cell.current();
-        let (from, to) = (current.bundle.id().clone(), bundle.id().clone());
-        if from == to {
-            return Ok(Reloaded::Unchanged(to));
         }
         let loosens = bundle.loosens(&current.bundle);
         let accepted = matches!(cause, Cause::Operator { accept: Some(id) } if *id == to.to_string());

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use engine::authz::Decision;
+use engine::bundle::{Bundle, BundleSources};
 use gateway::clock;
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +23,15 @@ struct Took {
     peak_bytes: u64,
     /// What it holds more than before it loaded.
     held_bytes: u64,
+    /// Seconds to load it again beside itself after one file has changed.
+    again_seconds: f64,
 }
 
 /// The rows of loading as many policies.
 ///
 /// # Errors
 /// The process fails.
-pub(super) fn rows(policies: usize) -> Result<[Figure; 3], Failure> {
+pub(super) fn rows(policies: usize) -> Result<[Figure; 4], Failure> {
     telling(&format!("loading {policies} policies"));
     let mut command = Command::new(std::env::current_exe()?);
     let output = command.args(["decide", "--load-one", &policies.to_string()]).output()?;
@@ -44,6 +47,7 @@ pub(super) fn rows(policies: usize) -> Result<[Figure; 3], Failure> {
             took.held_bytes as f64 / policies as f64,
             "bytes/policy",
         ),
+        Figure::once(format!("decide.load_again_seconds.{policies}"), took.again_seconds, "s"),
     ])
 }
 
@@ -52,14 +56,16 @@ pub(super) fn rows(policies: usize) -> Result<[Figure; 3], Failure> {
 /// # Errors
 /// It does not load, or decides nothing.
 pub(super) fn one(policies: usize) -> Result<(), Failure> {
-    let world = World::generate(&Dimensions::of(policies, 0))?;
+    let mut world = World::generate(&Dimensions::of(policies, 0))?;
     let own = std::process::id();
     let before = memory(own, "VmRSS:")?;
     let begun = clock::instant();
     let bundle = rows::loaded(&world)?;
     let seconds = begun.elapsed().as_secs_f64();
     let held_bytes = memory(own, "VmRSS:")?.saturating_sub(before);
-    let took = Took { seconds, peak_bytes: memory(own, "VmHWM:")?, held_bytes };
+    let peak_bytes = memory(own, "VmHWM:")?;
+    let again_seconds = again(&mut world.sources, &bundle)?;
+    let took = Took { seconds, peak_bytes, held_bytes, again_seconds };
     // It decides, so it was loaded whole and is still there.
     let ask = world.asks.first().ok_or("nobody asks")?;
     let matched = ask.matched(&bundle)?;
@@ -68,4 +74,17 @@ pub(super) fn one(policies: usize) -> Result<(), Failure> {
     }
     println!("{}", serde_json::to_string(&took)?);
     Ok(())
+}
+
+/// Changes one file of grants and loads again, as a gateway does when somebody saves it.
+///
+/// # Errors
+/// It does not load.
+fn again(sources: &mut BundleSources, bundle: &Bundle) -> Result<f64, Failure> {
+    let grants = sources.files.iter_mut().find(|(path, _)| path.starts_with("grants/"));
+    grants.ok_or("there are no grants")?.1.push_str("// One line more.\n");
+    let begun = clock::instant();
+    let again = Bundle::load_after(sources, bundle).map_err(|_faults| "it does not load again")?;
+    let seconds = begun.elapsed().as_secs_f64();
+    if again.id() == bundle.id() { Err("nothing has changed".into()) } else { Ok(seconds) }
 }

@@ -17,7 +17,7 @@ const ANCESTORS_MAX: usize = 256;
 
 /// Holds what was read against the bounds.
 pub(super) fn check(
-    policies: &BTreeMap<String, PolicyFacts>,
+    policies: &BTreeMap<Arc<str>, Arc<PolicyFacts>>,
     hierarchy: &Hierarchy,
     faults: &mut Vec<BundleFault>,
 ) {
@@ -47,11 +47,11 @@ pub(super) fn check(
 
 /// Tells of conditions that nest too deeply to be evaluated within the budget.
 pub(super) fn nesting(
-    policies: &BTreeMap<String, PolicyFacts>,
+    policies: &BTreeMap<Arc<str>, Arc<PolicyFacts>>,
     index: &PolicyIndex,
     faults: &mut Vec<BundleFault>,
 ) {
-    let facts = |id: &Arc<str>| policies.get::<str>(id);
+    let facts = |id: &Arc<str>| policies.get(id);
     for facts in index.foreign().filter_map(facts) {
         let message = format!("the condition of {} nests deeper than {NESTING_MAX} levels", facts.id);
         let remedy = "write a list as `[…].contains(…)` instead of a chain of `||`, or split the policy";

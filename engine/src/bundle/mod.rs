@@ -7,8 +7,10 @@ mod hierarchy;
 mod loosens;
 mod place;
 mod policies;
+mod policy_file;
 mod sensitive;
 mod sources;
+mod telling;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vocabulary;
@@ -17,12 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use cedar_policy::{Effect, PolicySet};
+use cedar_policy::PolicySet;
 
 use crate::authz::{PolicyIndex, Prepared};
 use crate::route::{RouteTable, read_file};
-use policies::Policies;
-use sources::{Part, SCHEMA};
+use policies::{Policies, PolicyFiles};
+use sources::{Digest, Part, SCHEMA, digest_of};
+pub use telling::Progress;
+use telling::Telling;
 
 pub(crate) use hierarchy::{Hierarchy, uid};
 pub(crate) use place::Place;
@@ -76,12 +80,23 @@ pub struct Bundle {
     id: BundleId,
     routes: RouteTable,
     policies: PolicySet,
-    facts: BTreeMap<String, PolicyFacts>,
-    hierarchy: Hierarchy,
-    vocabulary: Vocabulary,
+    facts: BTreeMap<Arc<str>, Arc<PolicyFacts>>,
+    hierarchy: Arc<Hierarchy>,
+    vocabulary: Arc<Vocabulary>,
     /// Parameters that are numbers in the schema, by action.
     numbers: BTreeMap<String, BTreeSet<String>>,
     prepared: Prepared,
+    /// What the next bundle need not read again.
+    read: ReadBefore,
+}
+
+/// What was read of files, for a bundle that has the same ones. What it holds is without a fault, as the bundle is.
+struct ReadBefore {
+    policies: PolicyFiles,
+    /// Of the schema: what `vocabulary` and the validator's word on the policies follow from.
+    schema: Digest,
+    /// Of the entity files: what `hierarchy` follows from, with the schema.
+    entities: Digest,
 }
 
 impl Bundle {
@@ -90,8 +105,36 @@ impl Bundle {
     /// # Errors
     /// All faults; a bundle with one fault does not exist.
     pub fn load(sources: &BundleSources) -> Result<Self, Vec<BundleFault>> {
+        Self::load_telling(sources, &mut |_| ())
+    }
+
+    /// The same; `tell` is told how far it has come, about once a file.
+    ///
+    /// # Errors
+    /// All faults; a bundle with one fault does not exist.
+    pub fn load_telling(
+        sources: &BundleSources,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Self, Vec<BundleFault>> {
+        Self::loaded(sources, None, Telling::of(sources, tell))
+    }
+
+    /// The same bundle or the same faults as [`Bundle::load`] gives, sooner where files are those of an `earlier` one: what
+    /// of it follows from their texts alone is taken over.
+    ///
+    /// # Errors
+    /// All faults; a bundle with one fault does not exist.
+    pub fn load_after(sources: &BundleSources, earlier: &Self) -> Result<Self, Vec<BundleFault>> {
+        Self::loaded(sources, Some(earlier), Telling::of(sources, &mut |_| ()))
+    }
+
+    fn loaded(
+        sources: &BundleSources,
+        earlier: Option<&Self>,
+        telling: Telling<'_>,
+    ) -> Result<Self, Vec<BundleFault>> {
         let mut faults = Vec::new();
-        let bundle = Self::read(sources, &mut faults);
+        let bundle = Self::read(sources, earlier, telling, &mut faults);
         match bundle {
             Some(bundle) if faults.is_empty() => Ok(bundle),
             Some(_) | None => {
@@ -102,14 +145,15 @@ impl Bundle {
         }
     }
 
-    fn read(sources: &BundleSources, faults: &mut Vec<BundleFault>) -> Option<Self> {
+    fn read(
+        sources: &BundleSources,
+        earlier: Option<&Self>,
+        mut telling: Telling<'_>,
+        faults: &mut Vec<BundleFault>,
+    ) -> Option<Self> {
         sources.unknown(faults);
-        let mut policies = Policies::default();
-        for (part, effect) in [(Part::Guardrails, Effect::Forbid), (Part::Grants, Effect::Permit)] {
-            for (file, text) in sources.part(part) {
-                policies.read(file, text, effect, faults);
-            }
-        }
+        let files = earlier.map(|earlier| &earlier.read.policies);
+        let policies = Policies::read(sources, files, &mut telling, faults);
         if sources.part(Part::Guardrails).next().is_none() {
             let remedy =
                 "a bundle without guardrails is most likely half a bundle: restore guardrails/*.cedar";
@@ -122,18 +166,19 @@ impl Bundle {
         if sources.part(Part::Routes).next().is_none() {
             faults.push(BundleFault::new("routes/", None, "no routes", "add routes/<module>.toml"));
         }
-        let Some(schema) = sources.files.get(SCHEMA) else {
-            faults.push(BundleFault::new(SCHEMA, None, "the bundle has no schema", "add it"));
-            return None;
+        let (vocabulary, schema) = Self::vocabulary_of(sources, earlier, faults)?;
+        let same = earlier.filter(|earlier| earlier.read.schema == schema);
+        let entities = digest_of(sources.part(Part::Entities));
+        let hierarchy = match same.filter(|earlier| earlier.read.entities == entities) {
+            Some(earlier) => Arc::clone(&earlier.hierarchy),
+            None => Arc::new(Hierarchy::read(sources.part(Part::Entities), &vocabulary.schema, faults)),
         };
-        let vocabulary = Vocabulary::read(schema, faults)?;
-        let hierarchy = Hierarchy::read(sources.part(Part::Entities), &vocabulary.schema, faults);
-        policies.check(&vocabulary.schema, &hierarchy, faults);
+        policies.check(&vocabulary.schema, same.is_some(), &hierarchy, &mut telling, faults);
         bounds::check(&policies.facts, &hierarchy, faults);
         check::actions(&vocabulary, &hierarchy, &mut declared, faults);
         let numbers = check::numbers(&declared, faults);
         let routes = check::table(&declared, faults);
-        let Policies { set, facts } = policies;
+        let Policies { set, facts, files, .. } = policies;
         let reason =
             |id: &str| facts.get(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
         let prepared = Prepared::of(&set, &vocabulary, &hierarchy, &numbers, reason);
@@ -147,11 +192,30 @@ impl Bundle {
             hierarchy,
             vocabulary,
             numbers,
+            read: ReadBefore { policies: files, schema, entities },
         };
         if faults.is_empty() {
             check::examples(&bundle, &declared, faults);
         }
         Some(bundle)
+    }
+
+    /// The vocabulary, with the digest of the schema that it follows from.
+    fn vocabulary_of(
+        sources: &BundleSources,
+        earlier: Option<&Self>,
+        faults: &mut Vec<BundleFault>,
+    ) -> Option<(Arc<Vocabulary>, Digest)> {
+        let Some(text) = sources.files.get(SCHEMA) else {
+            faults.push(BundleFault::new(SCHEMA, None, "the bundle has no schema", "add it"));
+            return None;
+        };
+        let digest = digest_of([(SCHEMA, text.as_str())].into_iter());
+        let vocabulary = match earlier.filter(|earlier| earlier.read.schema == digest) {
+            Some(earlier) => Arc::clone(&earlier.vocabulary),
+            None => Arc::new(Vocabulary::read(text, faults)?),
+        };
+        Some((vocabulary, digest))
     }
 
     /// The digest of its sources.
@@ -168,13 +232,13 @@ impl Bundle {
 
     /// All its policies, sorted by id.
     pub fn policies(&self) -> impl Iterator<Item = &PolicyFacts> {
-        self.facts.values()
+        self.facts.values().map(|facts| &**facts)
     }
 
     /// The policy of this id.
     #[must_use]
     pub fn policy(&self, id: &str) -> Option<&PolicyFacts> {
-        self.facts.get(id)
+        self.facts.get(id).map(|facts| &**facts)
     }
 
     /// Names of the roles that it declares.

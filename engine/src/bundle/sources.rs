@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{BundleFault, BundleId, BundleSources};
 
 /// The file that declares principals, resources, actions and context.
 pub(super) const SCHEMA: &str = "schema.cedarschema";
+
+/// What tells one text from another.
+pub(super) type Digest = [u8; 32];
 
 /// What a file in a bundle is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +37,9 @@ impl BundleSources {
     /// The digest of what belongs.
     #[must_use]
     pub fn digest(&self) -> BundleId {
-        let mut hash = Sha256::new();
-        for (path, text) in self.files.iter().filter(|(path, _)| Self::belongs(path)) {
-            // Length-prefixed, so that no text can pretend to be the next file.
-            for part in [path, text] {
-                hash.update((part.len() as u64).to_be_bytes());
-                hash.update(part.as_bytes());
-            }
-        }
-        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let belonging = self.files.iter().filter(|(path, _)| Self::belongs(path));
+        let digest = digest_of(belonging.map(|(path, text)| (path.as_str(), text.as_str())));
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         BundleId(Arc::from(hex))
     }
 
@@ -84,6 +81,19 @@ impl fmt::Display for BundleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// The SHA-256 of these files, by path and text.
+pub(super) fn digest_of<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Digest {
+    let mut hash = Sha256::new();
+    for (path, text) in files {
+        // Length-prefixed, so that no text can pretend to be the next file.
+        for part in [path, text] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize().into()
 }
 
 fn part_of(path: &str) -> Option<Part> {

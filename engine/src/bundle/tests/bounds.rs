@@ -65,14 +65,14 @@ fn a_bundle_has_no_more_policies_than_load_in_seconds() {
         line: number,
         text: String::new(),
     };
-    let mut policies: BTreeMap<String, PolicyFacts> =
-        (0..200_000).map(|number| (number.to_string(), facts(number))).collect();
-    let told = |policies: &BTreeMap<String, PolicyFacts>| {
+    let mut policies: BTreeMap<Arc<str>, Arc<PolicyFacts>> =
+        (0..200_000).map(|number| (number.to_string().into(), facts(number).into())).collect();
+    let told = |policies: &BTreeMap<Arc<str>, Arc<PolicyFacts>>| {
         let mut faults = Vec::new();
         bounds::check(policies, &Hierarchy::empty(), &mut faults);
         faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>()
     };
     assert!(told(&policies).is_empty());
-    policies.insert("one more".to_owned(), facts(0));
+    policies.insert("one more".into(), facts(0).into());
     assert_eq!(told(&policies), ["200001 policies, at most 200000"]);
 }

@@ -1,5 +1,6 @@
 //! The loader judges: each fault with its place and a remedy, all at once.
 
+mod again;
 mod bounds;
 mod changes;
 pub(crate) mod fixture;
