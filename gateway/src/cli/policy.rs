@@ -9,9 +9,10 @@ mod test;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use engine::bundle::Bundle;
+use engine::bundle::{Bundle, BundleFault};
 
 use super::failure::Failure;
+use super::progress::Progress;
 use crate::bundle_dir;
 
 /// Check, test and explain policies, and decide again what was recorded,
@@ -53,9 +54,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 impl Policies {
+    /// Their bundle. Who waits for a large one at a terminal is told how far it has come.
     fn load(&self) -> Result<Bundle, Failure> {
-        bundle_dir::look_at(&self.directory)
-            .and_then(|sources| Bundle::load(&sources))
-            .map_err(|faults| Failure::policies(&faults))
+        let mut progress = Progress::begin();
+        let loaded = bundle_dir::look_at(&self.directory).and_then(|sources| {
+            Bundle::load_telling(&sources, &mut |come| {
+                progress.at(come.done, Some(come.all), "checking policies");
+            })
+        });
+        progress.clear();
+        loaded.map_err(|faults| Failure::policies(&faults))
+    }
+
+    /// The same for programs, without a word.
+    fn load_silently(&self) -> Result<Bundle, Vec<BundleFault>> {
+        bundle_dir::look_at(&self.directory).and_then(|sources| Bundle::load(&sources))
     }
 }

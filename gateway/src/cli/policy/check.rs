@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::super::out::say;
 use super::{Failure, Policies};
-use crate::bundle_dir;
 
 /// Check schema, policies, entities and routes, and tell every fault
 #[derive(Debug, clap::Args)]
@@ -24,9 +23,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         say(format_args!("bundle {}", bundle.id()));
         return Ok(());
     }
-    let loaded = bundle_dir::look_at(&args.policies.directory)
-        .and_then(|sources| engine::bundle::Bundle::load(&sources));
-    let (told, done) = match loaded {
+    let (told, done) = match args.policies.load_silently() {
         Ok(bundle) => (json!({ "valid": true, "bundle": bundle.id().to_string(), "faults": [] }), Ok(())),
         Err(faults) => {
             let faults: Vec<Value> = faults.iter().map(fault).collect();

@@ -47,7 +47,11 @@ struct Counts {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let bundle = args.policies.load()?;
+    let bundle = if args.json {
+        args.policies.load_silently().map_err(|faults| Failure::policies(&faults))?
+    } else {
+        args.policies.load()?
+    };
     let unreadable = |error: io::Error| {
         let message = format!("{}: {error}", args.file.display());
         Failure::failed(message, "name a file of the audit directory, or - for standard input")
