@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use crate::admin::health::{Health, Part, Status};
 use crate::admin::listener;
 use crate::admin::metrics::Metrics;
+use crate::aside;
 use crate::bundle_dir::watch::Watch;
 use crate::clock;
 use crate::oidc::renewal::Renewals;
 use crate::pipeline::record;
-use crate::snapshot::{Cause, ReloadError, Reloaded, Reloader};
+use crate::snapshot::{self, Cause, ReloadError, Reloaded, Reloader};
 use crate::telemetry::Telemetry;
 
 /// Between two looks at the audit log.
@@ -59,17 +60,20 @@ impl Reloads {
                 },
                 () = changed(&mut changes) => "file change",
             };
-            let reloading = this.clone();
-            if tokio::task::spawn_blocking(move || reloading.reload(cause)).await.is_err() {
-                tracing::error!("reading the bundle panicked; the last good one serves on");
+            let reloader = this.reloader.clone();
+            match aside::run(snapshot::THREAD, move || reloader.reload(&Cause::Change)).await {
+                Ok(outcome) => this.reloaded(cause, &outcome),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the bundle could not be read; the last good one serves on");
+                }
             }
         }
         drop(watch);
     }
 
-    fn reload(&self, cause: &'static str) {
-        let outcome = self.reloader.reload(&Cause::Change);
-        match &outcome {
+    fn reloaded(&self, cause: &'static str, outcome: &Result<Reloaded, ReloadError>) {
+        match outcome {
             // What was refused before may have been taken back.
             Ok(Reloaded::Unchanged(_)) => return self.tell(None),
             Ok(Reloaded::Swapped { from, to }) => {
@@ -92,7 +96,7 @@ impl Reloads {
             }
         }
         self.metrics.bundle_reloaded(outcome.is_ok());
-        self.tell(outcome.err().as_ref());
+        self.tell(outcome.as_ref().err());
     }
 
     fn tell(&self, refused: Option<&ReloadError>) {

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod aside;
 pub mod authn;
 pub mod background;
 pub mod bundle_dir;

@@ -9,13 +9,17 @@ use engine::bundle::{Bundle, BundleFault, BundleId};
 use engine::route::Target;
 use tokio::sync::watch;
 
+use crate::aside::{Freed, Freer};
 use crate::bundle_dir;
+
+/// The thread on which a bundle is read, checked and put in place.
+pub const THREAD: &str = "bundle-load";
 
 /// One policy world. A request is decided by one of them from beginning to end.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// The bundle.
-    pub bundle: Bundle,
+    /// The bundle. A large one takes long to free, and the last to hold it may be a request.
+    pub bundle: Freed<Bundle>,
 }
 
 /// Holds the current snapshot, and the one before it for a roll-back.
@@ -24,16 +28,19 @@ pub struct SnapshotCell {
     current: ArcSwap<Snapshot>,
     previous: ArcSwap<Option<Arc<Snapshot>>>,
     swaps: watch::Sender<u64>,
+    freer: Freer<Bundle>,
 }
 
 impl SnapshotCell {
     /// Begins with a bundle.
     #[must_use]
     pub fn new(bundle: Bundle) -> Self {
+        let freer = Freer::begin("bundles-freed");
         Self {
-            current: ArcSwap::from_pointee(Snapshot { bundle }),
+            current: ArcSwap::from_pointee(Snapshot { bundle: freer.will_free(bundle) }),
             previous: ArcSwap::from_pointee(None),
             swaps: watch::Sender::new(0),
+            freer,
         }
     }
 
@@ -45,7 +52,7 @@ impl SnapshotCell {
 
     /// Puts a bundle in place; requests under way end with the one that they began with.
     pub fn swap(&self, bundle: Bundle) {
-        self.put(Arc::new(Snapshot { bundle }));
+        self.put(Arc::new(Snapshot { bundle: self.freer.will_free(bundle) }));
     }
 
     /// Changes whenever another snapshot is put in place: what goes on past its request asks again then.
@@ -141,7 +148,7 @@ impl Reloader {
         &self.cell
     }
 
-    /// Reads, checks and swaps. Blocks for as long as parsing takes: off the request path only.
+    /// Reads, checks and swaps. Blocks for as long as parsing takes: to be called [`aside`](crate::aside) alone.
     ///
     /// # Errors
     /// When the files are not well, or loosen what holds and nobody accepted exactly that.

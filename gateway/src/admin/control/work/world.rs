@@ -9,7 +9,8 @@ use super::{Worked, done, store};
 use crate::admin::control::execute::{Backend, Done};
 use crate::admin::control::reply::{Code, Problem};
 use crate::admin::health::{Health, Part, Status};
-use crate::snapshot::{Cause, ReloadError, Reloaded, Reloader};
+use crate::aside;
+use crate::snapshot::{self, Cause, ReloadError, Reloaded, Reloader};
 
 pub(super) fn show(backend: &Backend) -> Done {
     let snapshot = backend.reloader.cell().current();
@@ -42,7 +43,7 @@ pub(super) async fn status(backend: &Backend, now: UnixMillis) -> Worked {
     })))
 }
 
-/// Parsing a bundle takes a core for a while, so it is done aside.
+/// Reading a bundle takes a core for a while, so it is done aside.
 async fn change(
     backend: &Backend,
     work: impl FnOnce(&Reloader) -> Result<Reloaded, ReloadError> + Send + 'static,
@@ -52,9 +53,11 @@ async fn change(
         return Err(Problem::new(Code::NotRunning, message));
     };
     let reloader = Arc::clone(&backend.reloader);
-    let changed = tokio::task::spawn_blocking(move || work(&reloader)).await;
-    let changed =
-        changed.map_err(|_| Problem::new(Code::Unavailable, "the change was interrupted; try again"))?;
+    let changed = aside::run(snapshot::THREAD, move || work(&reloader)).await;
+    let changed = changed.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the bundle was not changed");
+        Problem::new(Code::Unavailable, "the change was interrupted; try again")
+    })?;
     match changed.map_err(|error| refused(&error))? {
         Reloaded::Unchanged(id) => Ok(done(json!({"bundle": id.to_string(), "changed": false}))),
         Reloaded::Swapped { from, to } => {
