@@ -19,6 +19,7 @@ mod records;
 mod results;
 mod slow;
 mod stages;
+mod swap;
 mod upstream;
 mod world;
 
@@ -46,6 +47,8 @@ enum Benchmark {
     Records(records::Options),
     /// What slow, silent and many clients cost one who behaves
     Slow(slow::Options),
+    /// What it costs those who ask when another bundle is put in place, and whether each answer is one bundle's
+    Swap(swap::Options),
     /// What limits cost: none, counted by the gateway, and by gateways together in Redis
     Limits(limits::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Benchmark::Proxy(options) => proxy::run(&options),
         Benchmark::Records(options) => records::run(&options),
         Benchmark::Slow(options) => slow::run(&options),
+        Benchmark::Swap(options) => swap::run(&options),
         Benchmark::Limits(options) => limits::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
     };
