@@ -115,31 +115,47 @@ impl Memory {
     }
 
     /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
-    /// meanwhile is still to be told. Answers come in any order, so that only what is more is news.
-    pub(super) fn settle(&self, take: &Take<'_>, told: Option<State>, kept: State, now: UnixMillis) {
+    /// meanwhile is still to be told. Answers come in any order, so that only what is more is news, unless something was
+    /// given back with the question (`falls`): then what is less is.
+    pub(super) fn settle(
+        &self,
+        take: &Take<'_>,
+        (told, falls): (Option<State>, bool),
+        kept: State,
+        now: UnixMillis,
+    ) {
         let hash = self.hash(&take.key);
         let tat = match kept {
             State::Tat(tat) => tat,
-            State::Window(window) => return self.settle_window(hash, take.rate, told, window, now),
+            State::Window(window) => return self.settle_window(hash, take.rate, (told, falls), window, now),
         };
         let Some(shard) = self.shards.get(shard_of(hash)) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = self.place(hash).and_then(|at| shard.get_mut(at)) else { return };
         let before = set.iter().find(|slot| slot.tat != 0 && slot.key == hash).map_or(0, |slot| slot.tat);
         let untold = before & OWED != 0 && told != Some(State::Tat(before & !OWED));
-        let kept = tat.max(before & !OWED) | if untold { OWED } else { 0 };
+        let known = if falls && !untold { tat } else { tat.max(before & !OWED) };
+        let kept = known | if untold { OWED } else { 0 };
         // A TAT that is past says nothing, and takes no slot from anybody.
         if before != 0 || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
             self.put(set, hash, kept, now);
         }
     }
 
-    fn settle_window(&self, key: [u64; 2], rate: Rate, told: Option<State>, kept: Window, now: UnixMillis) {
+    fn settle_window(
+        &self,
+        key: [u64; 2],
+        rate: Rate,
+        (told, falls): (Option<State>, bool),
+        kept: Window,
+        now: UnixMillis,
+    ) {
         let windows = self.windows();
         let mut locked = windows.lock(&[key]);
         let before = windows.find(&mut locked, key);
         let untold = before.is_some_and(|slot| slot.owed && told != Some(State::Window(slot.window)));
-        let merged = before.map_or(kept, |slot| slot.window.merged(&kept, rate, now));
+        let merging = before.filter(|_| untold || !falls);
+        let merged = merging.map_or(kept, |slot| slot.window.merged(&kept, rate, now));
         if before.is_some() || merged.ends_ms() > now.0 {
             self.count(windows.put(&mut locked, key, merged, untold, now));
         }

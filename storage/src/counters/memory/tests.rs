@@ -70,21 +70,21 @@ fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
     let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
     let one = [take(key, 10, 1_000, 1)];
     assert_eq!(memory.owed(&key), None, "nothing was counted");
-    memory.settle(&one[0], None, State::Tat(ns), NOW);
+    memory.settle(&one[0], (None, false), State::Tat(ns), NOW);
     assert_eq!(memory.owed(&key), None, "what is past is not kept");
     // Known from there: eight of ten are spent, so that two are left here.
-    memory.settle(&one[0], None, State::Tat(ns + 800_000_000), NOW);
+    memory.settle(&one[0], (None, false), State::Tat(ns + 800_000_000), NOW);
     assert_eq!(memory.owed(&key), None, "what came from there is not owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
     let first = memory.owed(&key);
     assert_eq!(first, Some(State::Tat(ns + 900_000_000)));
     // While the store is told of it, one more is counted.
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-    memory.settle(&one[0], first, State::Tat(ns + 900_000_000), NOW);
+    memory.settle(&one[0], (first, false), State::Tat(ns + 900_000_000), NOW);
     let second = memory.owed(&key);
     assert_eq!(second, Some(State::Tat(ns + 1_000_000_000)), "the second is still owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 });
-    memory.settle(&one[0], second, State::Tat(ns + 500_000_000), NOW);
+    memory.settle(&one[0], (second, false), State::Tat(ns + 500_000_000), NOW);
     assert_eq!(memory.owed(&key), None, "all of it was told");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 }, "and counts on");
 }

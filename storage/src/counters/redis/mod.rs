@@ -261,7 +261,7 @@ impl Redis {
             .ok_or(Fault::Settings)?;
         let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
         for ((take, along), kept) in takes.iter().zip(along).zip(&told.kept) {
-            self.memory.settle(take, along.owed, *kept, now);
+            self.memory.settle(take, (along.owed, along.ahead.back.is_some()), *kept, now);
         }
         Ok(told)
     }

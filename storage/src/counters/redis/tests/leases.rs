@@ -211,3 +211,18 @@ async fn whoever_looks_sees_what_this_gateway_holds_as_left_and_a_reset_forgets_
     assert_eq!(left(0).await, 100);
     assert_eq!(admitted(&gateways[0], &[take], 150).await, 100);
 }
+
+#[tokio::test]
+async fn what_has_gone_back_counts_as_gone_back_here_as_well() {
+    let server = Server::start();
+    let gateways = gateways(&server, 1_000).await;
+    for sliding in [false, true] {
+        let rate = Rate { count: 100, period_ms: 3_600_000 };
+        let take = Take::new(LimitKey::everybody("all").sliding(sliding), rate);
+        let known = || gateways[0].known(&take, NOW).map(|left| left.count);
+        assert_eq!(admitted(&gateways[0], &[take], 7).await, 7);
+        assert_eq!(known(), Some(93), "what is held is left, sliding: {sliding}");
+        gateways[0].look(&[take], NOW).await;
+        assert_eq!(known(), Some(93), "and so is what has gone back, sliding: {sliding}");
+    }
+}
