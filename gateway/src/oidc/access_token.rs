@@ -174,11 +174,10 @@ fn claimed(
     let times = Times::of(claims, now)?;
     let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
     let origin = Origin::new(issuer, subject)?;
-    let proved = claims.get("auth_time").and_then(super::times::milliseconds).map(UnixMillis);
     Ok(AccessToken {
         origin,
         times,
-        authenticated_at: proved.unwrap_or(UnixMillis(0)).min(now),
+        authenticated_at: super::times::proved_at(claims, now),
         sid: session(issuer, claims),
         scopes: covered(settings, claims),
         key: None,

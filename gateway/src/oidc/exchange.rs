@@ -111,8 +111,7 @@ impl Provider {
             self.verified(&metadata, &tokens.id_token, &expected).await?;
         let session = claims::session(origin.issuer(), &claims);
         // Before userinfo comes to it, which is not signed.
-        let proved = claims.get("auth_time").and_then(super::times::milliseconds).map(UnixMillis);
-        let authenticated_at = proved.unwrap_or(UnixMillis(0)).min(now);
+        let authenticated_at = super::times::proved_at(&claims, now);
         let claims = match (&metadata.userinfo_endpoint, access_token) {
             (Some(url), Some(token)) if self.settings.userinfo => {
                 let userinfo = self.userinfo(url, token, origin.subject()).await?;
