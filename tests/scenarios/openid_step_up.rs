@@ -223,6 +223,32 @@ fn a_recent_sign_in_is_one_that_the_provider_says_to_be_recent() {
 }
 
 #[test]
+fn a_recent_sign_in_takes_no_second_factor_away() {
+    let mut world = World::start(Some("max_age_s = 300"), &[]);
+    world.provider.set("/claims/acr", json!("2"));
+    let mut browser = world.signed_in();
+    let before = who(&mut browser);
+    assert_eq!(before["assurance"], 2);
+    let refused = browser.navigate(READ);
+    assert_eq!(refused.status, 401, "{}", refused.text());
+
+    world.provider.set("/claims/acr", json!("1"));
+    let there = world.way(&mut browser, &refused);
+    assert!(there.contains("max_age=300") && there.contains("acr_values=2"), "{there}");
+    let less = world.back(&mut browser, &there);
+    assert_eq!(less.status, 401, "{}", less.text());
+    assert!(less.text().contains("has not confirmed a second factor"), "{}", less.text());
+    assert_eq!(who(&mut browser), before);
+
+    world.provider.set("/claims/acr", json!("2"));
+    let there = world.way(&mut browser, &refused);
+    let both = world.back(&mut browser, &there);
+    assert_eq!((both.status, both.header("location")), (303, Some(READ)), "{}", both.text());
+    assert_eq!(who(&mut browser)["assurance"], 2);
+    assert_eq!(browser.navigate(READ).status, 200);
+}
+
+#[test]
 fn a_program_is_told_what_its_token_lacks() {
     let mut world = World::start(Some("assurance = 2, max_age_s = 300"), &[]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();

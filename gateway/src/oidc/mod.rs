@@ -48,6 +48,7 @@ mod watch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::route::MAX_AGE_S_MAX;
 use engine::time::UnixMillis;
 use reqwest::Url;
 use storage::Keyring;
@@ -351,7 +352,9 @@ impl Provider {
             ("code_challenge_method", "S256"),
         ];
         let (prompt, acr) = (prompt.join(" "), self.settings.second_factor.acr.join(" "));
-        let max_age = flow.raise().and_then(|raise| raise.asks.max_age_s).map(|seconds| seconds.to_string());
+        // Also where any age would do: a provider says when it has asked its person to whoever asks for an age alone (OpenID
+        // Connect Core 1.0, section 3.1.2.1), and a session of no known age would be too old for the next route.
+        let max_age = flow.raise().map(|raise| raise.asks.max_age_s.unwrap_or(MAX_AGE_S_MAX).to_string());
         fields.extend((!prompt.is_empty()).then_some(("prompt", &*prompt)));
         fields.extend((asks_for_two(flow) && !acr.is_empty()).then_some(("acr_values", &*acr)));
         fields.extend(max_age.as_deref().map(|seconds| ("max_age", seconds)));

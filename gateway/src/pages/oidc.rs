@@ -233,6 +233,7 @@ fn mixed_up(at: &At<'_>, provider: &Provider, flow: &Flow, why: &str) -> PageAns
 /// Core 1.0, section 3.1.2.6. Another word is not repeated.
 fn refused(at: &At<'_>, provider: &Provider, flow: &Flow, error: &str) -> PageAnswer {
     let title = provider.title();
+    let as_before = if flow.raise().is_some() { " You are signed in as before." } else { "" };
     let (word, problem, away) = match error {
         "access_denied" => {
             ("access_denied", format!("{title} has not let you in, or you have declined."), false)
@@ -249,9 +250,7 @@ fn refused(at: &At<'_>, provider: &Provider, flow: &Flow, error: &str) -> PageAn
         ),
         "unmet_authentication_requirements" => (
             "it cannot prove what was asked for",
-            format!(
-                "{title} cannot confirm what this asks for, such as a second factor. You are signed in as before."
-            ),
+            format!("{title} cannot confirm what this asks for, such as a second factor.{as_before}"),
             false,
         ),
         "invalid_request" | "invalid_scope" | "unauthorized_client" | "unsupported_response_type" => {

@@ -56,7 +56,11 @@ pub(super) async fn way<'a>(
     })?;
     let origin = account.as_ref().and_then(|account| account.origin.as_ref());
     match origin.and_then(|origin| at.parts.providers.of_issuer(origin.issuer())) {
-        Some(provider) => Ok((provider, Raise { session: session.id, asks })),
+        Some(provider) => {
+            // What the session has proved already it keeps: a fresh word for less would take it away.
+            let assurance = asks.assurance.max(session.assurance.min(ASSURANCE_MAX));
+            Ok((provider, Raise { session: session.id, asks: StepUp { assurance, ..asks } }))
+        }
         None => {
             let problem = if asks.assurance > 1 { LOCAL_WEAK } else { LOCAL_OLD };
             Err(told(at, Refusal::StepUp(asks), problem.to_owned(), return_to))
