@@ -20,7 +20,7 @@ use crate::edge::meter::Told;
 use crate::edge::pace::Late;
 use crate::edge::{Connection, raw_answer};
 use crate::pages::return_to::ReturnTo;
-use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page, step_up};
+use crate::pages::{Frame, PageRequest, Rendered, problem, refusal_page};
 use crate::pipeline::respond::{Place, own};
 use crate::pipeline::{Stage, respond};
 
@@ -161,7 +161,7 @@ pub async fn refusal(
         }
         Audience::Program => problem(&answer, ctx.trail.request_id),
     };
-    rendered.headers.extend(refusal_headers(parts, &answer, asks, session, ctx));
+    rendered.headers.extend(refusal_headers(parts, &answer, asks, session));
     rendered.headers.extend(respond::limited(&told, parts.config.limits.headers));
     write(parts, session, ctx, answer.status, rendered).await
 }
@@ -193,7 +193,6 @@ fn refusal_headers(
     answer: &Answer,
     asks: Option<&StepUp>,
     session: &ServerSession,
-    ctx: &RequestContext,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
     if let Some(seconds) = answer.retry_after_s {
@@ -210,12 +209,12 @@ fn refusal_headers(
             None => bearer::challenge(answer, presented),
         };
         headers.push((header::WWW_AUTHENTICATE, challenge));
-        if session.head().headers.contains_key("hx-request") {
+        // Who is signed in goes nowhere without wanting to: a part of a page that asks every few seconds would take the page,
+        // and what is written in it, away to the provider.
+        if asks.is_none() && session.head().headers.contains_key("hx-request") {
             // htmx follows this one; a redirect would be followed by the fetch underneath, out of sight.
             let sign_in = HeaderValue::from_static(crate::pages::SIGN_IN_PATH);
-            let to = asks.map(|asks| step_up::address(asks, return_to(parts, session, ctx).as_ref()));
-            let to = to.and_then(|to| HeaderValue::from_str(&to).ok()).unwrap_or(sign_in);
-            headers.push((HeaderName::from_static("hx-redirect"), to));
+            headers.push((HeaderName::from_static("hx-redirect"), sign_in));
         }
     }
     headers
