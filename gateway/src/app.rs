@@ -30,6 +30,7 @@ use crate::authn::Authn;
 use crate::authn::site::Sites;
 use crate::config::Config;
 use crate::config::fault::Faults;
+use crate::config::providers::Provider;
 use crate::config::settings::{Connections, UpstreamIdentity};
 use crate::edge::caps::Caps;
 use crate::edge::{self, Edge, descriptors};
@@ -467,7 +468,9 @@ fn recorder(config: &Config) -> Result<(Arc<Recorder>, Arc<Telemetry>), RunError
 }
 
 fn reloader(config: &Config, cell: Arc<SnapshotCell>) -> Arc<Reloader> {
-    Arc::new(Reloader::new(cell, config.policies_dir.clone(), config.upstreams.keys().cloned()))
+    let second_factor = config.oidc.iter().any(Provider::proves_two_factors);
+    let upstreams = config.upstreams.keys().cloned();
+    Arc::new(Reloader::new(cell, config.policies_dir.clone(), upstreams, second_factor))
 }
 
 fn parts(config: &Config) -> Vec<Part> {

@@ -127,19 +127,24 @@ pub struct Reloader {
     directory: PathBuf,
     /// Upstreams that are configured; routes to others would be answered by nobody.
     upstreams: BTreeSet<Arc<str>>,
+    /// Whether anybody could prove a second factor; routes that ask for one would be open to nobody.
+    second_factor: bool,
     /// One reload at a time: two that cross could put the older one in place.
     turn: Mutex<()>,
 }
 
 impl Reloader {
-    /// Reloads `cell` from `directory`, with routes to these upstreams alone.
+    /// Reloads `cell` from `directory`, with routes to these upstreams alone, and with those that ask for a second factor where
+    /// anybody could prove one.
     #[must_use]
     pub fn new(
         cell: Arc<SnapshotCell>,
         directory: PathBuf,
         upstreams: impl IntoIterator<Item = Arc<str>>,
+        second_factor: bool,
     ) -> Self {
-        Self { cell, directory, upstreams: upstreams.into_iter().collect(), turn: Mutex::new(()) }
+        let upstreams = upstreams.into_iter().collect();
+        Self { cell, directory, upstreams, second_factor, turn: Mutex::new(()) }
     }
 
     /// The cell that it swaps.
@@ -174,10 +179,19 @@ impl Reloader {
         Ok(Reloaded::Swapped { from, to })
     }
 
-    /// One fault for each upstream that routes name and the configuration does not.
+    /// One fault for each upstream that routes name and the configuration does not, and one for a second factor that nobody
+    /// could prove: at the next start both would be faults.
     fn strays(&self, bundle: &Bundle) -> Vec<BundleFault> {
         let mut strays: BTreeMap<&str, BundleFault> = BTreeMap::new();
         for route in bundle.routes().routes() {
+            if !self.second_factor && route.step_up.is_some_and(|asks| asks.assurance > 1) {
+                strays.entry("").or_insert_with(|| BundleFault {
+                    file: "routes/".to_owned(),
+                    line: None,
+                    message: format!("route `{}` asks for a second factor, which nobody could prove", route.name),
+                    remedy: "configure a provider with `mfa_acr` or `mfa_amr` (docs/oidc.md) and restart, or drop `assurance` from its `step_up`".to_owned(),
+                });
+            }
             if let Target::Upstream(name) = &route.target
                 && !self.upstreams.contains(name)
             {

@@ -60,7 +60,7 @@ impl World {
         let cell = Arc::new(SnapshotCell::new(Bundle::load(&sources(true)).unwrap()));
         let audit = dir.path().join("audit");
         let backend = Backend {
-            reloader: Arc::new(Reloader::new(cell, POLICIES.into(), ["botserver".into()])),
+            reloader: Arc::new(Reloader::new(cell, POLICIES.into(), ["botserver".into()], false)),
             sessions: Arc::new(Sessions::memory(keyring, rules)),
             accounts: Accounts::new(store.clone()),
             keys: ApiKeys::new(store.clone()),
