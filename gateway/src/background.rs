@@ -63,13 +63,21 @@ impl Reloads {
             let reloader = this.reloader.clone();
             match aside::run(snapshot::THREAD, move || reloader.reload(&Cause::Change)).await {
                 Ok(outcome) => this.reloaded(cause, &outcome),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the bundle could not be read; the last good one serves on");
-                }
+                Err(interrupted) => this.unread(cause, &interrupted),
             }
         }
         drop(watch);
+    }
+
+    /// No bundle was read: there was no thread for it, or it panicked. It is told like one that was not taken, or nobody would
+    /// know that what was saved is not in force.
+    fn unread(&self, cause: &'static str, error: &(dyn std::error::Error + 'static)) {
+        tracing::error!(cause, error, "the bundle could not be read; the last good one serves on");
+        let id = self.reloader.cell().current().bundle.id().clone();
+        let note = format!("{cause}: the bundle could not be read ({error}); save it again, or reload it");
+        record::bundle_refused(&self.audit, clock::now(), &id, std::slice::from_ref(&note));
+        self.metrics.bundle_reloaded(false);
+        self.health.set(Part::Bundle, Status::Degraded(format!("{id} serves on: {note}")));
     }
 
     fn reloaded(&self, cause: &'static str, outcome: &Result<Reloaded, ReloadError>) {
