@@ -1,6 +1,6 @@
 //! The session cookie that a connection has presented last.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage::sessions::SessionSecret;
 use subtle::ConstantTimeEq as _;
@@ -22,14 +22,23 @@ struct Presented {
 impl Recall {
     /// The secret that a cookie's value spells; `None` where that is none of ours.
     pub(super) fn secret(&self, value: &[u8]) -> Option<Arc<SessionSecret>> {
-        // Nothing under this lock can be left half done.
-        let mut presented = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut presented = self.presented();
         if let Some(known) = presented.as_ref().filter(|known| known.value.ct_eq(value).into()) {
             return Some(Arc::clone(&known.secret));
         }
         let secret = Arc::new(SessionSecret::parse(std::str::from_utf8(value).ok()?)?);
         *presented = Some(Presented { value: Zeroizing::new(value.to_vec()), secret: Arc::clone(&secret) });
         Some(secret)
+    }
+
+    /// Nothing more is asked over the connection.
+    pub fn forget(&self) {
+        *self.presented() = None;
+    }
+
+    /// Nothing under this lock can be left half done.
+    fn presented(&self) -> MutexGuard<'_, Option<Presented>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,6 +67,9 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&first, &find(&one).unwrap()), "what is no secret takes nobody's place");
         assert_eq!(spelt(&find(&other).unwrap()), other);
-        assert!(!Arc::ptr_eq(&first, &find(&one).unwrap()), "one is kept");
+        let again = find(&one).unwrap();
+        assert!(!Arc::ptr_eq(&first, &again), "one is kept");
+        recall.forget();
+        assert!(!Arc::ptr_eq(&again, &find(&one).unwrap()), "and none after the end");
     }
 }

@@ -248,6 +248,8 @@ impl Edge {
         }
         // The stream under it hands itself over as it goes.
         drop(session);
+        // A bridge may last for hours, and asks by the session's id.
+        connection.recall.forget();
         self.bridge(&connection, stop).await;
     }
 
@@ -283,7 +285,8 @@ impl Edge {
             },
             // Both look at what the request has left behind, and so come after it.
             () = closed_idle => (false, End::Complete),
-            () = self.gateway.denied(connection) => (false, End::Revoked),
+            // Past the runtime's budget: an answer that never waits for either side spends all of it.
+            () = tokio::task::unconstrained(self.gateway.denied(connection)) => (false, End::Revoked),
         };
         unadmitted.end = end;
         outcome

@@ -20,6 +20,8 @@ const TOLD_AGAIN_MS: u64 = 5_000;
 /// The tokens by principal and upstream, a kilobyte or so each.
 #[derive(Default)]
 pub struct Minted {
+    /// Hashed without a secret: the ids of principals are made of SHA-1 or of random bits, so that nobody finds many of one
+    /// hash; and there are never more than `kept::ENTRIES_MAX`.
     kept: Kept<(Uuid, Arc<str>), Token, FxBuildHasher>,
 }
 
