@@ -140,3 +140,27 @@ async fn who_does_not_ask_read_or_answer_is_waited_for_and_no_longer() {
     assert_eq!(asked.answer().await.unwrap_err().etype(), &pingora_core::ErrorType::ReadTimedout);
     assert_eq!(begin.elapsed(), MINUTE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_trickles_is_let_go_of_and_one_that_keeps_the_rate_is_not() {
+    const STEP: usize = 32;
+    let whole = [0; 8 * 1024];
+    for (rate, keeps) in [(512, false), (2048, true)] {
+        let (ours, mut theirs) = tokio::io::duplex(STEP);
+        let mut session = ServerSession::new(Box::new(ours), MINUTE);
+        let reader = tokio::spawn(async move {
+            theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let every = Duration::from_secs(1) * STEP as u32 / rate;
+            while theirs.read(&mut [0; STEP]).await.unwrap() > 0 {
+                tokio::time::sleep(every).await;
+            }
+        });
+        assert!(session.arrives().await.unwrap());
+        answered(&mut session, 200, Outgoing::Length(whole.len() as u64), None).await;
+        let outcome = session.say(&whole).await.map_err(|error| error.etype().clone());
+        let expected = if keeps { Ok(()) } else { Err(pingora_core::ErrorType::WriteTimedout) };
+        assert_eq!(outcome, expected, "{rate} bytes a second");
+        drop(session);
+        reader.await.unwrap();
+    }
+}
