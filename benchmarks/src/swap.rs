@@ -221,7 +221,7 @@ impl Judged {
         let record: serde_json::Value = serde_json::from_str(line)?;
         let text =
             |path: &str| record.pointer(path).and_then(|it| it.as_str()).unwrap_or_default().to_owned();
-        if text("/kind") == "security" {
+        if text("/kind") == "security" && line.contains(" replaces ") {
             // "… bundle A replaces B": both have decided.
             let words = line.split(|letter: char| !letter.is_ascii_hexdigit());
             self.live.extend(words.filter(|word| word.len() == DIGEST).map(str::to_owned));
