@@ -91,8 +91,8 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// `Unauthenticated` where somebody known might be permitted, `CredentialRejected` for a credential that the route does
-    /// not take, `StepUp` for a proof that is weaker or older than it asks, `Forbidden` or `Undecidable` where policy says no, `Unrouted` for all of these on a concealed route. Each
-    /// has its one [`answer`](Refusal::answer).
+    /// not take, `StepUp` for a proof that is weaker or older than it asks, `Forbidden` or `Undecidable` where policy says
+    /// no, `Unrouted` for all of these on a concealed route. Each has its one [`answer`](Refusal::answer).
     pub fn permitted(&self, caller: &Caller<'_>) -> Result<Permit, Refusal> {
         let permitted = self.seen(caller.identity).and_then(|identity| {
             self.decide(caller, identity).permitted_on(self.route(), identity, caller.now)

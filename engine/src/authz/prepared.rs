@@ -120,10 +120,6 @@ impl Prepared {
             (uid.id().unescaped().to_owned(), Known::new(&index, Part::Resource, &uid, Some(entity)))
         });
         let modules = modules.collect();
-        let declared = |type_name| {
-            let of_type = hierarchy.all().filter(move |entity| entity.uid().type_name() == type_name);
-            of_type.map(|entity| entity.uid().id().unescaped().to_owned()).collect()
-        };
         let nobody = uid(&vocabulary.types.anonymous, "anonymous");
         let anonymous = KnownPrincipal {
             known: Known::new(&index, Part::Principal, &nobody, Some(Entity::with_uid(nobody.clone()))),
@@ -135,8 +131,8 @@ impl Prepared {
             deciding,
             actions,
             modules,
-            roles: declared(&vocabulary.types.role),
-            groups: declared(&vocabulary.types.group),
+            roles: hierarchy.ids(&vocabulary.types.role).into_iter().collect(),
+            groups: hierarchy.ids(&vocabulary.types.group).into_iter().collect(),
             anonymous: Arc::new(anonymous),
             principals: Kept::default(),
             addresses: Kept::default(),
