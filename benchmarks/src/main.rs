@@ -17,6 +17,7 @@ mod process;
 mod proxy;
 mod records;
 mod results;
+mod served;
 mod slow;
 mod stages;
 mod swap;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,16 +16,18 @@ use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::load::{self, Outcome, Target};
 use crate::process::pause;
+use crate::served::{self, Client};
 use crate::upstream::{self, LARGE};
 use crate::world::{Bundle, Gateway, PATH, World};
 use crate::{Failure, builds};
 
 /// Requests a second of the one who behaves.
-const RATE: u32 = 500;
+const RATE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 /// Connections that carry them.
 const CONNECTIONS: u32 = 16;
-/// How long that one is looked at, before each siege and in it.
-const TIME: Duration = Duration::from_secs(6);
+/// Rounds in which that one is looked at, before each siege and in it. They end before the gateway's bound on a head (15 s)
+/// cuts the first of those who besiege it.
+const ROUNDS: usize = 5;
 /// Attackers that share an address: the gateway takes no more than twice as many from one.
 const PER_ADDRESS: usize = 1_000;
 /// Between two bytes of a client that dribbles.
@@ -118,13 +121,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let world = World::make(binary, upstream::start(cores.load)?, cores.proxy)?;
     let gateway = world.start(cores.proxy, "slow", Bundle::Shipped)?;
     let (mut figures, mut faults) = (Vec::new(), Vec::new());
+    let client = Client { cores, connections: CONNECTIONS, rate: RATE };
     // The first requests of all fill pools and caches.
-    look(cores, &gateway)?;
+    client.look(&gateway.target, 1)?;
     for siege in SIEGES {
         eprintln!("{} {} …", siege.clients, siege.name);
-        let quiet = look(cores, &gateway)?;
-        let (looks, cut) = besieged(cores, &gateway, siege)?;
-        figures.extend(told(siege.name, &quiet, &looks, cut)?);
+        let quiet = client.look(&gateway.target, ROUNDS)?;
+        let (Looks { coming, besieged }, cut) = besieged(client, &gateway, siege)?;
+        let name = format!("slow.{}", siege.name);
+        let looks = [("_before", &*quiet), ("_while_they_come", &coming), ("", &besieged)];
+        figures.extend(served::told(&name, &looks)?);
+        figures.push(recorded_as_cut(&name, cut));
         let wanted = siege.records();
         if cut != wanted {
             faults.push(format!("{}: {wanted} were cut, {cut} of them recorded", siege.name));
@@ -134,32 +141,27 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
 }
 
-/// How the one who behaves is served.
-fn look(cores: Cores, gateway: &Gateway) -> Result<Outcome, Failure> {
-    load::open_loop(cores.load, &gateway.target, CONNECTIONS, RATE, TIME)
-}
-
 /// How the one who behaves is served in a siege.
 struct Looks {
     /// While the others come, all at once: what they ask for is work, too.
-    coming: Outcome,
+    coming: Vec<Outcome>,
     /// Once they are there.
-    besieged: Outcome,
+    besieged: Vec<Outcome>,
 }
 
 /// The same in a siege, and how many records say that somebody was cut.
-fn besieged(cores: Cores, gateway: &Gateway, siege: Siege) -> Result<(Looks, usize), Failure> {
+fn besieged(client: Client, gateway: &Gateway, siege: Siege) -> Result<(Looks, usize), Failure> {
     let (begun, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let audit = gateway.directory.join("audit/audit.jsonl");
     std::thread::scope(|scope| {
         let (theirs, until, target) = (begun.clone(), over.clone(), gateway.target.clone());
         let attacking =
-            scope.spawn(move || load::on_core(cores.load, || attack(target, siege, theirs, until)));
-        let coming = look(cores, gateway);
+            scope.spawn(move || load::on_core(client.cores.load, || attack(target, siege, theirs, until)));
+        let coming = client.look(&gateway.target, 1);
         while begun.load(Ordering::Acquire) < siege.clients && !attacking.is_finished() {
             pause(LOOK);
         }
-        let besieged = look(cores, gateway);
+        let besieged = client.look(&gateway.target, ROUNDS);
         let (wanted, since) = (siege.records(), clock::instant());
         let mut cut = recorded(&audit, siege.does.path());
         while cut.as_ref().is_ok_and(|cut| *cut < wanted) && since.elapsed() < CUT_MAX {
@@ -211,23 +213,7 @@ fn recorded(audit: &Path, path: &str) -> Result<usize, Failure> {
     Ok(fs::read_to_string(audit)?.lines().filter(of_it).count())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds and counts of one run")]
-fn told(name: &str, quiet: &Outcome, looks: &Looks, cut: usize) -> Result<Vec<Figure>, Failure> {
-    let mut figures = Vec::new();
-    for percent in [50, 99] {
-        let [before, coming, during] =
-            [quiet, &looks.coming, &looks.besieged].map(|outcome| outcome.percentile_us(percent) as f64);
-        if before == 0.0 {
-            return Err("nobody was served".into());
-        }
-        let mut tell = |what: &str, value, unit| {
-            figures.push(Figure::once(format!("slow.{name}.p{percent}{what}"), value, unit));
-        };
-        tell("_before", before, "us");
-        tell("_while_they_come", coming, "us");
-        tell("", during, "us");
-        tell("_over_before", during / before, "ratio");
-    }
-    figures.push(Figure::once(format!("slow.{name}.recorded_as_cut"), cut as f64, "requests"));
-    Ok(figures)
+#[expect(clippy::cast_precision_loss, reason = "a count of one run")]
+fn recorded_as_cut(name: &str, cut: usize) -> Figure {
+    Figure::once(format!("{name}.recorded_as_cut"), cut as f64, "requests")
 }

@@ -12,8 +12,9 @@ use gateway::clock;
 
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
-use crate::load::{self, Outcome};
+use crate::load::Outcome;
 use crate::process::pause;
+use crate::served::{self, Client};
 use crate::world::{Bundle, Gateway, PATH, World, metric};
 use crate::{Failure, builds, upstream};
 
@@ -21,8 +22,8 @@ use crate::{Failure, builds, upstream};
 const RATE: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 /// Connections that carry them.
 const CONNECTIONS: u32 = 32;
-/// How long is looked, at each time.
-const TIME: Duration = Duration::from_secs(15);
+/// Rounds of a look.
+const ROUNDS: usize = 8;
 /// For one bundle to be put in place of another; a debug build takes long.
 const SWAP_MAX: Duration = Duration::from_secs(180);
 /// Between two looks whether it is.
@@ -49,13 +50,6 @@ pub(crate) struct Options {
     policies: usize,
     /// Requests a second
     #[arg(long, value_name = "N", default_value_t = RATE)]
-    rate: NonZeroU32,
-}
-
-/// How the gateway is asked.
-#[derive(Clone, Copy, Debug)]
-struct Looking {
-    cores: Cores,
     rate: NonZeroU32,
 }
 
@@ -90,16 +84,18 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let world = World::make(binary, upstream::start(cores.load)?, cores.proxy)?;
     let gateway = world.start(cores.proxy, "swap", Bundle::Generated(options.policies))?;
     // The first requests of all fill pools and caches.
-    let looking = Looking { cores, rate: options.rate };
-    looking.look(&gateway)?;
+    let client = Client { cores, connections: CONNECTIONS, rate: options.rate };
+    client.look(&gateway.target, 1)?;
     let mut figures = Vec::new();
     let mut number = 0;
     for change in [Change::All, Change::One] {
         eprintln!("{} …", change.name());
-        let quiet = looking.look(&gateway)?;
-        let (swapping, swaps) = swapped(looking, &gateway, change, &mut number)?;
-        let after = looking.look(&gateway)?;
-        figures.extend(told(change, [&quiet, &swapping, &after], swaps)?);
+        let quiet = client.look(&gateway.target, ROUNDS)?;
+        let (swapping, swaps) = swapped(client, &gateway, change, &mut number)?;
+        let after = client.look(&gateway.target, ROUNDS)?;
+        figures.push(counted(change, swaps));
+        let looks = [("_quiet", &*quiet), ("", &swapping), ("_after", &after)];
+        figures.extend(served::told(change.name(), &looks)?);
     }
     let audit = gateway.directory.join("audit");
     // Its end writes the last records.
@@ -108,19 +104,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     figures::print(&figures)
 }
 
-impl Looking {
-    fn look(&self, gateway: &Gateway) -> Result<Outcome, Failure> {
-        load::open_loop(self.cores.load, &gateway.target, CONNECTIONS, self.rate.get(), TIME)
-    }
-}
-
 /// The same while bundles are swapped one after the other, and how many were.
 fn swapped(
-    looking: Looking,
+    client: Client,
     gateway: &Gateway,
     change: Change,
     number: &mut usize,
-) -> Result<(Outcome, usize), Failure> {
+) -> Result<(Vec<Outcome>, usize), Failure> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let swapping = scope.spawn(|| {
@@ -132,7 +122,7 @@ fn swapped(
             }
             Ok::<usize, Failure>(swaps)
         });
-        let outcome = looking.look(gateway);
+        let outcome = client.look(&gateway.target, ROUNDS);
         over.store(true, Ordering::Release);
         let swaps = swapping.join().map_err(|_panic| "who swaps has panicked")??;
         Ok((outcome?, swaps))
@@ -185,24 +175,9 @@ fn files(policies: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds and counts of one run, far below 2^52")]
-fn told(change: Change, looks: [&Outcome; 3], swaps: usize) -> Result<Vec<Figure>, Failure> {
-    let name = change.name();
-    let mut figures = vec![Figure::once(format!("{name}.swaps"), swaps as f64, "swaps")];
-    for percent in [50, 99] {
-        let [quiet, swapping, after] = looks.map(|outcome| outcome.percentile_us(percent) as f64);
-        if quiet == 0.0 {
-            return Err("nobody was served".into());
-        }
-        let mut tell = |what: &str, value, unit| {
-            figures.push(Figure::once(format!("{name}.p{percent}{what}"), value, unit));
-        };
-        tell("_quiet", quiet, "us");
-        tell("", swapping, "us");
-        tell("_after", after, "us");
-        tell("_over_quiet", swapping / quiet, "ratio");
-    }
-    Ok(figures)
+#[expect(clippy::cast_precision_loss, reason = "a count of one run, far below 2^52")]
+fn counted(change: Change, swaps: usize) -> Figure {
+    Figure::once(format!("{}.swaps", change.name()), swaps as f64, "swaps")
 }
 
 /// What the records say: that each answer was decided by a bundle that was live, and by nothing of another.
