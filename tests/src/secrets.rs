@@ -56,7 +56,7 @@ impl Secrets {
     /// The names of the secrets that stand in `bytes`.
     #[must_use]
     pub fn found_in(&self, bytes: &[u8]) -> Vec<String> {
-        let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
+        let holds = |secret: &[u8]| memchr::memmem::find(bytes, secret).is_some();
         let mut names: Vec<String> =
             self.known.iter().filter(|(_, secret)| holds(secret)).map(|(name, _)| name.clone()).collect();
         names.dedup();
