@@ -124,6 +124,11 @@ impl Condition {
         self.compiled.as_ref()
     }
 
+    /// Whether there is none: then the scope alone says whether a policy applies.
+    pub(super) fn is_absent(&self) -> bool {
+        self.expression.is_none()
+    }
+
     /// Whether Cedar has to evaluate it, because it nests too deeply.
     pub(super) fn is_foreign(&self) -> bool {
         self.expression.is_some() && self.compiled.is_none()

@@ -14,63 +14,113 @@ use super::super::condition::Node;
 use super::super::scene::Scene;
 use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path};
 use super::checks::{Check, Looks, Paths};
-use super::{Found, Position};
+use super::table::{narrowed, widened};
+use super::{Found, Placed};
 
 /// Policies up to which their demands are checked one by one: a check costs some nanoseconds, looking up a path in a bucket of
 /// its own 20 to 50 (`decide.unscoped5_p50_ns`).
 const CHECKED_MAX: usize = 16;
 
 /// Policies of one scope.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Bucket {
+    /// In the heap.
+    plain: Range<u32>,
+    /// `None` where all are plain, as of most scopes.
+    grouped: Option<Box<Grouped>>,
+}
+
+/// What stands in many buckets, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Heap {
     plain: Vec<Plain>,
-    /// Those of `plain`, one after the other.
+    /// Those of `plain`.
     checks: Vec<Check>,
+}
+
+/// Policies that are looked up.
+#[derive(Debug)]
+struct Grouped {
     groups: Vec<Group>,
     /// All that stand in groups.
-    grouped: Vec<Position>,
+    all: Vec<Placed>,
 }
 
 /// A policy that is not looked up.
 #[derive(Debug)]
 struct Plain {
-    position: Position,
+    placed: Placed,
     /// Where its checks stand; `None` where it is a candidate always.
-    checks: Option<Range<usize>>,
+    checks: Option<Range<u32>>,
 }
 
 /// Policies by what they demand of the value at one path.
 #[derive(Debug)]
 struct Group {
     path: Path,
-    absent: Vec<Position>,
-    present: Vec<Position>,
-    not: [Vec<Position>; KINDS],
-    equal: FxHashMap<Literal, Vec<Position>>,
-    contains: FxHashMap<Literal, Vec<Position>>,
-    within: FxHashMap<EntityUID, Vec<Position>>,
-    is: FxHashMap<EntityType, Vec<Position>>,
+    absent: Vec<Placed>,
+    present: Vec<Placed>,
+    not: [Vec<Placed>; KINDS],
+    equal: FxHashMap<Literal, Vec<Placed>>,
+    contains: FxHashMap<Literal, Vec<Placed>>,
+    within: FxHashMap<EntityUID, Vec<Placed>>,
+    is: FxHashMap<EntityType, Vec<Placed>>,
 }
 
 impl Bucket {
     /// A bucket of these policies, each with its condition.
-    pub(super) fn of(policies: &[(Position, Option<&Node>)], paths: &mut Paths) -> Self {
-        let mut bucket = Self::default();
-        if policies.len() <= CHECKED_MAX {
-            for (position, condition) in policies {
+    pub(super) fn of(policies: &[(Placed, Option<&Node>)], paths: &mut Paths, heap: &mut Heap) -> Self {
+        let begin = narrowed(heap.plain.len());
+        let grouped = if policies.len() <= CHECKED_MAX {
+            for (placed, condition) in policies {
                 let demands = condition.map(atoms::demands).unwrap_or_default();
-                let begin = bucket.checks.len();
-                let checks = paths.checks(&demands).map(|checks| {
-                    bucket.checks.extend(checks);
-                    begin..bucket.checks.len()
-                });
-                bucket.plain.push(Plain { position: *position, checks });
+                let checks = paths.checks(&demands).map(|checks| heap.put(checks));
+                heap.plain.push(Plain { placed: *placed, checks });
             }
-            return bucket;
+            None
+        } else {
+            Some(Box::new(Grouped::of(policies, &mut heap.plain)))
+        };
+        Self { plain: begin..narrowed(heap.plain.len()), grouped }
+    }
+
+    /// Adds the candidates of a request. Some may come more than once.
+    pub(super) fn candidates(
+        &self,
+        heap: &Heap,
+        scene: &Scene<'_>,
+        looks: &mut Looks<'_>,
+        found: &mut Found,
+    ) {
+        for Plain { placed, checks } in part(&heap.plain, &self.plain) {
+            if checks.as_ref().is_none_or(|checks| looks.meet(part(&heap.checks, checks))) {
+                found.push(*placed);
+            }
         }
-        let demands: Vec<(Position, Vec<Demand>)> = policies
+        if let Some(grouped) = &self.grouped {
+            grouped.candidates(scene, found);
+        }
+    }
+}
+
+impl Heap {
+    fn put(&mut self, checks: Vec<Check>) -> Range<u32> {
+        let begin = narrowed(self.checks.len());
+        self.checks.extend(checks);
+        begin..narrowed(self.checks.len())
+    }
+}
+
+fn part<'h, T>(all: &'h [T], places: &Range<u32>) -> &'h [T] {
+    all.get(widened(places.start)..widened(places.end)).unwrap_or_default()
+}
+
+impl Grouped {
+    /// Those of these policies that can be looked up; the others go to `plain`.
+    fn of(policies: &[(Placed, Option<&Node>)], plain: &mut Vec<Plain>) -> Self {
+        let demands: Vec<(Placed, Vec<Demand>)> = policies
             .iter()
-            .map(|(position, condition)| (*position, condition.map(atoms::demands).unwrap_or_default()))
+            .map(|(placed, condition)| (*placed, condition.map(atoms::demands).unwrap_or_default()))
             .collect();
         let mut shared: FxHashMap<&Key, usize> = FxHashMap::default();
         for key in demands.iter().flat_map(|(_, demands)| demands.iter().flatten()) {
@@ -82,39 +132,33 @@ impl Bucket {
             demand.iter().filter(met).map(|key| shared.get(key).copied().unwrap_or_default()).sum()
         };
         let mut groups: FxHashMap<Path, Group> = FxHashMap::default();
-        for (position, demands) in &demands {
+        let mut all = Vec::new();
+        for (placed, demands) in &demands {
             let Some(demand) = demands.iter().min_by_key(weight) else {
-                bucket.plain.push(Plain { position: *position, checks: None });
+                plain.push(Plain { placed: *placed, checks: None });
                 continue;
             };
-            bucket.grouped.push(*position);
+            all.push(*placed);
             for Key { path, ask } in demand {
                 groups
                     .entry(path.clone())
                     .or_insert_with(|| Group::at(path.clone()))
-                    .add(ask.clone(), *position);
+                    .add(ask.clone(), *placed);
             }
         }
-        bucket.groups = groups.into_values().collect();
+        let mut groups: Vec<Group> = groups.into_values().collect();
         // In the order of paths, so that the same policies make the same bucket.
-        bucket.groups.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        bucket
+        groups.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        Self { groups, all }
     }
 
-    /// Adds the candidates of a request. Some may come more than once.
-    pub(super) fn candidates(&self, scene: &Scene<'_>, looks: &mut Looks<'_>, found: &mut Found) {
-        for Plain { position, checks } in &self.plain {
-            let checks = checks.as_ref().and_then(|checks| self.checks.get(checks.clone()));
-            if checks.is_none_or(|checks| looks.meet(checks)) {
-                found.push(*position);
-            }
-        }
+    fn candidates(&self, scene: &Scene<'_>, found: &mut Found) {
         let before = found.len();
         for group in &self.groups {
             if group.candidates(scene, found).is_err() {
                 // Nothing can be said of what is left open: each is evaluated.
                 found.truncate(before);
-                found.extend_from_slice(&self.grouped);
+                found.extend_from_slice(&self.all);
                 return;
             }
         }
@@ -135,7 +179,7 @@ impl Group {
         }
     }
 
-    fn add(&mut self, ask: Ask, position: Position) {
+    fn add(&mut self, ask: Ask, placed: Placed) {
         let heap = match ask {
             Ask::Absent => &mut self.absent,
             Ask::Present => &mut self.present,
@@ -150,8 +194,8 @@ impl Group {
             Ask::Is(kind) => self.is.entry(kind).or_default(),
         };
         // `[1, 1].contains(x)` names it twice.
-        if heap.last() != Some(&position) {
-            heap.push(position);
+        if heap.last() != Some(&placed) {
+            heap.push(placed);
         }
     }
 
@@ -215,7 +259,7 @@ impl Group {
     }
 }
 
-fn extend(found: &mut Found, heap: Option<&Vec<Position>>) {
+fn extend(found: &mut Found, heap: Option<&Vec<Placed>>) {
     if let Some(heap) = heap {
         found.extend_from_slice(heap);
     }

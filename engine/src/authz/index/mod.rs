@@ -29,31 +29,34 @@ mod checks;
 #[cfg(test)]
 mod demand_tests;
 mod keys;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, Effect, Entities, Policy, PolicySet, PrincipalConstraint, Request, ResourceConstraint,
 };
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::condition::{Applies, Condition};
 use super::scene::{Part, Scene};
 use super::{REQUEST_FAULT, Verdict};
-use bucket::Bucket;
 use checks::{Looks, Paths};
 pub(super) use keys::Held;
 use keys::{Key, Keys};
+use table::{Places, Table};
 
 /// The place of a policy in the order of ids.
 pub(super) type Position = u32;
 
-/// Positions of candidates. Few requests have more than these in place.
-type Found = SmallVec<[Position; 64]>;
+/// A policy's position, beside what tells how it counts: few candidates have to be read for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Placed(u32);
+
+/// Candidates. Few requests have more than these in place.
+type Found = SmallVec<[Placed; 64]>;
 
 /// A set of policies that answers as Cedar's `Authorizer` does, at a cost that does not grow with the number of policies.
 ///
@@ -65,28 +68,41 @@ pub struct PolicyIndex {
     principals: Keys,
     actions: Keys,
     resources: Keys,
-    /// What stands under a resource's key.
-    rows: FxHashMap<Key, Row>,
+    table: Table,
     paths: Paths,
+    /// More policies than there are places: then nothing is said.
+    overfull: bool,
 }
 
 #[derive(Debug)]
 struct Indexed {
     id: Arc<str>,
-    permits: bool,
     condition: Condition,
 }
 
-/// What stands under one resource's key: the keys of principals, sorted, each with its cell. Requests have many keys of
-/// principals and few of resources, so that looking up the former in one short row beats a table of all pairs.
-#[derive(Debug, Default)]
-struct Row {
-    principals: Vec<Key>,
-    cells: Vec<Cell>,
-}
+impl Placed {
+    const PERMITS: u32 = 1;
+    const CONDITIONAL: u32 = 2;
+    const BITS: u32 = 2;
 
-/// Keys of actions, sorted, each with its policies.
-type Cell = Box<[(Key, Bucket)]>;
+    /// `None` past a thousand million policies.
+    fn new(position: Position, permits: bool, conditional: bool) -> Option<Self> {
+        let bits = u32::from(permits) * Self::PERMITS + u32::from(conditional) * Self::CONDITIONAL;
+        Some(Self(position.checked_mul(1 << Self::BITS)? | bits))
+    }
+
+    fn position(self) -> Position {
+        self.0 >> Self::BITS
+    }
+
+    fn permits(self) -> bool {
+        self.0 & Self::PERMITS != 0
+    }
+
+    fn is_conditional(self) -> bool {
+        self.0 & Self::CONDITIONAL != 0
+    }
+}
 
 /// Keys of a principal, an action and a resource.
 pub(super) type HeldKeys<'a> = [&'a Held; 3];
@@ -112,27 +128,27 @@ impl PolicyIndex {
             principals: Keys::default(),
             actions: Keys::default(),
             resources: Keys::default(),
-            rows: FxHashMap::default(),
+            table: Table::default(),
             paths: Paths::default(),
+            overfull: false,
         };
-        let mut places: BTreeMap<(Key, Key), Vec<(Key, Position)>> = BTreeMap::new();
+        let mut places = Places::new();
         for (position, policy) in (0..).zip(sorted) {
+            let condition = Condition::of(policy.as_ref());
+            let permits = policy.effect() == Effect::Permit;
+            let Some(placed) = Placed::new(position, permits, !condition.is_absent()) else {
+                index.overfull = true;
+                break;
+            };
             let (cell, actions) = index.scope(policy);
             let places = places.entry(cell).or_default();
-            places.extend(actions.into_iter().map(|action| (action, position)));
-            index.policies.push(Indexed {
-                id: Arc::from(AsRef::<str>::as_ref(policy.id())),
-                permits: policy.effect() == Effect::Permit,
-                condition: Condition::of(policy.as_ref()),
-            });
+            places.extend(actions.into_iter().map(|action| (action, placed)));
+            let id = Arc::from(AsRef::<str>::as_ref(policy.id()));
+            index.policies.push(Indexed { id, condition });
         }
         let mut paths = Paths::default();
-        for ((resource, principal), places) in places {
-            let cell = index.buckets(places, &mut paths);
-            let row = index.rows.entry(resource).or_default();
-            row.principals.push(principal);
-            row.cells.push(cell);
-        }
+        let condition = |placed: Placed| index.indexed(placed.position())?.condition.compiled();
+        index.table = Table::of(places, condition, &mut paths);
         index.paths = paths;
         index
     }
@@ -163,21 +179,6 @@ impl PolicyIndex {
         ((resource, principal), actions)
     }
 
-    fn buckets(&self, mut places: Vec<(Key, Position)>, paths: &mut Paths) -> Cell {
-        places.sort_unstable();
-        places.dedup();
-        let policy = |(_, position): &(Key, Position)| {
-            let condition = self.indexed(*position).and_then(|policy| policy.condition.compiled());
-            (*position, condition)
-        };
-        let of_one_action = places.chunk_by(|(one, _), (other, _)| one == other);
-        let mut bucket = |places: &[(Key, Position)]| {
-            let policies: Vec<_> = places.iter().map(policy).collect();
-            Some((places.first()?.0, Bucket::of(&policies, paths)))
-        };
-        of_one_action.filter_map(&mut bucket).collect()
-    }
-
     fn indexed(&self, position: Position) -> Option<&Indexed> {
         self.policies.get(usize::try_from(position).ok()?)
     }
@@ -201,23 +202,10 @@ impl PolicyIndex {
         }
     }
 
-    /// Positions of all policies that can apply to the request, ascending, each once.
-    fn candidates(&self, [principals, actions, resources]: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
+    /// All policies that can apply to the request, ascending, each once.
+    fn candidates(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
         let (mut found, mut looks) = (Found::new(), Looks::new(&self.paths, scene));
-        for resource in &resources.0 {
-            let Some(row) = self.rows.get(resource) else { continue };
-            for principal in &principals.0 {
-                let Ok(at) = row.principals.binary_search(principal) else { continue };
-                let Some(cell) = row.cells.get(at) else { continue };
-                for action in &actions.0 {
-                    if let Ok(at) = cell.binary_search_by_key(action, |(key, _)| *key)
-                        && let Some((_, bucket)) = cell.get(at)
-                    {
-                        bucket.candidates(scene, &mut looks, &mut found);
-                    }
-                }
-            }
-        }
+        self.table.candidates(keys, scene, &mut looks, &mut found);
         // A policy that lists several actions is found once for each that the request's action is in.
         found.sort_unstable();
         found.dedup();
@@ -227,16 +215,16 @@ impl PolicyIndex {
     /// What the policies say of a scene whose parts have these keys.
     pub(super) fn say(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Said {
         let (mut permitting, mut forbidding) = (SmallVec::new(), SmallVec::new());
-        let (mut erring, mut spent) = (SmallVec::new(), false);
-        for position in self.candidates(keys, scene) {
-            let Some(policy) = self.indexed(position) else { continue };
+        let (mut erring, mut spent) = (SmallVec::new(), self.overfull);
+        for placed in self.candidates(keys, scene) {
             if spent || scene.spend(1).is_err() {
                 spent = true;
                 break;
             }
-            match policy.condition.applies(scene) {
+            let position = placed.position();
+            match self.applies(placed, scene) {
                 Applies::No => {}
-                Applies::Yes if policy.permits => permitting.push(position),
+                Applies::Yes if placed.permits() => permitting.push(position),
                 Applies::Yes => forbidding.push(position),
                 Applies::Fails => erring.push(position),
                 Applies::Spent => spent = true,
@@ -246,25 +234,37 @@ impl PolicyIndex {
         Said { permits, determining: if permits { permitting } else { forbidding }, erring, spent }
     }
 
+    /// Whether a policy applies whose scope is true. One without a condition does, and is not read for that.
+    fn applies(&self, placed: Placed, scene: &Scene<'_>) -> Applies {
+        if !placed.is_conditional() {
+            return Applies::Yes;
+        }
+        self.indexed(placed.position()).map_or(Applies::Fails, |policy| policy.condition.applies(scene))
+    }
+
     /// What the policies say of a request.
     #[must_use]
     pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
         let Ok(scene) = Scene::of(request.as_ref(), entities.as_ref()) else {
             // Nothing can be said where a part of the request is left open.
-            return Verdict {
-                permits: false,
-                determining: Vec::new(),
-                erring: vec![Arc::from(REQUEST_FAULT)],
-            };
+            return unsaid();
         };
         let keys =
             [Part::Principal, Part::Action, Part::Resource].map(|part| self.keys(part, *scene.subject(part)));
         let [principal, action, resource] = &keys;
         let said = self.say([principal, action, resource], &scene);
+        if said.spent {
+            return unsaid();
+        }
         let ids = |positions: &[Position]| {
             let policies = positions.iter().filter_map(|position| self.indexed(*position));
             policies.map(|policy| Arc::clone(&policy.id)).collect()
         };
         Verdict { permits: said.permits, determining: ids(&said.determining), erring: ids(&said.erring) }
     }
+}
+
+/// Where nothing can be said.
+fn unsaid() -> Verdict {
+    Verdict { permits: false, determining: Vec::new(), erring: vec![Arc::from(REQUEST_FAULT)] }
 }

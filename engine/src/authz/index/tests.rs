@@ -6,7 +6,7 @@ use std::str::FromStr;
 use cedar_policy::{Context, Entities, EntityUid, PolicyId, PolicySet, Request, SlotId, Template};
 use proptest::prelude::*;
 
-use super::PolicyIndex;
+use super::{Placed, PolicyIndex};
 use crate::authz::oracle;
 
 /// Entities that are in one another over three levels, some without attributes that conditions read, and names that
@@ -213,4 +213,26 @@ fn nothing_is_asked_of_no_policy() {
     let verdict = PolicyIndex::new(&PolicySet::new()).evaluate(&request, &Entities::empty());
     assert_eq!(verdict, oracle::evaluate(&PolicySet::new(), &request, &Entities::empty()));
     assert!(!verdict.permits);
+}
+
+proptest! {
+    /// A forbid that were taken for a permit would be the worst of all faults.
+    #[test]
+    fn a_place_says_what_it_was_given(position in 0_u32..1 << 30, permits: bool, conditional: bool) {
+        let placed = Placed::new(position, permits, conditional).unwrap();
+        prop_assert_eq!((placed.position(), placed.permits(), placed.is_conditional()), (position, permits, conditional));
+        prop_assert_eq!(Placed::new(position | 1 << 30, permits, conditional), None);
+    }
+}
+
+#[test]
+fn nothing_is_said_where_policies_have_no_place() {
+    let policies = PolicySet::from_str("permit(principal, action, resource);").unwrap();
+    let mut index = PolicyIndex::new(&policies);
+    let [who, what, on] = ["User::\"a\"", "Action::\"read\"", "Doc::\"a\""].map(|uid| uid.parse().unwrap());
+    let request = Request::new(who, what, on, Context::empty(), None).unwrap();
+    assert!(index.evaluate(&request, &Entities::empty()).permits);
+    index.overfull = true;
+    let said = index.evaluate(&request, &Entities::empty());
+    assert!(!said.permits && !said.erring.is_empty(), "{said:?}");
 }
