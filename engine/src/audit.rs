@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::identity::{Principal, PrincipalKind, Scheme};
@@ -192,7 +193,7 @@ pub struct RouteFacts {
     /// The Cedar resource.
     pub resource: Arc<str>,
     /// Path parameters by name, cut at [`VALUE_BYTES_MAX`]; none in the place of a value that the schema declares `@sensitive`.
-    pub parameters: Vec<(Arc<str>, Option<String>)>,
+    pub parameters: Vec<(SmolStr, Option<String>)>,
     /// The limit class.
     pub class: Arc<str>,
 }

@@ -19,6 +19,7 @@ pub mod path;
 pub mod query;
 pub mod refusal;
 pub mod route;
+mod shared;
 pub mod spelt;
 pub mod time;
 pub mod trace;

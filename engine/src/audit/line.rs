@@ -374,7 +374,7 @@ mod tests {
                 name: shared(6),
                 action: shared(7),
                 resource: shared(0),
-                parameters: several().into_iter().map(|value| (shared(1), some(&value, has(15)))).collect(),
+                parameters: several().into_iter().map(|value| (shared(1).as_ref().into(), some(&value, has(15)))).collect(),
                 class: shared(2),
             });
             event.decision = DecisionFacts {

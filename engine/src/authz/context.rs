@@ -166,7 +166,7 @@ impl<'a> Facts<'a> {
     /// The parameter of this name. There are few, and looking through them costs less than a table.
     pub(super) fn parameter(&self, name: &str) -> Option<&Value> {
         let asked = self.request.parameters;
-        let place = asked.iter().position(|(asked, _)| **asked == *name)?;
+        let place = asked.iter().position(|(asked, _)| asked == name)?;
         self.seen_parameters.set(self.seen_parameters.get() | bit(place));
         let made = self.parameters.get_or_init(|| asked.iter().map(|_| OnceCell::new()).collect());
         let make = || asked.get(place).and_then(|(name, value)| self.action.parameter(name, value));
@@ -307,7 +307,7 @@ mod tests {
             identities.iter().flat_map(|one| parameters.iter().map(move |two| (one, two)))
         {
             let parameters: Vec<_> =
-                parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).into())).collect();
+                parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
             for (client, now) in clients.iter().zip([0, 1_767_787_200_999, 4_107_542_400_000, u64::MAX]) {
                 let asked = AuthzRequest {
                     parameters: &parameters,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cedar_policy::{Entity, EntityUid, PolicySet};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::cedar_core::{self, EntityUID, Text, Value};
@@ -20,6 +21,7 @@ use crate::bundle::{Action, Bundle, Hierarchy, Vocabulary, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::kept::Kept;
 use crate::refusal::Deciding;
+use crate::shared::Shared;
 use crate::time::UnixMillis;
 
 /// An entity with its keys in the index.
@@ -47,7 +49,8 @@ pub(super) struct KnownAction {
     reach: [bool; KINDS],
     /// Whether the part of the context that the gateway supplies fits the schema.
     fits: [bool; KINDS],
-    parameters: FxHashMap<Text, Parameter>,
+    /// In the order of the schema. They are few, and looking through them costs less than a table.
+    parameters: SmallVec<[(Text, Parameter); 4]>,
     /// Parameters without which no request fits.
     required: usize,
 }
@@ -109,7 +112,9 @@ impl Prepared {
         reason: impl Fn(&str) -> Arc<str>,
     ) -> Self {
         let index = PolicyIndex::new(policies);
-        let deciding = index.ids().map(|id| Deciding { id: Arc::clone(id), reason: reason(id) }).collect();
+        let mut reasons = Shared::default();
+        let deciding = index.ids().map(|id| Deciding { id: Arc::clone(id), reason: reasons.one(reason(id)) });
+        let deciding = deciding.collect();
         let actions = vocabulary.actions.iter().map(|(name, action)| {
             (name.clone(), KnownAction::new(&index, vocabulary, action, numbers.get(name)))
         });
@@ -224,7 +229,7 @@ impl KnownAction {
             let number = number.filter(|number| *number == as_routes)?;
             Some((name, Parameter { number, required }))
         });
-        let parameters: FxHashMap<Text, Parameter> = parameters.collect();
+        let parameters: SmallVec<[(Text, Parameter); 4]> = parameters.collect();
         let mandatory = parameters.iter().filter(|(_, parameter)| parameter.required);
         let mandatory: Vec<(String, bool)> =
             mandatory.map(|(name, parameter)| (name.to_string(), parameter.number)).collect();
@@ -250,7 +255,7 @@ impl KnownAction {
     pub(super) fn fits(&self, asked: &AuthzRequest<'_>) -> bool {
         let mut required = 0;
         for (number, (name, value)) in asked.parameters.iter().enumerate() {
-            let Some(parameter) = self.parameters.get(&**name) else { return false };
+            let Some(parameter) = self.declared(name) else { return false };
             let twice = asked.parameters.iter().take(number).any(|(before, _)| before == name);
             if twice || parameter.number && value.parse::<i64>().is_err() {
                 return false;
@@ -260,8 +265,12 @@ impl KnownAction {
         required == self.required && self.fits.get(kind_of(asked.identity)) == Some(&true)
     }
 
+    fn declared(&self, name: &str) -> Option<Parameter> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, parameter)| *parameter)
+    }
+
     pub(super) fn parameter(&self, name: &str, value: &str) -> Option<Value> {
-        match self.parameters.get(name)?.number {
+        match self.declared(name)?.number {
             true => Some(Value::new(value.parse::<i64>().ok()?, None)),
             false => Some(Value::new(value, None)),
         }

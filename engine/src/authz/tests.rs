@@ -171,7 +171,7 @@ fn the_context_is_typed() {
     let check = |condition: &str, forbidden: bool| {
         let bundle = guard(condition);
         let person = user(&["role:reader"]);
-        let parameters = [(Arc::from("page"), "7".into()), (Arc::from("id"), "x".into())];
+        let parameters = [("page".into(), "7".into()), ("id".into(), "x".into())];
         let asked = AuthzRequest { parameters: &parameters, ..request(&person, "docs.read", "docs") };
         let expected = if forbidden { "deny account.suspended" } else { "permit docs.readers" };
         assert_eq!(spell(&bundle.decide(&asked)), expected, "{condition}");
@@ -196,7 +196,7 @@ fn a_request_that_does_not_fit_is_undecidable() {
     let person = user(&["role:reader"]);
     let check = |parameters: &[(&str, &str)], client: &str, now: u64, expected: &str| {
         let parameters: Parameters =
-            parameters.iter().map(|(name, value)| (Arc::from(*name), (*value).into())).collect();
+            parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let client: IpAddr = client.parse().expect("it is an address");
         let now = UnixMillis(now);
         let asked =
@@ -242,7 +242,7 @@ fn decisions_are_those_of_the_long_way_whoever_asked_before() {
         known(principal(PrincipalKind::Service, &["role:reader"])),
         known(principal(PrincipalKind::Operator, &[])),
     ]);
-    let parameter = |name: &str, value: &str| (Arc::from(name), value.into());
+    let parameter = |name: &str, value: &str| (name.into(), value.into());
     let parameters = [
         vec![],
         vec![parameter("id", "7")],
@@ -321,7 +321,7 @@ fn a_decision_that_takes_too_long_permits_nothing() {
         load(&with("guardrails/account.cedar", "{ principal.suspended }", &format!("{{ {condition} }}")))
     };
     let person = user(&["role:reader"]);
-    let long = [(Arc::from("id"), "a".repeat(8_000).into())];
+    let long = [("id".into(), "a".repeat(8_000).into())];
     let check = |condition: &str, expected: &str| {
         let asked = AuthzRequest { parameters: &long, ..request(&person, "docs.read", "docs") };
         assert_eq!(

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use super::example::{example, example_parameters, example_principal, typed};
 use super::vocabulary::Action;
 use super::{Bundle, BundleFault, Hierarchy, Vocabulary, uid};
@@ -137,7 +139,7 @@ pub(super) fn examples(bundle: &Bundle, declared: &[Declared], faults: &mut Vec<
     let mut decided = BTreeSet::new();
     for row in declared {
         let parameters = example_parameters(&row.route);
-        let names: Vec<Arc<str>> = parameters.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let names: Vec<SmolStr> = parameters.iter().map(|(name, _)| name.clone()).collect();
         for identity in example_identities(row.route.accept) {
             let asked = (Arc::clone(&row.route.action), bundle.vocabulary.type_of(&identity));
             if !tried.insert((asked.clone(), names.clone())) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
+use smol_str::SmolStr;
 use uuid::Uuid;
 
 use crate::authz::AuthzRequest;
@@ -19,7 +19,7 @@ pub(crate) fn typed(route: &Route) -> impl Iterator<Item = (&str, &ParamType)> {
 
 /// A value of each parameter.
 pub(crate) fn example_parameters(route: &Route) -> Parameters {
-    typed(route).map(|(name, kind)| (Arc::from(name), kind.example().into())).collect()
+    typed(route).map(|(name, kind)| (SmolStr::new(name), kind.example().into())).collect()
 }
 
 /// A request on a route as a client could send it.

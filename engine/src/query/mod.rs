@@ -93,7 +93,7 @@ impl CanonicalQuery {
     pub fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         let parameter = self.parameters.iter().find(|parameter| parameter.name == name)?;
         let raw = self.text.get(parameter.value.clone()).unwrap_or_default();
-        if !raw.contains(['%', '+']) {
+        if memchr::memchr2(b'%', b'+', raw.as_bytes()).is_none() {
             return Some(Cow::Borrowed(raw));
         }
         Some(Cow::Owned(decode_lossy(&raw.replace('+', " "))))

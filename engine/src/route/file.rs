@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use serde::Deserialize;
+use smol_str::SmolStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
@@ -228,7 +229,7 @@ impl Reader<'_> {
         }
     }
 
-    fn parameters(&mut self, at: usize, row: &Row, pattern: &Pattern) -> Vec<(Arc<str>, ParamType)> {
+    fn parameters(&mut self, at: usize, row: &Row, pattern: &Pattern) -> Vec<(SmolStr, ParamType)> {
         let mut typed = Vec::new();
         let count = pattern.names().count();
         if count > PARAMETERS_MAX {
@@ -255,7 +256,7 @@ impl Reader<'_> {
                     "a tail is text or slug: the type of each of its segments",
                 );
             }
-            typed.push((Arc::clone(name), kind));
+            typed.push((SmolStr::new(name), kind));
         }
         if leniencies(&row.leniencies).url_in_tail && !pattern.has_tail() {
             self.fault(
@@ -272,9 +273,9 @@ impl Reader<'_> {
         typed
     }
 
-    fn names(&mut self, at: usize, row: &Row, typed: &[(Arc<str>, ParamType)]) {
+    fn names(&mut self, at: usize, row: &Row, typed: &[(SmolStr, ParamType)]) {
         for name in row.parameters.keys() {
-            if !typed.iter().any(|(known, _)| known.as_ref() == name) {
+            if !typed.iter().any(|(known, _)| known == name) {
                 self.fault(
                     at,
                     format!("parameter `{name}` is typed but not in the pattern"),
@@ -283,7 +284,7 @@ impl Reader<'_> {
             }
         }
         for name in row.query.keys() {
-            if typed.iter().any(|(known, _)| known.as_ref() == name) {
+            if typed.iter().any(|(known, _)| known == name) {
                 self.fault(
                     at,
                     format!("`{name}` is a path and a query parameter"),

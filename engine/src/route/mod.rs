@@ -43,7 +43,7 @@ pub struct Route {
     /// The path pattern.
     pub pattern: String,
     /// Path parameters in pattern order, with their types; a tail comes last.
-    pub parameters: Vec<(Arc<str>, ParamType)>,
+    pub parameters: Vec<(SmolStr, ParamType)>,
     /// The Cedar resource: `Module::"…"`.
     pub module: Arc<str>,
     /// The same as records spell it.
@@ -85,7 +85,7 @@ pub struct Route {
     /// Members of a JSON answer whose values are named to whoever asked.
     pub names: Vec<String>,
     /// Declared query parameters.
-    pub query: Vec<(Arc<str>, ParamType)>,
+    pub query: Vec<(SmolStr, ParamType)>,
     /// Cookies that go to the upstream.
     pub cookies_up: Vec<String>,
     /// Cookies that the upstream may set.
@@ -177,8 +177,9 @@ pub struct RouteMatch {
     pub parameters: Parameters,
 }
 
-/// A parameter's name and its decoded value. Values up to 23 bytes, and so most, stand in place.
-pub type Parameter = (Arc<str>, SmolStr);
+/// A parameter's name and its decoded value. Up to 23 bytes of each, and so most, stand in place: nothing is counted, and
+/// nothing but the row itself read, for a request to have them.
+pub type Parameter = (SmolStr, SmolStr);
 
 /// The parameters of one request, the few that most have in place.
 pub type Parameters = SmallVec<[Parameter; 4]>;

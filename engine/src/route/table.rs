@@ -14,6 +14,7 @@ use super::pattern::{Pattern, Piece};
 use super::{PARAMETERS_MAX, ParamType, Parameters, Route, RouteMatch};
 use crate::path::{CanonicalPath, decode_segment};
 use crate::query::CanonicalQuery;
+use crate::shared::Shared;
 
 /// All routes of a bundle, compiled.
 #[derive(Clone, Debug, Default)]
@@ -28,9 +29,16 @@ struct Node {
     statics: FxHashMap<Box<str>, Node>,
     parameter: Option<Box<Node>>,
     /// Rows that end here.
-    rows: Vec<Arc<Route>>,
+    rows: Vec<Ending>,
     /// Rows whose tail begins here.
-    tails: Vec<Arc<Route>>,
+    tails: Vec<Ending>,
+}
+
+/// A row, beside the method that tells it from others of its path: those are passed over without being read.
+#[derive(Clone, Debug)]
+struct Ending {
+    method: Method,
+    route: Arc<Route>,
 }
 
 /// Two rows that answer the same requests, by their index.
@@ -43,9 +51,13 @@ impl RouteTable {
         if !ambiguities.is_empty() {
             return Err(ambiguities);
         }
-        let mut table = Self::default();
+        let (mut table, mut shared) = (Self::default(), Shared::default());
         for row in declared {
-            let route = Arc::new(row.route.clone());
+            let mut route = row.route.clone();
+            for name in [&mut route.action, &mut route.module, &mut route.resource, &mut route.class] {
+                *name = shared.one(Arc::clone(name));
+            }
+            let route = Arc::new(route);
             table.root.insert(&row.pattern, Arc::clone(&route));
             table.routes.push(route);
         }
@@ -63,7 +75,7 @@ impl RouteTable {
         let segments = segments(path);
         let mut walk = Walk { method, values: SmallVec::new(), near: None };
         let route = walk.node(&self.root, &segments)?;
-        let names = route.parameters.iter().map(|(name, _)| Arc::clone(name));
+        let names = route.parameters.iter().map(|(name, _)| name.clone());
         let parameters = names.zip(walk.values.into_iter().map(SmolStr::from)).collect();
         Some(RouteMatch { route: Arc::clone(route), parameters })
     }
@@ -96,7 +108,9 @@ impl RouteTable {
         for (route, fault) in &near {
             match fault {
                 None => others.push(route.method.as_str()),
-                Some(fault) if answers(route, method) => mistyped.push(format!("`{}`: {fault}", route.name)),
+                Some(fault) if answers(&route.method, method) => {
+                    mistyped.push(format!("`{}`: {fault}", route.name))
+                }
                 Some(_) => {}
             }
         }
@@ -116,7 +130,7 @@ impl RouteMatch {
         let mut asked = self.parameters.clone();
         for (name, _) in &self.route.query {
             if let Some(value) = query.value(name) {
-                asked.push((Arc::clone(name), SmolStr::from(value)));
+                asked.push((name.clone(), SmolStr::from(value)));
             }
         }
         asked
@@ -138,7 +152,7 @@ impl Route {
     /// once: policy would see the first value and the upstream might take the last.
     #[must_use]
     pub fn misfit(&self, query: &CanonicalQuery) -> Option<&str> {
-        let misfits = |(name, kind): &&(Arc<str>, ParamType)| {
+        let misfits = |(name, kind): &&(SmolStr, ParamType)| {
             let repeated = query.names().filter(|other| *other == &**name).count() > 1;
             repeated || query.value(name).is_some_and(|value| !kind.accepts(&value))
         };
@@ -169,12 +183,12 @@ impl Node {
                 Piece::Static(text) => node.statics.entry(text.as_str().into()).or_default(),
                 Piece::Parameter(_) => node.parameter.get_or_insert_default(),
                 Piece::Tail(_) => {
-                    node.tails.push(route);
+                    node.tails.push(Ending { method: route.method.clone(), route });
                     return;
                 }
             };
         }
-        node.rows.push(route);
+        node.rows.push(Ending { method: route.method.clone(), route });
     }
 }
 
@@ -226,9 +240,9 @@ impl<'p> Walk<'p> {
     }
 
     /// At most one row passes: rows of one method and shape have types that no value shares.
-    fn row<'t>(&mut self, rows: &'t [Arc<Route>], tail: bool) -> Option<&'t Arc<Route>> {
-        for route in rows {
-            let has_method = answers(route, self.method);
+    fn row<'t>(&mut self, rows: &'t [Ending], tail: bool) -> Option<&'t Arc<Route>> {
+        for Ending { method, route } in rows {
+            let has_method = answers(method, self.method);
             if !has_method && self.near.is_none() {
                 continue;
             }
@@ -245,8 +259,8 @@ impl<'p> Walk<'p> {
 }
 
 /// `GET` rows answer `HEAD`, as RFC 9110 section 9.3.2 has it.
-fn answers(route: &Route, method: &Method) -> bool {
-    route.method == *method || (*method == Method::HEAD && route.method == Method::GET)
+fn answers(row: &Method, method: &Method) -> bool {
+    row == method || (*method == Method::HEAD && *row == Method::GET)
 }
 
 /// The segments of a path. Those of most paths stand in place.

@@ -248,7 +248,7 @@ impl Case {
     }
 
     fn on_route<'a>(&'a self, spelt: &str, route: &'a Route, mut parameters: Parameters) -> Asked<'a> {
-        parameters.retain(|(name, _)| !self.parameters.contains_key(name.as_ref()));
+        parameters.retain(|(name, _)| !self.parameters.contains_key(name.as_str()));
         parameters.extend(self.given());
         Asked {
             spelt: spelt.to_owned(),
@@ -303,7 +303,7 @@ impl Case {
     }
 
     fn given(&self) -> impl Iterator<Item = Parameter> {
-        self.parameters.iter().map(|(name, value)| (Arc::from(name.as_str()), value.as_str().into()))
+        self.parameters.iter().map(|(name, value)| (name.into(), value.into()))
     }
 
     fn judge(&self, what: &str, answer: &str, ids: &[String], report: &mut TestReport) {

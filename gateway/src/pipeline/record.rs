@@ -238,7 +238,7 @@ impl Trail {
         let parameters = matched.parameters.iter().map(|(name, value)| {
             let sensitive = bundle.is_sensitive(name);
             withheld |= sensitive;
-            (Arc::clone(name), (!sensitive).then(|| cut(value, VALUE_BYTES_MAX)))
+            (name.clone(), (!sensitive).then(|| cut(value, VALUE_BYTES_MAX)))
         });
         event.route = Some(RouteFacts {
             name: Arc::clone(&route.name),

@@ -127,7 +127,7 @@ fn said(bundle: &Bundle) -> Vec<String> {
     }
     for route in bundle.routes().routes() {
         for (identity, tls) in who.iter().flat_map(|identity| [(identity, true), (identity, false)]) {
-            let parameters = [(Arc::from("page"), "2".into())];
+            let parameters = [("page".into(), "2".into())];
             let request = AuthzRequest {
                 identity,
                 action: &route.action,

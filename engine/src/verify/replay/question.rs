@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::Said;
 use super::record::{Asked, Kind, Record, Row};
@@ -98,7 +99,7 @@ impl Question {
 }
 
 /// A parameter of a path: its value, or why it is not known.
-type FromPath = (Arc<str>, Result<String, &'static str>);
+type FromPath = (SmolStr, Result<String, &'static str>);
 
 /// A route, and the parameters of its path.
 type Routed = (Arc<Route>, Vec<FromPath>);
@@ -129,7 +130,7 @@ fn routed(bundle: &Bundle, asked: &Asked, row: &Row) -> Result<Option<Routed>, S
             Some(None) => Err(REDACTED),
             None => Err(ABSENT),
         };
-        (Arc::clone(name), value)
+        (name.clone(), value)
     });
     Ok(Some((Arc::clone(route), parameters.collect())))
 }
@@ -186,7 +187,7 @@ impl Known {
         &mut self,
         record: &Record,
         route: &Route,
-        name: &Arc<str>,
+        name: &SmolStr,
         value: Result<String, &'static str>,
     ) {
         let spelt = format!("context.parameters.{name}");
@@ -202,7 +203,7 @@ impl Known {
             let kind = typed.into_iter().find(|(known, _)| known == name).map(|(_, kind)| kind);
             kind.map_or_else(String::new, ParamType::example)
         });
-        self.parameters.push((Arc::clone(name), value.into()));
+        self.parameters.push((name.clone(), value.into()));
     }
 
     fn ask(&self, bundle: &Bundle) -> Result<Said, String> {

@@ -80,7 +80,7 @@ fn record(bundle: &Bundle, line: &str, identity: &Identity, from: From) -> Strin
         path: if sensitive { route.pattern.clone() } else { path.as_str().to_owned() },
         query_names: query.assigned_names().map(str::to_owned).collect(),
     });
-    let told = |name: &Arc<str>, value: &str| (!bundle.is_sensitive(name)).then(|| value.to_owned());
+    let told = |name: &str, value: &str| (!bundle.is_sensitive(name)).then(|| value.to_owned());
     event.route = Some(RouteFacts {
         name: Arc::clone(&route.name),
         action: Arc::clone(&route.action),
