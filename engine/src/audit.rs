@@ -205,6 +205,9 @@ pub struct DecisionFacts {
     pub outcome: Outcome,
     /// The deciding policies, sorted by id.
     pub deciding: Vec<Deciding>,
+    /// The classes of limits that deciding policies gave (`@limit_class`); where there are none, the route's class counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Ids of policies whose evaluation failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub erring: Vec<String>,

@@ -3,9 +3,28 @@
 //! "N per P" means the rate N/P with a burst of N: a caller that was silent has N at once, then one each P/N. So
 //! at most 2N in the first P, and at most `N + N·t/P` in any span `t`.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::time::UnixMillis;
+
+/// The name of an address's own limit. No class has it: what is counted under one name is one limit.
+pub const PER_ADDRESS: &str = "per-address";
+/// The name of a principal's own limit.
+pub const PER_USER: &str = "per-user";
+/// The name of the limit of refusals.
+pub const OF_REFUSALS: &str = "refusals";
+
+/// The largest count of a rate that is written somewhere: past it a limit limits nothing.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+/// The shortest period of such a rate, in milliseconds: clients are told to wait in whole seconds.
+pub const PERIOD_MS_MIN: u64 = 1_000;
+/// The longest, in milliseconds: a day.
+pub const PERIOD_MS_MAX: u64 = 86_400_000;
+/// Bytes of a class's name.
+const CLASS_BYTES_MAX: usize = 32;
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: u128 = 1_000_000;
@@ -17,6 +36,37 @@ pub struct Rate {
     pub count: u32,
     /// The period in milliseconds. 0 limits nothing.
     pub period_ms: u64,
+}
+
+/// A limit: how often, how that is counted, and whether anybody is refused by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// How often.
+    pub rate: Rate,
+    /// Whether it is a sliding window: never more than the count in any period. Otherwise it is a rate with a burst.
+    pub sliding: bool,
+    /// Whether it counts and refuses nobody.
+    pub shadow: bool,
+}
+
+/// For people: `20/1m sliding, shadowed`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rate)?;
+        f.write_str(if self.sliding { " sliding" } else { "" })?;
+        f.write_str(if self.shadow { ", shadowed" } else { "" })
+    }
+}
+
+/// What is wrong with the name of a class of routes, if anything is; `None` says that a limit may have it.
+#[must_use]
+pub fn class_fault(name: &str) -> Option<&'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    if [PER_ADDRESS, PER_USER, OF_REFUSALS].contains(&name) {
+        return Some("is the name of a limit that everybody has");
+    }
+    let is_name = (1..=CLASS_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed);
+    (!is_name).then_some("names no class")
 }
 
 /// What the limiter answers.
@@ -112,6 +162,62 @@ impl Rate {
     }
 }
 
+/// A text that is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a count and a period, such as `100/1m`")]
+pub struct NotARate;
+
+/// `100/1m`: a count from 1 to [`RATE_COUNT_MAX`] in a period from a second to a day. What limits nothing is no rate here:
+/// who wants that has to say it in another way.
+impl FromStr for Rate {
+    type Err = NotARate;
+
+    fn from_str(text: &str) -> Result<Self, NotARate> {
+        let (count, period) = text.split_once('/').ok_or(NotARate)?;
+        let count = digits(count).and_then(|count| u32::try_from(count).ok()).ok_or(NotARate)?;
+        let period_ms = milliseconds(period).ok_or(NotARate)?;
+        let bounded =
+            (1..=RATE_COUNT_MAX).contains(&count) && (PERIOD_MS_MIN..=PERIOD_MS_MAX).contains(&period_ms);
+        if bounded { Ok(Self { count, period_ms }) } else { Err(NotARate) }
+    }
+}
+
+/// As it is written, in the largest unit that divides its period; what limits nothing is `none`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.limits() {
+            return f.write_str("none");
+        }
+        write!(f, "{}/{}", self.count, spelt(self.period_ms))
+    }
+}
+
+/// A number in digits alone.
+fn digits(text: &str) -> Option<u64> {
+    let only_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if only_digits { text.parse().ok() } else { None }
+}
+
+/// Milliseconds of a duration as it is written, digits and one unit: `500ms`, `90s`, `15m`, `24h`, `30d`.
+#[must_use]
+pub fn milliseconds(text: &str) -> Option<u64> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (count, unit) = text.split_at_checked(unit_at)?;
+    let (unit_ms, _) = UNITS.into_iter().find(|(_, name)| *name == unit)?;
+    digits(count)?.checked_mul(unit_ms)
+}
+
+/// A duration in the largest unit that divides it.
+#[must_use]
+pub fn spelt(ms: u64) -> String {
+    let divides = |(unit_ms, _): &(u64, &str)| ms > 0 && ms.is_multiple_of(*unit_ms);
+    let (unit_ms, unit) = UNITS.into_iter().find(divides).unwrap_or((1, "ms"));
+    format!("{}{unit}", ms / unit_ms)
+}
+
+/// Milliseconds of the units of time, the largest first.
+const UNITS: [(u64, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+
 /// The part of a limit that one of `gateways` enforces by itself: each admits at 1/`gateways` of the rate, so that all
 /// of them together never admit faster than the limit, with as much of the burst as is its part. Its burst is never
 /// below `cost` (while the limit's own is not), nor below 1: a part that could admit nothing would be a refusal.
@@ -176,6 +282,63 @@ mod tests {
         check(widest, None, u64::MAX, u32::MAX, Gcra::Admit { tat: u64::MAX });
         assert_eq!(remaining(widest, Some(u64::MAX), UnixMillis(0)), u32::MAX - 4_295);
         assert_eq!(remaining(Rate { count: 0, period_ms: 1 }, None, UnixMillis(0)), 0);
+    }
+
+    #[test]
+    fn rates_are_read_as_they_are_written() {
+        for (text, count, period_ms, spelt) in [
+            ("100/1m", 100, 60_000, "100/1m"),
+            ("1/1s", 1, 1_000, "1/1s"),
+            ("1000/60m", 1_000, 3_600_000, "1000/1h"),
+            ("7/90s", 7, 90_000, "7/90s"),
+            ("7/1500ms", 7, 1_500, "7/1500ms"),
+            ("1000000/24h", 1_000_000, 86_400_000, "1000000/1d"),
+        ] {
+            let rate = Rate { count, period_ms };
+            assert_eq!((text.parse(), rate.to_string().as_str()), (Ok(rate), spelt), "{text}");
+        }
+        for text in [
+            "",
+            "/",
+            "100",
+            "100/",
+            "/1m",
+            "0/1m",
+            "1000001/1m",
+            "100/999ms",
+            "100/25h",
+            "100/2d",
+            "-1/1m",
+            "+1/1m",
+            " 1/1m",
+            "1/1m ",
+            "1/1M",
+            "1/1",
+            "1.5/1m",
+            "1/1m/1",
+            "none",
+            "99999999999999999999/1m",
+            "1/99999999999999999999h",
+        ] {
+            assert_eq!(text.parse::<Rate>(), Err(NotARate), "{text}");
+        }
+        assert_eq!(Rate::NONE.to_string(), "none");
+        let limit = Limit { rate: MINUTE, sliding: true, shadow: true };
+        assert_eq!(limit.to_string(), "3/1m sliding, shadowed");
+        assert_eq!(Limit { sliding: false, shadow: false, ..limit }.to_string(), "3/1m");
+    }
+
+    #[test]
+    fn no_class_has_the_name_of_another_limit() {
+        for name in ["a", "llm", "chat-2", "a_b", &"x".repeat(32)] {
+            assert_eq!(class_fault(name), None, "{name}");
+        }
+        for name in ["", "LLM", "a.b", "a b", "é", &"x".repeat(33)] {
+            assert_eq!(class_fault(name), Some("names no class"), "{name}");
+        }
+        for name in ["per-address", "per-user", "refusals"] {
+            assert_eq!(class_fault(name), Some("is the name of a limit that everybody has"), "{name}");
+        }
     }
 
     fn rates() -> impl Strategy<Value = Rate> {

@@ -77,6 +77,13 @@ impl Window {
         Self { width_ms, part: now.0 / width_ms, counts }
     }
 
+    /// The state of a limit that has been this one since then: of what counted at that moment in parts of another width, all
+    /// was admitted in that moment.
+    #[must_use]
+    pub fn since(&self, rate: Rate, since: UnixMillis) -> Self {
+        if self.width_ms == 0 || self.width_ms == width_ms(rate) { *self } else { self.at(rate, since) }
+    }
+
     /// Without the parts that have left.
     fn aged(&self, now: UnixMillis) -> Self {
         let Some(part) = now.0.checked_div(self.width_ms) else { return Self::default() };
@@ -214,6 +221,15 @@ mod tests {
         // Another period: what was spent counts as spent now.
         let hour = Rate { count: 3, period_ms: 3_600_000 };
         assert_eq!(spent.take(hour, UnixMillis(START), 1), Slid::Refuse { retry_after_ms: 3_780_000 });
+        // And as spent at the moment at which it became that, however late somebody asks.
+        let (later, moment) = (UnixMillis(START + 600_000), UnixMillis(START + 1_000));
+        assert_eq!(
+            spent.since(hour, moment).take(hour, later, 1),
+            Slid::Refuse { retry_after_ms: 3_180_000 }
+        );
+        assert!(matches!(spent.take(hour, later, 3), Slid::Admit(_)), "which it would not know by itself");
+        assert_eq!(spent.since(MINUTE, later), spent, "the same limit has no such moment");
+        assert_eq!(fresh.since(hour, moment), fresh);
         // Told by a store whose clock is elsewhere in its part, nothing is forgotten early.
         let told = |passed| Window::told(MINUTE, UnixMillis(START + 1_000), passed, &[0, 3]);
         assert_eq!(told(1_000).ends_ms(), START + 60_000);

@@ -179,7 +179,7 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let store = Store::open(&config.data_dir, &keyring, Mark::Production)?;
     let sessions = shared_sessions::sessions(config, &store, &keyring, None);
     let tended = shared_sessions::reached(&sessions).await;
-    let cell = Arc::new(SnapshotCell::new(bundle(config)?));
+    let cell = cell(config)?;
     let backend = Backend {
         reloader: reloader(config, cell),
         sessions,
@@ -260,7 +260,7 @@ struct House {
 
 impl House {
     async fn build(config: &Arc<Config>, mark: Mark, notice: Option<String>) -> Result<Self, RunError> {
-        let (cell, keyring) = (Arc::new(SnapshotCell::new(bundle(config)?)), keyring(config));
+        let (cell, keyring) = (cell(config)?, keyring(config));
         let store = Store::open(&config.data_dir, &keyring, mark)?;
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
         let attempts = Attempts::open(store.clone(), attempt_rules(config)).map_err(RunError::Credentials)?;
@@ -268,7 +268,7 @@ impl House {
         let (audit, metrics) = (recorder.audit.clone(), recorder.metrics.clone());
         let sessions = shared_sessions::sessions(config, &store, &keyring, Some(&metrics));
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
-        let health = Arc::new(Health::new(parts(config), notices(config, notice.as_ref())));
+        let health = Arc::new(Health::new(parts(config), notices(config, &cell, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
         let ed25519 = ed25519::Signer::from_seed(keyring.derive(Purpose::UpstreamIdentity).expose())?;
         let reloader = reloader(config, cell.clone());
@@ -396,6 +396,10 @@ fn caps(config: &Config) -> Caps {
     Caps::new(&Connections { max, ..config.connections })
 }
 
+fn cell(config: &Config) -> Result<Arc<SnapshotCell>, RunError> {
+    Ok(Arc::new(SnapshotCell::new(bundle(config)?, config.limits.clone())))
+}
+
 fn bundle(config: &Config) -> Result<engine::bundle::Bundle, RunError> {
     let directory = config.policies_dir.clone();
     let bundle = snapshot::load(&directory).map_err(|faults| RunError::Bundle { directory, faults })?;
@@ -412,9 +416,9 @@ fn pipeline(
     let counters = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
     let shared = shared_limits::counters(config, &recorder.metrics);
     let oracle = Oracle::new(config.oracle, recorder.audit.clone(), recorder.metrics.clone());
-    let limits = config.limits.clone();
+    let (headers, headers_on_all) = (config.limits.headers, config.limits.headers_on_all);
     let second_factor = config.second_factor;
-    Pipeline { snapshot, authn, counters, shared, limits, oracle, second_factor }
+    Pipeline { snapshot, authn, counters, shared, headers, headers_on_all, oracle, second_factor }
 }
 
 fn keyring(config: &Config) -> Keyring {
@@ -484,6 +488,7 @@ fn parts(config: &Config) -> Vec<Part> {
     parts
 }
 
-fn notices(config: &Config, notice: Option<&String>) -> Vec<String> {
-    config.notices().iter().chain(notice).cloned().collect()
+fn notices(config: &Config, cell: &SnapshotCell, notice: Option<&String>) -> Vec<String> {
+    let outdone = config.outdone(&cell.current().bundle);
+    config.notices().iter().chain(notice).cloned().chain(outdone).collect()
 }

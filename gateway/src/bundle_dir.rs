@@ -26,10 +26,10 @@ pub const BUNDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The bound of the number of entries, whatever they are.
 pub const BUNDLE_ENTRIES_MAX: usize = 4096;
 
-/// The parts of a bundle and how their files end.
+/// The parts of a bundle that are folders, and how their files end.
 const PARTS: [(&str, &str); 4] =
     [("guardrails", ".cedar"), ("grants", ".cedar"), ("entities", ".json"), ("routes", ".toml")];
-const SCHEMA: &str = "schema.cedarschema";
+const SINGLE: [&str; 2] = ["schema.cedarschema", "limits.toml"];
 /// What lies beside a bundle and is for people and tests.
 const BESIDE: [&str; 4] = ["README.md", "matrix.txt", "tests", "invariants"];
 
@@ -93,7 +93,7 @@ impl Reading {
             if BESIDE.contains(&name.as_str()) {
                 continue;
             }
-            if name == SCHEMA {
+            if SINGLE.contains(&name.as_str()) {
                 self.file(root, &name, &name);
             } else if let Some((part, ending)) = PARTS.into_iter().find(|(part, _)| *part == name) {
                 self.part(root, part, ending);

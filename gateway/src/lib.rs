@@ -14,6 +14,7 @@ pub mod config;
 pub mod demo;
 pub mod edge;
 pub mod identity;
+pub mod in_force;
 pub mod live;
 pub mod logging;
 pub mod named;

@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use engine::bundle::{Bundle, BundleFault, BundleId};
 use engine::route::Target;
+use engine::time::UnixMillis;
 use tokio::sync::watch;
 
 use crate::aside::{Freed, Freer};
 use crate::bundle_dir;
+use crate::clock;
+use crate::config::settings::Limits;
+use crate::in_force::{InForce, misfits};
 
 /// The thread on which a bundle is read, checked and put in place.
 pub const THREAD: &str = "bundle-load";
@@ -20,6 +25,18 @@ pub const THREAD: &str = "bundle-load";
 pub struct Snapshot {
     /// The bundle. A large one takes long to free, and the last to hold it may be a request.
     pub bundle: Freed<Bundle>,
+    /// The limits, those that it names and those that it leaves to the configuration.
+    pub limits: InForce,
+    /// When it was put in place, in milliseconds since 1970.
+    since: AtomicU64,
+}
+
+impl Snapshot {
+    /// When it was put in place: what was counted before was counted by other limits.
+    #[must_use]
+    pub fn since(&self) -> UnixMillis {
+        UnixMillis(self.since.load(Ordering::Relaxed))
+    }
 }
 
 /// Holds the current snapshot, and the one before it for a roll-back.
@@ -29,18 +46,24 @@ pub struct SnapshotCell {
     previous: ArcSwap<Option<Arc<Snapshot>>>,
     swaps: watch::Sender<u64>,
     freer: Freer<Bundle>,
+    /// The limits of the configuration.
+    settings: Limits,
 }
 
 impl SnapshotCell {
-    /// Begins with a bundle.
+    /// Begins with a bundle, and these limits where a bundle names none.
     #[must_use]
-    pub fn new(bundle: Bundle) -> Self {
+    pub fn new(bundle: Bundle, settings: Limits) -> Self {
         let freer = Freer::begin("bundles-freed");
+        let limits = InForce::of(&settings, bundle.limits());
+        let bundle = freer.will_free(bundle);
+        let first = Snapshot { bundle, limits, since: AtomicU64::new(clock::now().0) };
         Self {
-            current: ArcSwap::from_pointee(Snapshot { bundle: freer.will_free(bundle) }),
+            current: ArcSwap::from_pointee(first),
             previous: ArcSwap::from_pointee(None),
             swaps: watch::Sender::new(0),
             freer,
+            settings,
         }
     }
 
@@ -52,7 +75,9 @@ impl SnapshotCell {
 
     /// Puts a bundle in place; requests under way end with the one that they began with.
     pub fn swap(&self, bundle: Bundle) {
-        self.put(Arc::new(Snapshot { bundle: self.freer.will_free(bundle) }));
+        let limits = InForce::of(&self.settings, bundle.limits());
+        let bundle = self.freer.will_free(bundle);
+        self.put(Arc::new(Snapshot { bundle, limits, since: AtomicU64::default() }));
     }
 
     /// Changes whenever another snapshot is put in place: what goes on past its request asks again then.
@@ -62,6 +87,7 @@ impl SnapshotCell {
     }
 
     fn put(&self, snapshot: Arc<Snapshot>) {
+        snapshot.since.store(clock::now().0, Ordering::Relaxed);
         let replaced = self.current.swap(snapshot);
         self.previous.store(Arc::new(Some(replaced)));
         self.swaps.send_modify(|count| *count = count.wrapping_add(1));
@@ -170,7 +196,9 @@ impl Reloader {
         if !strays.is_empty() {
             return Err(ReloadError::Faults(strays));
         }
-        let loosens = bundle.loosens(&current.bundle);
+        let limits = InForce::of(&self.cell.settings, bundle.limits());
+        let mut loosens = bundle.loosens(&current.bundle);
+        loosens.extend(limits.loosens(&current.limits));
         let accepted = matches!(cause, Cause::Operator { accept: Some(id) } if *id == to.to_string());
         if !loosens.is_empty() && !accepted {
             return Err(ReloadError::Loosens { id: to, loosens });
@@ -179,8 +207,8 @@ impl Reloader {
         Ok(Reloaded::Swapped { from, to })
     }
 
-    /// One fault for each upstream that routes name and the configuration does not, and one for a second factor that nobody
-    /// could prove: at the next start both would be faults.
+    /// One fault for each upstream that routes name and the configuration does not, one for a second factor that nobody
+    /// could prove, and for limits of the configuration that nothing would be counted by: at the next start all would be faults.
     fn strays(&self, bundle: &Bundle) -> Vec<BundleFault> {
         let mut strays: BTreeMap<&str, BundleFault> = BTreeMap::new();
         for route in bundle.routes().routes() {
@@ -206,7 +234,14 @@ impl Reloader {
                 });
             }
         }
-        strays.into_values().collect()
+        let misfits =
+            misfits(&self.cell.settings, bundle).into_values().map(|(message, remedy)| BundleFault {
+                file: "limits.toml".to_owned(),
+                line: None,
+                message: format!("{message}, and that is in the configuration"),
+                remedy,
+            });
+        strays.into_values().chain(misfits).collect()
     }
 
     /// Puts the previous bundle back in place, whatever the files say.

@@ -1,5 +1,6 @@
 //! Limits that hold across gateways, and when the store that they share is gone.
 
+mod bundled;
 mod flood;
 mod leased;
 mod left;

@@ -148,7 +148,7 @@ fn route(line: &mut String, route: &RouteFacts) {
 }
 
 fn decision(line: &mut String, decision: &DecisionFacts) {
-    let DecisionFacts { outcome, deciding, erring, bundle, read, refusal, detail } = decision;
+    let DecisionFacts { outcome, deciding, classes, erring, bundle, read, refusal, detail } = decision;
     let outcome = match outcome {
         Outcome::Permit => "permit",
         Outcome::Deny => "deny",
@@ -163,6 +163,9 @@ fn decision(line: &mut String, decision: &DecisionFacts) {
         line.push('}');
     }
     line.push(']');
+    if !classes.is_empty() {
+        texts(line, ",\"classes\":", classes);
+    }
     if !erring.is_empty() {
         texts(line, ",\"erring\":", erring);
     }
@@ -380,6 +383,7 @@ mod tests {
             event.decision = DecisionFacts {
                 outcome: [Outcome::Permit, Outcome::Deny, Outcome::Error, Outcome::None][usize::from(which) % 4],
                 deciding: several().into_iter().map(|id| Deciding { id: id.into(), reason: shared(3) }).collect(),
+                classes: if has(9) { several() } else { Vec::new() },
                 erring: if has(8) { several() } else { Vec::new() },
                 bundle: shared(4),
                 read: if has(12) { read(&text(6), &text(7)) } else { Read::default() },

@@ -4,6 +4,7 @@ mod bounds;
 mod check;
 pub(crate) mod example;
 mod hierarchy;
+mod limits;
 mod loosens;
 mod place;
 mod policies;
@@ -23,6 +24,8 @@ use cedar_policy::PolicySet;
 
 use crate::authz::{PolicyIndex, Prepared};
 use crate::route::{RouteTable, read_file};
+use limits::ReadLimits;
+pub use limits::{CLASSES_MAX, Limits};
 use policies::{Policies, PolicyFiles};
 use sources::{Digest, Part, SCHEMA, digest_of};
 pub use telling::Progress;
@@ -67,6 +70,8 @@ pub struct PolicyFacts {
     pub reason: Arc<str>,
     /// Its `@owner`.
     pub owner: Arc<str>,
+    /// Its `@limit_class`: the class of limits that what it permits is counted in, instead of the route's.
+    pub limit_class: Option<Arc<str>>,
     /// Relative path of its file.
     pub file: String,
     /// Line on which it begins, from 1.
@@ -86,6 +91,9 @@ pub struct Bundle {
     /// Parameters that are numbers in the schema, by action.
     numbers: BTreeMap<String, BTreeSet<String>>,
     prepared: Prepared,
+    limits: Limits,
+    /// The classes that policies give, by their ids; most bundles have none.
+    classes: BTreeMap<Arc<str>, Arc<str>>,
     /// What the next bundle need not read again.
     read: ReadBefore,
 }
@@ -159,9 +167,10 @@ impl Bundle {
                 "a bundle without guardrails is most likely half a bundle: restore guardrails/*.cedar";
             faults.push(BundleFault::new("guardrails/", None, "no guardrails", remedy));
         }
+        let limits = ReadLimits::of(sources, faults);
         let mut declared = Vec::new();
         for (file, text) in sources.part(Part::Routes) {
-            declared.extend(read_file(file, text, faults));
+            declared.extend(read_file(file, text, &|class| limits.knows(class), faults));
         }
         if sources.part(Part::Routes).next().is_none() {
             faults.push(BundleFault::new("routes/", None, "no routes", "add routes/<module>.toml"));
@@ -183,8 +192,15 @@ impl Bundle {
             |id: &str| facts.get(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
         let prepared = Prepared::of(&set, &vocabulary, &hierarchy, &numbers, reason);
         bounds::nesting(&facts, prepared.index(), faults);
+        if faults.is_empty() {
+            limits.check(&declared, &facts, faults);
+        }
+        let given =
+            facts.values().filter_map(|facts| Some((Arc::clone(&facts.id), facts.limit_class.clone()?)));
         let bundle = Self {
             id: sources.digest(),
+            classes: given.collect(),
+            limits: limits.limits,
             routes,
             policies: set,
             prepared,
@@ -228,6 +244,25 @@ impl Bundle {
     #[must_use]
     pub fn routes(&self) -> &RouteTable {
         &self.routes
+    }
+
+    /// The limits that it brings along.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The classes of limits that these policies give to what they permit, each once. Where there are none, it is counted in
+    /// the class of its route; where there are several, in all of them, and the tightest answers.
+    #[must_use]
+    pub fn classes_given<'a>(&self, deciding: impl Iterator<Item = &'a str>) -> Vec<&Arc<str>> {
+        if self.classes.is_empty() {
+            return Vec::new();
+        }
+        let mut given: Vec<&Arc<str>> = deciding.filter_map(|id| self.classes.get(id)).collect();
+        given.sort_unstable();
+        given.dedup();
+        given
     }
 
     /// All its policies, sorted by id.

@@ -9,6 +9,8 @@ use super::{BundleFault, BundleId, BundleSources};
 
 /// The file that declares principals, resources, actions and context.
 pub(super) const SCHEMA: &str = "schema.cedarschema";
+/// The file that brings limits along. A bundle may do without.
+pub(super) const LIMITS: &str = "limits.toml";
 
 /// What tells one text from another.
 pub(super) type Digest = [u8; 32];
@@ -17,6 +19,7 @@ pub(super) type Digest = [u8; 32];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Schema,
+    Limits,
     Guardrails,
     Grants,
     Entities,
@@ -55,8 +58,8 @@ impl BundleSources {
         for path in self.files.keys() {
             if Self::belongs(path) && part_of(path).is_none() {
                 let message = "no part of a bundle has this name";
-                let remedy = "use schema.cedarschema, guardrails/*.cedar, grants/*.cedar, entities/*.json or \
-                              routes/*.toml, or move the file elsewhere";
+                let remedy = "use schema.cedarschema, limits.toml, guardrails/*.cedar, grants/*.cedar, \
+                              entities/*.json or routes/*.toml, or move the file elsewhere";
                 faults.push(BundleFault::new(path, None, message, remedy));
             }
         }
@@ -99,6 +102,9 @@ pub(super) fn digest_of<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> 
 fn part_of(path: &str) -> Option<Part> {
     if path == SCHEMA {
         return Some(Part::Schema);
+    }
+    if path == LIMITS {
+        return Some(Part::Limits);
     }
     let (folder, name) = path.split_once('/')?;
     let (stem, extension) = name.rsplit_once('.')?;

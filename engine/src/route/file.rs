@@ -29,7 +29,14 @@ pub(crate) struct Declared {
 }
 
 /// Reads one route file: the rows that hold, and every fault of those that do not.
-pub(crate) fn read_file(file: &str, text: &str, faults: &mut Vec<BundleFault>) -> Vec<Declared> {
+///
+/// `has_limit` says whether the bundle gives a class of its own a limit: then a row may name it.
+pub(crate) fn read_file(
+    file: &str,
+    text: &str,
+    has_limit: &dyn Fn(&str) -> bool,
+    faults: &mut Vec<BundleFault>,
+) -> Vec<Declared> {
     let place = Place::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -64,7 +71,7 @@ pub(crate) fn read_file(file: &str, text: &str, faults: &mut Vec<BundleFault>) -
         faults.push(place.fault(Some(rows_at), "`routes` is not an array", "write `routes = [ … ]`"));
         return Vec::new();
     };
-    let mut reader = Reader { place, head: &head, used: BTreeSet::new(), faults };
+    let mut reader = Reader { place, head: &head, used: BTreeSet::new(), has_limit, faults };
     reader.head();
     let declared = rows.into_iter().filter_map(|row| reader.row(row)).collect();
     reader.unused();
@@ -75,6 +82,7 @@ struct Reader<'a> {
     place: Place<'a>,
     head: &'a Head,
     used: BTreeSet<String>,
+    has_limit: &'a dyn Fn(&str) -> bool,
     faults: &'a mut Vec<BundleFault>,
 }
 
@@ -109,11 +117,11 @@ impl Reader<'_> {
     }
 
     fn class(&mut self, at: usize, class: &str) {
-        if !CLASSES.contains(&class) {
+        if !CLASSES.contains(&class) && !(self.has_limit)(class) {
             self.fault(
                 at,
                 format!("limit class `{class}` does not exist"),
-                format!("use one of {}", CLASSES.join(", ")),
+                format!("use one of {}, or give it a limit in limits.toml", CLASSES.join(", ")),
             );
         }
     }

@@ -23,8 +23,8 @@ pub(crate) use file::{Declared, read_file};
 pub use step_up::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN, StepUp};
 pub use table::RouteTable;
 
-/// The limit classes that a route may name. A class that the configuration does not know would have no limit,
-/// so the list is closed.
+/// The limit classes that a route may always name, besides those that the bundle's `limits.toml` gives a limit. A class that
+/// nobody knows would have no limit, so the list is closed.
 pub const CLASSES: [&str; 7] = ["admin", "auth", "chat", "files", "llm", "public", "standard"];
 
 /// Routes in one bundle, at most: four times what BotServer mounts.

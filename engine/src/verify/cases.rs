@@ -14,7 +14,8 @@
 //! Who: `role` (each of a list is asked on its own), or `roles` and `groups` held together; `principal` is `user`
 //! unless it says `service`, `operator` or `anonymous`. What: `on` (a route by its name), `path` (a method and a
 //! path as a client sends it) or `action` (on every module whose routes have it, or on `module`); each of a list
-//! is asked on its own. `reason`, if it is there, is the exact set of deciding ids. The shape of Cedar's own
+//! is asked on its own. `reason`, if it is there, is the exact set of deciding ids; `class` the classes of limits that a
+//! permitted request is counted in. The shape of Cedar's own
 //! `run-tests` is read too: `request` with `principal`, `action`, `resource` and `context`, and `entities`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,7 @@ struct Case {
     entities: Option<Value>,
     decision: Expected,
     reason: Option<BTreeSet<String>>,
+    class: Option<OneOrMany>,
     num_errors: Option<usize>,
 }
 
@@ -185,12 +187,32 @@ impl Case {
                     Some(route) if !accepts(route.accept, identity) => Answer::NotAccepted,
                     Some(_) | None => Answer::from(bundle.decide(&self.request(&asked, identity))),
                 };
-                self.judge(&format!("{who} on {}", asked.spelt), answer.word(), answer.ids(), report);
+                let what = format!("{who} on {}", asked.spelt);
+                match self.miscounted(bundle, &asked, &answer) {
+                    Some(counted) => self.fail(&format!("{what}: {counted}"), report),
+                    None => self.judge(&what, answer.word(), answer.ids(), report),
+                }
             }
         }
         if count == 0 && !matches!(self.decision, Expected::Unrouted) {
             self.fail("it asks for nothing: add `on`, `path`, `action` or `request`", report);
         }
+    }
+
+    /// How a permitted request is counted in other classes than expected.
+    fn miscounted(&self, bundle: &Bundle, asked: &Asked<'_>, answer: &Answer) -> Option<String> {
+        let expected = self.class.as_ref().filter(|_| matches!(answer, Answer::Permit(_)))?;
+        let given = bundle.classes_given(answer.ids().iter().map(String::as_str));
+        let mut counted: BTreeSet<&str> = given.into_iter().map(|class| &**class).collect();
+        if counted.is_empty() {
+            counted.insert(asked.class);
+        }
+        if expected.each().iter().map(String::as_str).eq(counted.iter().copied()) {
+            return None;
+        }
+        let spelt = |classes: Vec<&str>| classes.join(", ");
+        let expected = expected.each().iter().map(String::as_str).collect();
+        Some(format!("counted in {}, expected in {}", spelt(counted.into_iter().collect()), spelt(expected)))
     }
 
     fn request<'a>(&self, asked: &'a Asked<'_>, identity: &'a Identity) -> AuthzRequest<'a> {

@@ -11,30 +11,36 @@ use crate::bundle::Bundle;
 /// Near misses that are shown, at most: enough to find the missing role, few enough to read.
 const NEAR_MAX: usize = 10;
 
+const PERMITTED: &str = "permitted by";
+
 /// Explains the decision on a request, for people. Slow: asks every policy on its own.
 #[must_use]
 pub fn explain(bundle: &Bundle, request: &AuthzRequest<'_>) -> String {
     let mut text = String::new();
-    let (word, ids) = match bundle.decide(request) {
+    let (word, ids): (_, Vec<String>) = match bundle.decide(request) {
         Decision::Permit(permit) => {
-            ("permitted by", permit.deciding().iter().map(|one| one.id.to_string()).collect())
+            (PERMITTED, permit.deciding().iter().map(|one| one.id.to_string()).collect())
         }
         Decision::Deny(denial) => {
             ("refused by", denial.forbidding.iter().map(|one| one.id.to_string()).collect())
         }
         Decision::Undecidable { erring } => ("undecidable, because of", erring),
     };
+    let permitted = word == PERMITTED;
     if ids.is_empty() {
         text.push_str("refused, because no grant permits it\n");
     }
     // Writing to a string cannot fail.
-    for id in ids {
-        match bundle.policy(&id) {
+    for id in &ids {
+        match bundle.policy(id) {
             Some(facts) => {
                 writeln!(text, "{word} {id} ({}:{}): {}", facts.file, facts.line, facts.reason).ok()
             }
             None => writeln!(text, "{word} {id}").ok(),
         };
+    }
+    if permitted {
+        counted(bundle, request, &ids, &mut text);
     }
     if let Err(error) = bundle.check_request(request) {
         writeln!(text, "the request does not fit the schema: {error}").ok();
@@ -51,6 +57,22 @@ pub fn explain(bundle: &Bundle, request: &AuthzRequest<'_>) -> String {
         writeln!(text, "and {} more that nearly match", near.len() - NEAR_MAX).ok();
     }
     text
+}
+
+/// Which classes of limits it is counted in, and what the bundle says of them. What a configuration says is not known here.
+fn counted(bundle: &Bundle, request: &AuthzRequest<'_>, ids: &[String], text: &mut String) {
+    let given = bundle.classes_given(ids.iter().map(String::as_str));
+    let instead = if given.is_empty() { String::new() } else { format!(", instead of `{}`", request.class) };
+    let classes: Vec<&str> = if given.is_empty() {
+        vec![request.class]
+    } else {
+        given.into_iter().map(|class| &**class).collect()
+    };
+    for class in classes {
+        if let Some(limit) = bundle.limits().classes.get(class) {
+            writeln!(text, "counted in class `{class}`{instead}: {limit}").ok();
+        }
+    }
 }
 
 /// The one part of a policy that stands in its way, if it is one: who asks, or its conditions. Policies about

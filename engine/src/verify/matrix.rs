@@ -28,6 +28,7 @@ pub fn matrix(bundle: &Bundle) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     legend(&mut text, &subjects).ok();
+    limits(&mut text, bundle).ok();
     for (module, mut routes) in modules {
         routes.sort_by(|a, b| {
             (&a.action, &a.pattern, a.method.as_str()).cmp(&(&b.action, &b.pattern, b.method.as_str()))
@@ -112,6 +113,25 @@ fn legend(text: &mut String, subjects: &[Subject]) -> std::fmt::Result {
          # an API key with every scope and the role of ordinary staff. Below the routes: which policies decide for\n\
          # whom; `all` means everyone whose credential is looked at.\n",
     );
+    Ok(())
+}
+
+/// The limits that the bundle brings along, and which policies count in another class than the route's.
+fn limits(text: &mut String, bundle: &Bundle) -> std::fmt::Result {
+    let mut given: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for policy in bundle.policies() {
+        if let Some(class) = &policy.limit_class {
+            given.entry(class).or_default().push(&policy.id);
+        }
+    }
+    let mut named = bundle.limits().named().peekable();
+    if named.peek().is_some() {
+        text.push_str("\n## limits\n\n");
+    }
+    for (name, limit) in named {
+        let by = given.get(name).map(|ids| format!("  [given by {}]", ids.join(", "))).unwrap_or_default();
+        writeln!(text, "{name} {limit}{by}")?;
+    }
     Ok(())
 }
 

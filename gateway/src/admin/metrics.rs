@@ -59,6 +59,7 @@ pub struct Metrics {
     series: Arc<Series>,
     telemetry: Telemetry,
     limits: Shared,
+    shadowed: IntCounterVec,
     shared_sessions: Shared,
 }
 
@@ -186,6 +187,7 @@ impl Metrics {
             series: Arc::default(),
             telemetry: make.telemetry()?,
             limits: make.limits()?,
+            shadowed: make.shadowed()?,
             shared_sessions: make.shared_sessions()?,
             registry: make.0,
         })

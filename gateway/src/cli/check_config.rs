@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         bundle.routes().routes().len()
     ));
     say(format_args!("      bundle {}", bundle.id()));
-    config.notices().iter().for_each(|notice| say(format_args!("notice: {notice}")));
+    notices(&config, &bundle).iter().for_each(|notice| say(format_args!("notice: {notice}")));
     config.questions().iter().for_each(|question| say(format_args!("question: {question}")));
     Ok(())
 }
@@ -53,13 +53,17 @@ fn as_json(checked: &Result<(Config, Bundle), Faults>) -> Result<(), Failure> {
             "valid": true,
             "faults": [],
             "bundle": bundle.id().to_string(),
-            "notices": config.notices(),
+            "notices": notices(config, bundle),
             "questions": config.questions(),
         }),
         Err(faults) => json!({ "valid": false, "faults": faults.0 }),
     };
     say(told);
     checked.as_ref().map(|_| ()).map_err(|_| Failure::told())
+}
+
+fn notices(config: &Config, bundle: &Bundle) -> Vec<String> {
+    config.notices().iter().cloned().chain(config.outdone(bundle)).collect()
 }
 
 /// Configuration and bundle, if both hold and fit; otherwise the faults of both.

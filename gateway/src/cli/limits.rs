@@ -113,7 +113,9 @@ fn shown(title: &str, answer: &Value) -> String {
     for limit in answer.get("limits").and_then(Value::as_array).into_iter().flatten() {
         let counted = text(limit, "counted");
         let place = if counted == "here_without_redis" { "here" } else { &counted };
-        lines.push(wrapped(&format!("  {} ({place}): {}", text(limit, "limit"), state(limit)), 6));
+        let shadowed = limit.get("shadow").and_then(Value::as_bool).unwrap_or_default();
+        let shadowed = if shadowed { "; refuses nobody, for it is only tried out" } else { "" };
+        lines.push(wrapped(&format!("  {} ({place}): {}{shadowed}", text(limit, "limit"), state(limit)), 6));
     }
     lines.join("\n")
 }

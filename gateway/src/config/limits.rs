@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::limit::Rate;
+use engine::limit::{Rate, class_fault};
 use storage::counters::WhenAway;
 use storage::sessions::SharedSessions;
 
@@ -13,7 +13,6 @@ use super::redis::Named;
 use super::settings::{
     LimitHeaders, Limits, LimitsAway, LimitsSliding, LoginLimits, SessionEnds, SharedLimits,
 };
-use super::upstreams::is_name;
 
 /// How long a request waits for the sessions that gateways share, unless configured otherwise: without an answer it is
 /// refused, and most requests need none.
@@ -98,9 +97,10 @@ impl Reader<'_> {
         let classes = self.classes(&mut section, &mut away, &mut sliding);
         let shared = self.shared_limits(&mut section);
         self.finish(&section);
+        let usual = Limits::default();
         let limits = Limits {
-            per_address: per_address.unwrap_or(rate(100, MINUTE)),
-            per_user: per_user.unwrap_or(rate(1_000, HOUR)),
+            per_address: per_address.unwrap_or(usual.per_address),
+            per_user: per_user.unwrap_or(usual.per_user),
             classes,
             sliding,
             away,
@@ -123,24 +123,29 @@ impl Reader<'_> {
         for (key, value) in named.entries() {
             let line = self.line(&key.span());
             let name = key.get_ref().as_ref();
-            if !is_name(name) {
-                let message = format!("`{}` names no class", printable(name));
-                self.fault(self.in_file(Some(line)), message, "use 1 to 32 of a-z, 0-9, `-` and `_`");
+            if let Some(fault) = class_fault(name) {
+                let message = format!("`{}` {fault}", printable(name));
+                let remedy =
+                    "use 1 to 32 of a-z, 0-9, `-` and `_`, and none of per-address, per-user and refusals";
+                self.fault(self.in_file(Some(line)), message, remedy);
             }
             let mut table = self.table(named.dotted(name), line, value.get_ref());
+            let away_of_class = self.pick(&mut table, "away", None);
+            let algorithm = self.pick(&mut table, "algorithm", None);
             let written = self.pick(&mut table, "rate", None);
-            if written.is_none() && table.is_present() {
+            // The bundle may say how often; how that is counted is said where that is.
+            let is_rate_elsewhere = away_of_class.is_some() && algorithm.is_none();
+            if written.is_none() && table.is_present() && !is_rate_elsewhere {
                 let message = format!("`{}` is not set", table.dotted("rate"));
                 self.fault(self.in_file(Some(line)), message, "for example: rate = \"10/1m\"");
             }
             if let Some(rate) = self.rate(written, MINUTE) {
                 classes.insert(Arc::from(name), rate);
             }
-            let written = self.pick(&mut table, "away", None);
-            if let Some(chosen) = self.choice(written, &AWAY) {
+            if let Some(chosen) = self.choice(away_of_class, &AWAY) {
                 away.classes.insert(Arc::from(name), chosen);
             }
-            let written = self.pick(&mut table, "algorithm", None);
+            let written = algorithm;
             if self.choice(written, &ALGORITHMS) == Some(true) {
                 sliding.classes.insert(Arc::from(name));
             }
@@ -164,8 +169,4 @@ impl Reader<'_> {
         self.finish(&section);
         drain.unwrap_or(30 * SECOND)
     }
-}
-
-fn rate(count: u32, period: Duration) -> Rate {
-    Rate { count, period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX) }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use engine::bundle::Bundle;
-use engine::route::{CLASSES, Target};
+use engine::route::Target;
 
 use super::Config;
 use super::fault::{Fault, Place};
 use super::providers::Provider;
 use super::reader::printable;
+use crate::in_force::{misfits, outdone};
 
 impl Config {
     /// Upstreams that the bundle's routes name and the configuration does not, and the other way round limit classes, and
@@ -33,14 +34,7 @@ impl Config {
                 missing.entry(format!("upstream {name}")).or_insert((message, remedy));
             }
         }
-        for class in self.limits.classes.keys() {
-            // A misspelt class would be a limit that limits nothing.
-            if !bundle.routes().routes().iter().any(|route| route.class == *class) {
-                let message = format!("limit class `{class}` has a rate, and no route is of it");
-                let remedy = format!("correct its name: the classes are {}", CLASSES.join(", "));
-                missing.entry(format!("class {class}")).or_insert((message, remedy));
-            }
-        }
+        missing.extend(misfits(&self.limits, bundle));
         let fault = |place: Place| move |(message, remedy)| Fault { place: place.clone(), message, remedy };
         let routes = Place::File { path: self.policies_dir.join("routes"), line: None };
         let entities = Place::File { path: self.policies_dir.join("entities"), line: None };
@@ -69,6 +63,12 @@ impl Config {
         }
         strange.dedup();
         strange
+    }
+
+    /// Limits that were set here and do nothing, because the bundle names them.
+    #[must_use]
+    pub fn outdone(&self, bundle: &Bundle) -> Vec<String> {
+        outdone(&self.limits, bundle.limits())
     }
 
     /// What only a person can answer. BotServer believes whoever reaches it, so an upstream off loopback is as safe

@@ -91,7 +91,7 @@ pub struct LoginLimits {
     pub lockout: Duration,
 }
 
-/// The limits. "N per P" is a rate of N/P with a burst of N.
+/// The limits, as far as the bundle does not name them. "N per P" is a rate of N/P with a burst of N.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests of one address, before anything is parsed.
@@ -108,6 +108,21 @@ pub struct Limits {
     pub headers: LimitHeaders,
     /// Whether they tell of the limits of what was permitted as well.
     pub headers_on_all: bool,
+}
+
+impl Default for Limits {
+    /// BotServer's figures: 100 a minute for an address, 1000 an hour for a principal, and none for classes.
+    fn default() -> Self {
+        Self {
+            per_address: Rate { count: 100, period_ms: 60_000 },
+            per_user: Rate { count: 1_000, period_ms: 3_600_000 },
+            classes: BTreeMap::new(),
+            sliding: LimitsSliding::default(),
+            away: LimitsAway::default(),
+            headers: LimitHeaders::default(),
+            headers_on_all: false,
+        }
+    }
 }
 
 /// Which headers tell of a limit that is spent.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use engine::limit::Rate;
+use engine::limit::{self, RATE_COUNT_MAX, Rate, milliseconds};
 use toml::de::DeValue;
 
 use super::fault::Place;
@@ -119,15 +119,11 @@ impl<'e> Reader<'e> {
     pub(super) fn rate(&mut self, written: Option<Written<'_>>, period: Duration) -> Option<Rate> {
         let written = written?;
         if matches!(written.value, Given::Text(_)) {
-            let count = self.number(Some(written), 1..=RATE_COUNT_MAX)?;
+            let count = self.number(Some(written), 1..=RATE_COUNT_MAX.into())?;
             return checked_rate(count, period);
         }
         let text = self.text(Some(written))?;
-        let parsed = text.text.split_once('/').and_then(|(count, period)| {
-            let count = digits(count).filter(|count| (1..=RATE_COUNT_MAX).contains(count))?;
-            let period = duration(period).filter(|period| RATE_PERIOD.contains(period))?;
-            checked_rate(count, period)
-        });
+        let parsed = text.text.parse().ok();
         if parsed.is_none() {
             let message = format!("{} is not a rate", text.name);
             let remedy = format!(
@@ -227,10 +223,6 @@ impl<'e> Reader<'e> {
     }
 }
 
-/// The largest count of a rate: past it a limit limits nothing.
-pub(super) const RATE_COUNT_MAX: u64 = 1_000_000;
-const RATE_PERIOD: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
-
 fn checked_rate(count: u64, period: Duration) -> Option<Rate> {
     Some(Rate { count: u32::try_from(count).ok()?, period_ms: u64::try_from(period.as_millis()).ok()? })
 }
@@ -243,26 +235,10 @@ fn digits(text: &str) -> Option<u64> {
 
 /// Digits and one unit: `500ms`, `90s`, `15m`, `24h`, `30d`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (count, unit) = text.split_at_checked(unit_at)?;
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    digits(count)?.checked_mul(unit_ms).map(Duration::from_millis)
+    milliseconds(text).map(Duration::from_millis)
 }
 
 /// A duration in the largest unit that divides it.
 pub(super) fn spelt(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    for (unit_ms, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms > 0 && ms.is_multiple_of(unit_ms) {
-            return format!("{}{unit}", ms / unit_ms);
-        }
-    }
-    format!("{ms}ms")
+    limit::spelt(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -3,30 +3,28 @@
 
 use std::net::IpAddr;
 
-use engine::limit::Rate;
+pub(crate) use engine::limit::PER_ADDRESS;
 use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
-use storage::counters::{Counters, LimitKey, Outcome, Take};
+use storage::counters::{Counters, LimitKey, Outcome};
 
-use crate::config::settings::Limits;
-
-/// The name of the address's limit. Names of classes are plain words, so the dash keeps them apart.
-pub(crate) const PER_ADDRESS: &str = "per-address";
+use crate::in_force::Held;
+use crate::snapshot::Snapshot;
 
 /// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
-/// or unrouted requests spends it like any other.
+/// or unrouted requests spends it like any other. Names the limit that is only tried out and would have refused it.
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
 pub async fn address(
     counters: &Counters,
-    limits: &Limits,
+    snapshot: &Snapshot,
     now: UnixMillis,
     client: IpAddr,
-) -> Result<(), Refusal> {
-    let key = LimitKey::address(PER_ADDRESS, client).sliding(limits.sliding.per_address);
-    take(counters, key, limits.per_address, now).await
+) -> Result<Option<Spent>, Refusal> {
+    let key = LimitKey::address(PER_ADDRESS, client);
+    take(counters, snapshot, &snapshot.limits.per_address, key, now).await
 }
 
 /// The half that knows the route: where nobody need be known, a class with a limit counts by address.
@@ -35,30 +33,37 @@ pub async fn address(
 /// `Throttled` with the exact time of the next admission.
 pub async fn admit(
     counters: &Counters,
-    limits: &Limits,
+    snapshot: &Snapshot,
     now: UnixMillis,
     matched: &RouteMatch,
     client: IpAddr,
-) -> Result<(), Refusal> {
+) -> Result<Option<Spent>, Refusal> {
     if !matched.route.accept.anonymous {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(rate) = limits.classes.get(&matched.route.class) else { return Ok(()) };
     let class = &matched.route.class;
-    let key = LimitKey::address(class, client).sliding(limits.sliding.classes.contains(class));
-    take(counters, key, *rate, now).await
+    let Some(held) = snapshot.limits.classes.get(class) else { return Ok(None) };
+    take(counters, snapshot, held, LimitKey::address(class, client), now).await
 }
 
-async fn take(counters: &Counters, key: LimitKey<'_>, rate: Rate, now: UnixMillis) -> Result<(), Refusal> {
+async fn take(
+    counters: &Counters,
+    snapshot: &Snapshot,
+    held: &Held,
+    key: LimitKey<'_>,
+    now: UnixMillis,
+) -> Result<Option<Spent>, Refusal> {
+    let rate = held.limit.rate;
     if !rate.limits() {
-        return Ok(());
+        return Ok(None);
     }
-    match counters.take(&[Take::new(key, rate)], now).await {
-        Outcome::Admitted => Ok(()),
+    let spent = || Some(Spent { limit: key.limit().into(), rate });
+    match counters.take(&[held.take(key, snapshot.since())], now).await {
+        Outcome::Admitted => Ok(None),
+        Outcome::Away | Outcome::Refused { .. } if held.limit.shadow => Ok(spent()),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { retry_after_ms, .. } => {
-            let limit = Some(Spent { limit: key.limit().into(), rate });
-            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit })
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit: spent() })
         }
     }
 }

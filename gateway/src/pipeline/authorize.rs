@@ -15,8 +15,8 @@ use crate::pipeline::oracle::Oracle;
 use crate::pipeline::record::Trail;
 use crate::snapshot::Snapshot;
 
-/// The name of the limit of refusals.
-pub(crate) const OF_REFUSALS: &str = "refusals";
+pub(crate) use engine::limit::OF_REFUSALS;
+
 /// Refusals that one principal is given before it is throttled: a bucket of its own, so that whoever holds a
 /// stolen credential can neither probe routes freely nor drain its owner's quota.
 pub(crate) const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };

@@ -26,8 +26,8 @@ use storage::counters::Counters;
 
 use crate::authn::Authn;
 use crate::authn::recall::Recall;
-use crate::config::settings::Limits;
-use crate::snapshot::SnapshotCell;
+use crate::config::settings::LimitHeaders;
+use crate::snapshot::{Snapshot, SnapshotCell};
 use oracle::Oracle;
 use record::Trail;
 pub use spend::Passage;
@@ -100,8 +100,10 @@ pub struct Pipeline {
     pub counters: Arc<Counters>,
     /// What has been spent at all gateways, where they share a store.
     pub shared: Option<Arc<Counters>>,
-    /// The limits.
-    pub limits: Limits,
+    /// Which headers tell of limits.
+    pub headers: LimitHeaders,
+    /// Whether they tell of the limits of what was permitted as well.
+    pub headers_on_all: bool,
     /// What decides.
     pub oracle: Oracle,
     /// Whether people need a second factor for all that goes to an upstream.
@@ -110,23 +112,23 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Every request passes here, in this order, or is refused. `receive` has made the facts and
-    /// [`admit::address`] has let the address in. `recall` is that of the
-    /// connection.
+    /// [`admit::address`] has let the address in, by the limits of the same `snapshot`. `recall` is that of the connection.
     ///
     /// # Errors
     /// The refusal of the stage that said no.
     pub async fn decide(
         &self,
         now: UnixMillis,
+        snapshot: Arc<Snapshot>,
         facts: &RequestFacts<'_>,
         recall: &Recall,
         trail: &mut Trail,
     ) -> Result<Passage, Refusal> {
-        let snapshot = self.snapshot.current();
         trail.enter(Stage::Route);
         let matched = route::route(&snapshot, facts, trail)?;
         trail.enter(Stage::Admit);
-        admit::admit(&self.counters, &self.limits, now, &matched, facts.client).await?;
+        let tried = admit::admit(&self.counters, &snapshot, now, &matched, facts.client).await?;
+        tried.iter().for_each(|spent| trail.shadowed(spent));
         trail.enter(Stage::Identify);
         let identified = identify::identify(&self.authn, now, &matched, facts, recall, trail).await?;
         trail.enter(Stage::Authorize);
@@ -137,6 +139,10 @@ impl Pipeline {
         });
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
-        spend::spend(self, now, facts.client, permit, matched, identified.session, snapshot).await
+        trail.counted_in(&snapshot.bundle, &permit);
+        let passage =
+            spend::spend(self, now, facts.client, permit, matched, identified.session, snapshot).await?;
+        passage.shadowed().iter().for_each(|spent| trail.shadowed(spent));
+        Ok(passage)
     }
 }

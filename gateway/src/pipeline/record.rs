@@ -14,10 +14,10 @@ use std::time::Instant;
 use engine::audit::{
     AskedFacts, AuditEvent, End, EventKind, Outcome, Read, RouteFacts, SocketFacts, VALUE_BYTES_MAX,
 };
-use engine::authz::Decision;
+use engine::authz::{Decision, Permit};
 use engine::bundle::{Bundle, BundleId};
 use engine::identity::Identity;
-use engine::refusal::{Deciding, Refusal};
+use engine::refusal::{Deciding, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
 use engine::trace::Trace;
@@ -274,6 +274,24 @@ impl Trail {
         event.decision.deciding = deciding.to_vec();
         event.decision.erring = erring;
         event.decision.read = read;
+    }
+
+    /// Policies have given what they permit other classes of limits than the route's.
+    pub fn counted_in(&mut self, bundle: &Bundle, permit: &Permit) {
+        let given = bundle.classes_given(permit.deciding().iter().map(|one| &*one.id));
+        if let Some(event) = self.event.as_mut().filter(|_| !given.is_empty()) {
+            event.decision.classes = given.into_iter().map(|class| class.to_string()).collect();
+        }
+    }
+
+    /// A limit that is only tried out would have refused the request. Told once of each.
+    pub fn shadowed(&mut self, spent: &Spent) {
+        let Spent { limit, rate } = spent;
+        let note = format!("limit `{limit}` ({rate}) is shadowed and would have refused this");
+        if self.event.as_ref().is_some_and(|event| !event.notes.contains(&note)) {
+            self.recorder.metrics.limit_shadowed(limit);
+            self.note(note);
+        }
     }
 
     /// The request is refused.

@@ -9,17 +9,17 @@ use engine::identity::Identity;
 use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
+use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue};
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
-use crate::config::settings::Limits;
+use crate::in_force::{Held, InForce};
 use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
 use crate::pipeline::{Pipeline, respond};
 use crate::snapshot::Snapshot;
 
-/// The name of the principal's limit.
-pub(crate) const PER_USER: &str = "per-user";
+pub(crate) use engine::limit::PER_USER;
 
 /// Witness that a request passed every stage. Nothing is forwarded without one, and only `spend` makes one.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub struct Passage {
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
     limits: Vec<(HeaderName, HeaderValue)>,
+    shadowed: Vec<Spent>,
 }
 
 impl Passage {
@@ -36,6 +37,12 @@ impl Passage {
     #[must_use]
     pub fn limits(&self) -> &[(HeaderName, HeaderValue)] {
         &self.limits
+    }
+
+    /// Limits that are only tried out, and would have refused it.
+    #[must_use]
+    pub fn shadowed(&self) -> &[Spent] {
+        &self.shadowed
     }
 
     /// The policy world that it was decided in: what is said of the principal to an upstream comes from it too.
@@ -64,7 +71,7 @@ impl Passage {
 }
 
 /// Takes the principal's quota and the one of its class, both or neither. Where gateways share a store, it takes what
-/// the address has of them as well, all in one question.
+/// the address has of them as well, all in one question. Limits that are only tried out are counted beside them.
 ///
 /// # Errors
 /// `QuotaSpent` or `Throttled` with the limit that is tightest and the exact time of the next admission; `Unavailable`
@@ -78,76 +85,123 @@ pub async fn spend(
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
 ) -> Result<Passage, Refusal> {
-    let (limits, class) = (&pipeline.limits, &matched.route.class);
-    match (&pipeline.shared, permit.identity()) {
-        (None, Identity::Known(principal)) => {
-            let of = |limit, rate, sliding| {
-                Take::new(LimitKey::principal(limit, principal.id).sliding(sliding), rate)
-            };
-            let sliding = &limits.sliding;
-            let mut takes = Vec::with_capacity(2);
-            let own = || of(PER_USER, limits.per_user, sliding.per_user);
-            takes.extend(limits.per_user.limits().then(own));
-            takes.extend(
-                limits.classes.get(class).map(|rate| of(class, *rate, sliding.classes.contains(class))),
-            );
-            take(&pipeline.counters, now, &takes, 0).await?;
-        }
-        (None, Identity::Anonymous) => {}
-        (Some(shared), identity) => {
-            let (takes, of_address) = everywhere(limits, &matched, identity, client);
-            take(shared, now, &takes, of_address).await?;
-        }
-    }
-    let limits = told(pipeline, now, client, permit.identity(), &matched);
-    Ok(Passage { permit, matched, session, snapshot, limits })
+    let given = snapshot.bundle.classes_given(permit.deciding().iter().map(|one| &*one.id));
+    let asks = Asks {
+        limits: &snapshot.limits,
+        since: snapshot.since(),
+        given: &given,
+        matched: &matched,
+        identity: permit.identity(),
+        client,
+    };
+    let takes = asks.takes(pipeline.shared.is_some());
+    let counters = pipeline.shared.as_ref().unwrap_or(&pipeline.counters);
+    let enforced = take(counters, now, &takes.enforced, takes.of_address);
+    let shadowed = if takes.shadowed.is_empty() {
+        enforced.await?;
+        Vec::new()
+    } else if pipeline.shared.is_some() {
+        // Beside each other, so that they wait for the store no longer together than one alone.
+        let (enforced, shadowed) =
+            Box::pin(async { tokio::join!(enforced, tried(counters, now, &takes.shadowed)) }).await;
+        enforced?;
+        shadowed
+    } else {
+        enforced.await?;
+        tried(counters, now, &takes.shadowed).await
+    };
+    let limits = told(pipeline, counters, now, &asks);
+    Ok(Passage { permit, matched, session, snapshot, limits, shadowed })
 }
 
 /// What the answer tells of the limits that were taken from, here or before, where that is configured.
 fn told(
     pipeline: &Pipeline,
+    counters: &Counters,
     now: UnixMillis,
-    client: IpAddr,
-    identity: &Identity,
-    matched: &RouteMatch,
+    asks: &Asks<'_>,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let limits = &pipeline.limits;
-    if !limits.headers_on_all {
+    if !pipeline.headers_on_all {
         return Vec::new();
     }
-    let counters = pipeline.shared.as_ref().unwrap_or(&pipeline.counters);
-    let (takes, _) = everywhere(limits, matched, identity, client);
+    let takes = asks.takes(true).enforced;
     let left = |take: &Take<'_>| Some((take.key.limit().to_owned(), take.rate, counters.known(take, now)?));
-    respond::left(&takes.iter().filter_map(left).collect::<Vec<_>>(), limits.headers)
+    respond::left(&takes.iter().filter_map(left).collect::<Vec<_>>(), pipeline.headers)
 }
 
-/// What a request takes of the limits that gateways share: first what is its address's, and how many those are.
-fn everywhere<'a>(
-    limits: &Limits,
+/// A permitted request, as limits see it.
+struct Asks<'a> {
+    limits: &'a InForce,
+    /// Since when they are what they are.
+    since: UnixMillis,
+    /// The classes that deciding policies give, in the place of the route's.
+    given: &'a [&'a Arc<str>],
     matched: &'a RouteMatch,
-    identity: &Identity,
+    identity: &'a Identity,
     client: IpAddr,
-) -> (Vec<Take<'a>>, usize) {
-    let (class, away) = (&matched.route.class, &limits.away);
-    let class_rate = limits.classes.get(class).copied();
-    let (sliding, class_slides) = (&limits.sliding, limits.sliding.classes.contains(class));
-    let address = LimitKey::address(PER_ADDRESS, client).sliding(sliding.per_address);
-    let address = Take::new(address, limits.per_address).when_away(away.per_address);
-    let mut takes = Vec::with_capacity(4);
-    takes.extend(limits.per_address.limits().then_some(address));
-    if let Some(rate) = class_rate.filter(|_| matched.route.accept.anonymous) {
-        let key = LimitKey::address(class, client).sliding(class_slides);
-        takes.push(Take::new(key, rate).when_away(away.class(class)));
+}
+
+/// What it takes.
+#[derive(Default)]
+struct Takes<'a> {
+    /// Of limits that refuse, the address's first.
+    enforced: Vec<Take<'a>>,
+    /// How many of those are the address's.
+    of_address: usize,
+    /// Of limits that are only tried out.
+    shadowed: Vec<Take<'a>>,
+}
+
+impl<'a> Asks<'a> {
+    /// Of the principal's limits; and of the address's, which each gateway has counted by itself before, where they are
+    /// shared.
+    fn takes(&self, of_address: bool) -> Takes<'a> {
+        let limits = self.limits;
+        let mut takes = Takes::default();
+        let address = |limit: &'a str| LimitKey::address(limit, self.client);
+        let class = &self.matched.route.class;
+        if of_address {
+            self.add(&mut takes, &limits.per_address, address(PER_ADDRESS));
+            if self.matched.route.accept.anonymous {
+                self.add_class(&mut takes, class, &address);
+            }
+        }
+        if let Identity::Known(principal) = self.identity {
+            takes.of_address = takes.enforced.len();
+            let own = |limit: &'a str| LimitKey::principal(limit, principal.id);
+            self.add(&mut takes, &limits.per_user, own(PER_USER));
+            match self.given {
+                [] => self.add_class(&mut takes, class, &own),
+                given => given.iter().for_each(|class| self.add_class(&mut takes, class, &own)),
+            }
+        } else {
+            // Whoever is nobody is given a class all the same, and there is nothing but an address to count it by.
+            self.given.iter().for_each(|class| self.add_class(&mut takes, class, &address));
+            takes.of_address = takes.enforced.len();
+        }
+        takes
     }
-    let of_address = takes.len();
-    if let Identity::Known(principal) = identity {
-        let of =
-            |limit, rate, slides| Take::new(LimitKey::principal(limit, principal.id).sliding(slides), rate);
-        let own = of(PER_USER, limits.per_user, sliding.per_user).when_away(away.per_user);
-        takes.extend(limits.per_user.limits().then_some(own));
-        takes.extend(class_rate.map(|rate| of(class, rate, class_slides).when_away(away.class(class))));
+
+    fn add_class(&self, takes: &mut Takes<'a>, class: &'a Arc<str>, key: &dyn Fn(&'a str) -> LimitKey<'a>) {
+        if let Some(held) = self.limits.classes.get(class) {
+            self.add(takes, held, key(class));
+        }
     }
-    (takes, of_address)
+
+    fn add(&self, takes: &mut Takes<'a>, held: &Held, key: LimitKey<'a>) {
+        if held.limit.rate.limits() {
+            let list = if held.limit.shadow { &mut takes.shadowed } else { &mut takes.enforced };
+            list.push(held.take(key, self.since));
+        }
+    }
+}
+
+/// Takes from each for itself, and says which of them would have refused.
+async fn tried(counters: &Counters, now: UnixMillis, takes: &[Take<'_>]) -> Vec<Spent> {
+    let asked = takes.iter().map(|take| counters.take(std::slice::from_ref(take), now));
+    let outcomes = join_all(asked).await;
+    let refused = takes.iter().zip(outcomes).filter(|(_, outcome)| *outcome != Outcome::Admitted);
+    refused.map(|(take, _)| Spent { limit: take.key.limit().into(), rate: take.rate }).collect()
 }
 
 /// Takes from all, where there are any. The first `of_address` are the address's, whose refusal is the one that it has
@@ -185,103 +239,8 @@ pub fn again(
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
 ) -> Passage {
-    Passage { permit, matched, session, snapshot, limits: Vec::new() }
+    Passage { permit, matched, session, snapshot, limits: Vec::new(), shadowed: Vec::new() }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use engine::limit::Rate;
-    use storage::counters::WhenAway;
-
-    use super::*;
-    use crate::config::settings::{LimitHeaders, LimitsAway, LimitsSliding};
-    use crate::pipeline::testing;
-
-    #[test]
-    fn a_request_takes_what_its_address_and_its_principal_have_at_all_gateways() {
-        let rate = |count| Rate { count, period_ms: 1_000 };
-        let classes = BTreeMap::from([(Arc::from("auth"), rate(3)), (Arc::from("llm"), rate(4))]);
-        let limits = Limits {
-            per_address: rate(1),
-            per_user: rate(2),
-            classes,
-            sliding: LimitsSliding::default(),
-            away: LimitsAway::default(),
-            headers: LimitHeaders::Draft,
-            headers_on_all: false,
-        };
-        let client: IpAddr = "192.0.2.7".parse().unwrap();
-        let id = testing::known(7, 7);
-        let Identity::Known(principal) = &id else { panic!("somebody is known") };
-        let address =
-            |limit, count, away| Take::new(LimitKey::address(limit, client), rate(count)).when_away(away);
-        let own = |limit, count, away| {
-            Take::new(LimitKey::principal(limit, principal.id), rate(count)).when_away(away)
-        };
-        let (local, closed) = (WhenAway::Local, WhenAway::Closed);
-        let check =
-            |class: &str, anonymous: bool, identity: &Identity, expected: &[Take<'_>], of_address: usize| {
-                let mut route = testing::route();
-                route.class = class.into();
-                route.accept.anonymous = anonymous;
-                let matched = RouteMatch { route: Arc::new(route), parameters: Vec::new().into() };
-                let (takes, first) = everywhere(&limits, &matched, identity, client);
-                let shown =
-                    |takes: &[Take<'_>]| takes.iter().map(|take| format!("{take:?}")).collect::<Vec<_>>();
-                assert_eq!(
-                    (shown(&takes), first),
-                    (shown(expected), of_address),
-                    "{class} {anonymous} {identity:?}"
-                );
-            };
-        let all = address("per-address", 1, local);
-        check("standard", true, &Identity::Anonymous, &[all], 1);
-        check("auth", true, &Identity::Anonymous, &[all, address("auth", 3, closed)], 2);
-        check("standard", false, &id, &[all, own("per-user", 2, local)], 1);
-        check("llm", false, &id, &[all, own("per-user", 2, local), own("llm", 4, local)], 1);
-        let both = [all, address("auth", 3, closed), own("per-user", 2, local), own("auth", 3, closed)];
-        check("auth", true, &id, &both, 2);
-    }
-
-    #[test]
-    fn a_limit_that_is_none_is_not_counted_and_one_that_slides_is_counted_so() {
-        let rate = |count| Rate { count, period_ms: 1_000 };
-        let none = Limits {
-            per_address: Rate::NONE,
-            per_user: Rate::NONE,
-            classes: BTreeMap::from([(Arc::from("auth"), rate(3))]),
-            sliding: LimitsSliding::default(),
-            away: LimitsAway::default(),
-            headers: LimitHeaders::Draft,
-            headers_on_all: false,
-        };
-        let client: IpAddr = "192.0.2.7".parse().unwrap();
-        let id = testing::known(7, 7);
-        let Identity::Known(principal) = &id else { panic!("somebody is known") };
-        let matched = |class: &str| {
-            let mut route = testing::route();
-            route.class = class.into();
-            route.accept.anonymous = true;
-            RouteMatch { route: Arc::new(route), parameters: Vec::new().into() }
-        };
-        let (standard, auth) = (matched("standard"), matched("auth"));
-        let (takes, of_address) = everywhere(&none, &standard, &id, client);
-        assert!(takes.is_empty() && of_address == 0);
-        let (takes, of_address) = everywhere(&none, &auth, &id, client);
-        assert_eq!((takes.len(), of_address), (2, 1), "and classes hold all the same");
-        let classes = ["auth".into()].into();
-        let sliding = LimitsSliding { per_address: false, per_user: true, classes };
-        let limits = Limits { per_address: rate(1), per_user: rate(2), sliding, ..none };
-        let (takes, _) = everywhere(&limits, &auth, &id, client);
-        let keys: Vec<LimitKey<'_>> = takes.iter().map(|take| take.key).collect();
-        let expected = [
-            LimitKey::address("per-address", client),
-            LimitKey::address("auth", client).sliding(true),
-            LimitKey::principal("per-user", principal.id).sliding(true),
-            LimitKey::principal("auth", principal.id).sliding(true),
-        ];
-        assert_eq!(keys, expected);
-    }
-}
+mod tests;

@@ -168,14 +168,12 @@ impl Gateway {
     /// Spends the address's limit for a request that no stage sees: malformed floods are not free.
     fn admit_unparsed(&self, connection: &Connection) -> Result<(), Refusal> {
         let pipeline = &self.0.pipeline;
-        let admitted = admit::address(
-            &pipeline.counters,
-            &pipeline.limits,
-            clock::now(),
-            connection.peer.ip().to_canonical(),
-        );
+        let (snapshot, client) = (pipeline.snapshot.current(), connection.peer.ip().to_canonical());
+        let admitted = admit::address(&pipeline.counters, &snapshot, clock::now(), client);
         // The counters are local and answer at once; those that gateways share are asked in `spend`.
-        admitted.now_or_never().unwrap_or(Ok(()))
+        let tried = admitted.now_or_never().unwrap_or(Ok(None))?;
+        tried.iter().for_each(|spent| self.0.recorder.metrics.limit_shadowed(&spent.limit));
+        Ok(())
     }
 
     /// The answer that replaces what the HTTP parser would say.

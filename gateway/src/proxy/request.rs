@@ -173,18 +173,19 @@ async fn stages(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext
     let address = client_address(peer, &header.headers, &parts.rules.trusted_proxies);
     let client = address.client;
     ctx.trail.client = client;
-    admit::address(&parts.pipeline.counters, &parts.pipeline.limits, now, client).await.inspect_err(
-        |_| {
-            ctx.trail.asked(ctx.connection.meter.with_head(asked_by_wire));
-        },
-    )?;
+    // One policy world from here on.
+    let snapshot = parts.pipeline.snapshot.current();
+    let tried = admit::address(&parts.pipeline.counters, &snapshot, now, client).await.inspect_err(|_| {
+        ctx.trail.asked(ctx.connection.meter.with_head(asked_by_wire));
+    })?;
+    tried.iter().for_each(|spent| ctx.trail.shadowed(spent));
     ctx.slot = Some(parts.caps.requests.take(Some(client)).map_err(over)?);
     let received = take_in(parts, header, ctx, address)?;
     ctx.trail.received(&received);
     let received = &*ctx.received.insert(received);
     let facts = received.facts(&header.headers, now, ctx.trail.request_id);
     ctx.since = parts.live.moment();
-    let decided = parts.pipeline.decide(now, &facts, &ctx.connection.recall, &mut ctx.trail).await;
+    let decided = parts.pipeline.decide(now, snapshot, &facts, &ctx.connection.recall, &mut ctx.trail).await;
     ctx.conceal = ctx.trail.conceals();
     let passage = decided?;
     ctx.trail.enter(Stage::Forward);

@@ -229,3 +229,22 @@ async fn a_window_admits_never_more_than_the_limit_in_any_period() {
         assert_eq!(admitted(&counters, &twice, 20, NOW).await, 5, "{name}: twice in one request");
     }
 }
+
+#[tokio::test]
+async fn a_limit_that_becomes_another_is_spent_as_far_as_it_was() {
+    let per_minute = Rate { period_ms: 60_000, ..PER_HOUR };
+    for Tried { name, counters, _server } in adapters().await {
+        for (sliding, wait_ms) in [(false, 360_000), (true, 21 * 180_000)] {
+            let key = address("192.0.2.1").sliding(sliding);
+            let before = Take::new(key, per_minute).since(UnixMillis(0));
+            assert_eq!(admitted(&counters, &[before], 20, NOW).await, 10, "{name}, sliding: {sliding}");
+            let after = Take::new(key, PER_HOUR).since(NOW);
+            let refused = Outcome::Refused { index: 0, retry_after_ms: wait_ms };
+            assert_eq!(counters.take(&[after], NOW).await, refused, "{name}, sliding: {sliding}");
+            let early = admitted(&counters, &[after], 5, NOW.plus(wait_ms - 1)).await;
+            let back = if sliding { 5 } else { 1 };
+            let in_time = admitted(&counters, &[after], 5, NOW.plus(wait_ms)).await;
+            assert_eq!((early, in_time), (0, back), "{name}, sliding: {sliding}");
+        }
+    }
+}

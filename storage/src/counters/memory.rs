@@ -1,7 +1,8 @@
 //! Counters in memory of a fixed size.
 //!
 //! A table of sets of 16 slots, like a processor's cache: a key belongs to one set, by a keyed hash that
-//! nobody outside knows. A slot holds the hash and the theoretical arrival time (TAT) and nothing else. When
+//! nobody outside knows. A slot holds the hash, the theoretical arrival time (TAT) and the period of its limit, so that a
+//! limit that becomes another gives nobody a second quota; and nothing else. When
 //! a set is full, the slot with the earliest TAT is reused: one whose TAT is past carries no information,
 //! and of the others it is the one nearest to full recovery. Only in that second case is anything granted
 //! twice: at most what the dropped key had spent and not yet recovered. Somebody who was refused has a late
@@ -25,6 +26,10 @@ pub(super) const NS_PER_MS: u64 = 1_000_000;
 /// Marks a TAT that another store of counters has not been told of. Nanoseconds reach this bit in the year 2262.
 const OWED: u64 = 1 << 63;
 
+/// The bits of a slot's first word that are its key's. What is above them says the period that its TAT was reckoned with.
+const KEY_BITS: u32 = 48;
+const KEY: u64 = (1 << KEY_BITS) - 1;
+
 /// Empty while the TAT is 0.
 #[derive(Clone, Copy, Default)]
 struct Slot {
@@ -36,6 +41,55 @@ impl Slot {
     const fn tat(self) -> u64 {
         self.tat & !OWED
     }
+
+    const fn owed(self) -> u64 {
+        self.tat & OWED
+    }
+
+    fn new([low, high]: [u64; 2], spelt: u16, tat: u64) -> Self {
+        Self { key: [low | u64::from(spelt) << KEY_BITS, high], tat }
+    }
+
+    const fn is(self, [low, high]: [u64; 2]) -> bool {
+        let [own, own_high] = self.key;
+        self.tat != 0 && own & KEY == low && own_high == high
+    }
+
+    fn period(self) -> u16 {
+        let [low, _] = self.key;
+        u16::try_from(low >> KEY_BITS).unwrap_or_default()
+    }
+
+    /// Whether it was reckoned with another period than the limit of this take has.
+    fn is_of_another(self, take: &Take<'_>) -> bool {
+        take.since.is_some() && self.period() != 0 && self.period() != spelt(take.period_ms)
+    }
+
+    /// Its TAT by the limit of this take: the part of the limit that was spent when it became what it is is spent of it, and
+    /// comes back as it says since then.
+    fn tat_of(self, take: &Take<'_>) -> u64 {
+        let Some(since) = take.since.filter(|_| self.is_of_another(take)) else { return self.tat() };
+        let since = since.0.saturating_mul(NS_PER_MS);
+        let whole = u128::from(take.period_ms) * u128::from(NS_PER_MS);
+        let spent = u128::from(self.tat().saturating_sub(since));
+        let spent =
+            (spent * u128::from(take.period_ms)).div_ceil(period(self.period()).max(1).into()).min(whole);
+        since.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX)) & !OWED
+    }
+}
+
+/// A period in 16 bits, 6 of them its magnitude: within a thousandth and never more than it is, so that what was spent of it
+/// is never told as less. 0 is none.
+fn spelt(period_ms: u64) -> u16 {
+    let Some(magnitude) = period_ms.checked_ilog2().map(|magnitude| magnitude.min(62)) else { return 0 };
+    let part = if magnitude > 10 { period_ms >> (magnitude - 10) } else { period_ms << (10 - magnitude) };
+    u16::try_from(u64::from(magnitude) << 10 | part & 1023).unwrap_or(u16::MAX).saturating_add(1)
+}
+
+fn period(spelt: u16) -> u64 {
+    let Some(spelt) = spelt.checked_sub(1).map(u64::from) else { return 0 };
+    let (magnitude, part) = (spelt >> 10, 1024 | spelt & 1023);
+    if magnitude > 10 { part << (magnitude - 10) } else { part >> (10 - magnitude) }
 }
 
 type Set = [Slot; WAYS];
@@ -43,7 +97,7 @@ type Set = [Slot; WAYS];
 pub(super) struct Memory {
     shards: Box<[Mutex<Box<[Set]>>]>,
     sets_per_shard: u64,
-    /// Two keyed hashes make 128 bits, so that two clients never share a counter by accident.
+    /// Two keyed hashes make 112 bits, so that two clients never share a counter by accident.
     hashers: [RandomState; 2],
     evicted: AtomicU64,
     /// What is put beside a TAT that is counted here.
@@ -66,6 +120,7 @@ pub(super) enum State {
 struct Step {
     key: [u64; 2],
     state: State,
+    period: u16,
 }
 
 impl Memory {
@@ -98,20 +153,25 @@ impl Memory {
 
     /// A key as it stands in the table.
     pub(super) fn hash(&self, key: &LimitKey<'_>) -> [u64; 2] {
-        self.hashers.each_ref().map(|hasher| hasher.hash_one(key))
+        let [low, high] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
+        [low & KEY, high]
     }
 
-    /// What the other store has to be told of a key.
-    pub(super) fn owed(&self, key: &LimitKey<'_>) -> Option<State> {
-        let hash = self.hash(key);
-        if key.sliding {
+    /// What the other store has to be told of a key: what it does not know, and what is more by a limit that was another
+    /// when it was told.
+    pub(super) fn owed(&self, take: &Take<'_>, now: UnixMillis) -> Option<State> {
+        let hash = self.hash(&take.key);
+        if take.key.sliding {
             let windows = self.windows.get()?;
-            let slot = windows.find(&mut windows.lock(&[hash]), hash).filter(|slot| slot.owed)?;
-            return Some(State::Window(slot.window));
+            let slot = windows.find(&mut windows.lock(&[hash]), hash)?;
+            let window = slot.window_of(take);
+            return (slot.owed || window != slot.window).then_some(State::Window(window));
         }
         let shard = self.shards.get(shard_of(hash))?.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = *shard.get(self.place(hash)?)?.iter().find(|slot| slot.tat != 0 && slot.key == hash)?;
-        (slot.tat & OWED != 0).then(|| State::Tat(slot.tat()))
+        let slot = find(shard.get(self.place(hash)?)?, hash)?;
+        let tat = slot.tat_of(take);
+        let is_news = slot.is_of_another(take) && tat > now.0.saturating_mul(NS_PER_MS);
+        (slot.owed() != 0 || is_news).then_some(State::Tat(tat))
     }
 
     /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
@@ -127,35 +187,36 @@ impl Memory {
         let hash = self.hash(&take.key);
         let tat = match kept {
             State::Tat(tat) => tat,
-            State::Window(window) => return self.settle_window(hash, take.rate, (told, falls), window, now),
+            State::Window(window) => return self.settle_window(take, (told, falls), window, now),
         };
         let Some(shard) = self.shards.get(shard_of(hash)) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = self.place(hash).and_then(|at| shard.get_mut(at)) else { return };
-        let before = set.iter().find(|slot| slot.tat != 0 && slot.key == hash).map_or(0, |slot| slot.tat);
-        let untold = before & OWED != 0 && told != Some(State::Tat(before & !OWED));
-        let known = if falls && !untold { tat } else { tat.max(before & !OWED) };
+        let slot = find(set, hash);
+        let before = slot.map_or(0, |slot| slot.tat_of(take));
+        let untold = slot.is_some_and(|slot| slot.owed() != 0) && told != Some(State::Tat(before));
+        let known = if falls && !untold { tat } else { tat.max(before) };
         let kept = known | if untold { OWED } else { 0 };
         // A TAT that is past says nothing, and takes no slot from anybody.
-        if before != 0 || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
-            self.put(set, hash, kept, now);
+        if slot.is_some() || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
+            self.put(set, hash, kept, period_of(take, slot), now);
         }
     }
 
     fn settle_window(
         &self,
-        key: [u64; 2],
-        rate: Rate,
+        take: &Take<'_>,
         (told, falls): (Option<State>, bool),
         kept: Window,
         now: UnixMillis,
     ) {
-        let windows = self.windows();
+        let (key, windows) = (self.hash(&take.key), self.windows());
         let mut locked = windows.lock(&[key]);
         let before = windows.find(&mut locked, key);
-        let untold = before.is_some_and(|slot| slot.owed && told != Some(State::Window(slot.window)));
+        let untold =
+            before.is_some_and(|slot| slot.owed && told != Some(State::Window(slot.window_of(take))));
         let merging = before.filter(|_| untold || !falls);
-        let merged = merging.map_or(kept, |slot| slot.window.merged(&kept, rate, now));
+        let merged = merging.map_or(kept, |slot| slot.window_of(take).merged(&kept, take.rate, now));
         if before.is_some() || merged.ends_ms() > now.0 {
             self.count(windows.put(&mut locked, key, merged, untold, now));
         }
@@ -185,15 +246,19 @@ impl Memory {
             // The same key twice in one request is spent from twice.
             let earlier =
                 steps.iter().rev().find(|step| step.key == *key && step.slides() == take.key.sliding);
-            let state = match earlier {
-                Some(step) => Some(step.state),
-                None if take.key.sliding => {
-                    self.windows().find(&mut windows, *key).map(|slot| State::Window(slot.window))
+            let (state, period) = match earlier {
+                Some(step) => (Some(step.state), step.period),
+                None if take.key.sliding => (
+                    self.windows().find(&mut windows, *key).map(|slot| State::Window(slot.window_of(take))),
+                    0,
+                ),
+                None => {
+                    let slot = self.set(&mut shards, *key).and_then(|set| find(set, *key));
+                    (slot.map(|slot| State::Tat(slot.tat_of(take))), period_of(take, slot))
                 }
-                None => self.set(&mut shards, *key).and_then(|set| find(set, *key)).map(State::Tat),
             };
             match asked(take, state, now) {
-                Ok(state) => steps.push(Step { key: *key, state }),
+                Ok(state) => steps.push(Step { key: *key, state, period }),
                 Err(retry_after_ms) => {
                     let tightest = refused.is_none_or(|(_, longest)| retry_after_ms > longest);
                     refused = if tightest { Some((index, retry_after_ms)) } else { refused };
@@ -203,11 +268,11 @@ impl Memory {
         if let Some((index, retry_after_ms)) = refused {
             return Outcome::Refused { index, retry_after_ms };
         }
-        for Step { key, state } in steps {
+        for Step { key, state, period } in steps {
             match state {
                 State::Tat(tat) => {
                     if let Some(set) = self.set(&mut shards, key) {
-                        self.put(set, key, tat | self.mark, now);
+                        self.put(set, key, tat | self.mark, period, now);
                     }
                 }
                 State::Window(window) => {
@@ -219,12 +284,13 @@ impl Memory {
     }
 
     /// How a limit stands.
-    pub(super) fn left(&self, key: &LimitKey<'_>, rate: Rate, now: UnixMillis) -> Left {
+    pub(super) fn left(&self, take: &Take<'_>, now: UnixMillis) -> Left {
+        let (key, rate) = (&take.key, take.rate);
         if key.sliding {
-            let window = self.windows.get().map(|windows| windows.now(self.hash(key), rate, now));
+            let window = self.windows.get().map(|windows| windows.now(self.hash(key), take, now));
             return window.unwrap_or_default().left(rate, now);
         }
-        let tat = self.with(key, |set, key| find(set, key)).flatten();
+        let tat = self.with(key, |set, key| find(set, key)).flatten().map(|slot| slot.tat_of(take));
         left(rate, tat.map(|tat| bounded(tat, rate, now)), now)
     }
 
@@ -237,7 +303,7 @@ impl Memory {
             return;
         }
         self.with(key, |set, key| {
-            if let Some(slot) = set.iter_mut().find(|slot| slot.tat != 0 && slot.key == key) {
+            if let Some(slot) = set.iter_mut().find(|slot| slot.is(key)) {
                 *slot = Slot::default();
             }
         });
@@ -256,11 +322,12 @@ impl Memory {
         let Some(shard) = self.shards.get(shard_of(key)) else { return Outcome::Admitted };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.place(key).and_then(|at| shard.get_mut(at));
-        let tat = set.as_ref().and_then(|set| find(set, key));
+        let slot = set.as_ref().and_then(|set| find(set, key));
+        let tat = slot.map(|slot| slot.tat_of(take));
         match gcra(take.rate, tat.map(|tat| bounded(tat, take.rate, now)), now, take.cost) {
             Gcra::Admit { tat } => {
                 if let Some(set) = set {
-                    self.put(set, key, tat | self.mark, now);
+                    self.put(set, key, tat | self.mark, period_of(take, slot), now);
                 }
                 Outcome::Admitted
             }
@@ -299,14 +366,14 @@ impl Memory {
         shard.1.get_mut(self.place(key)?)
     }
 
-    fn put(&self, set: &mut Set, key: [u64; 2], tat: u64, now: UnixMillis) {
-        let own = set.iter().position(|slot| slot.tat != 0 && slot.key == key);
+    fn put(&self, set: &mut Set, key: [u64; 2], tat: u64, period: u16, now: UnixMillis) {
+        let own = set.iter().position(|slot| slot.is(key));
         let earliest = || set.iter().enumerate().min_by_key(|(_, slot)| slot.tat()).map(|(at, _)| at);
         let Some(slot) = own.or_else(earliest).and_then(|at| set.get_mut(at)) else { return };
-        if slot.key != key && slot.tat() > now.0.saturating_mul(NS_PER_MS) {
+        if !slot.is(key) && slot.tat() > now.0.saturating_mul(NS_PER_MS) {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        *slot = Slot { key, tat };
+        *slot = Slot::new(key, period, tat);
     }
 }
 
@@ -341,8 +408,16 @@ fn shard_of([low, _]: [u64; 2]) -> usize {
     usize::try_from(low % SHARDS as u64).unwrap_or_default()
 }
 
-fn find(set: &Set, key: [u64; 2]) -> Option<u64> {
-    set.iter().find(|slot| slot.tat != 0 && slot.key == key).map(|slot| slot.tat())
+fn find(set: &Set, key: [u64; 2]) -> Option<Slot> {
+    set.iter().find(|slot| slot.is(key)).copied()
+}
+
+/// What is written beside a TAT. A take that does not say since when its limit is what it is leaves what stands there.
+fn period_of(take: &Take<'_>, slot: Option<Slot>) -> u16 {
+    match take.since {
+        Some(_) => spelt(take.period_ms),
+        None => slot.map_or(0, Slot::period),
+    }
 }
 
 /// No TAT lies further ahead than the whole burst. One that does comes from a clock that went back, or from

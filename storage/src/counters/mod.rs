@@ -6,6 +6,8 @@
 //!   (`engine::window`) never its count in any of its periods.
 //! - of several limits that refuse, the one that makes the client wait longest answers.
 //! - a clock that goes back makes nobody wait longer than a period.
+//! - a limit that becomes another gives nobody a second quota: who has spent a part of it has spent that part of the new
+//!   one, and in a window what was admitted stays admitted.
 //!
 //! Two adapters keep it: memory, for one gateway, and a Redis that several share. A shared one is asked within a budget;
 //! while it does not answer, each limit does as its [`WhenAway`] says.
@@ -87,6 +89,10 @@ pub struct Take<'a> {
     pub cost: u32,
     /// What it does while a shared store is away.
     pub away: WhenAway,
+    /// The period of the whole limit, in milliseconds, also where `rate` is a part of it.
+    period_ms: u64,
+    /// Since when the limit is what it is; `None` where it always was.
+    since: Option<UnixMillis>,
 }
 
 /// What a limit does while the store that gateways share is away.
@@ -105,7 +111,14 @@ impl<'a> Take<'a> {
     /// Takes 1 of a limit, which each gateway enforces its part of while a shared store is away.
     #[must_use]
     pub const fn new(key: LimitKey<'a>, rate: Rate) -> Self {
-        Self { key, rate, cost: 1, away: WhenAway::Local }
+        Self { key, rate, cost: 1, away: WhenAway::Local, period_ms: rate.period_ms, since: None }
+    }
+
+    /// The limit has been what it is since then: of what was taken before, by the same limit with another period, the same
+    /// part of it counts as taken.
+    #[must_use]
+    pub const fn since(self, since: UnixMillis) -> Self {
+        Self { since: Some(since), ..self }
     }
 
     /// Takes so much of it.
@@ -186,7 +199,7 @@ impl Counters {
     pub async fn look(&self, takes: &[Take<'_>], now: UnixMillis) -> Looked {
         match &self.adapter {
             Adapter::Memory(memory) => {
-                let stands = |take: &Take<'_>| Stands::Counted(memory.left(&take.key, take.rate, now));
+                let stands = |take: &Take<'_>| Stands::Counted(memory.left(take, now));
                 Looked { limits: takes.iter().map(stands).collect(), away: None }
             }
             Adapter::Redis(redis) => redis.look(takes, now).await,
@@ -198,7 +211,7 @@ impl Counters {
     #[must_use]
     pub fn known(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
         match &self.adapter {
-            Adapter::Memory(memory) => Some(memory.left(&take.key, take.rate, now)),
+            Adapter::Memory(memory) => Some(memory.left(take, now)),
             Adapter::Redis(redis) => redis.known(take, now),
         }
     }

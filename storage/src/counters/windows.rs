@@ -3,9 +3,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::limit::Rate;
 use engine::time::UnixMillis;
 use engine::window::Window;
+
+use super::Take;
 
 const WAYS: usize = 8;
 const SHARDS: usize = 64;
@@ -90,9 +91,9 @@ impl Windows {
     }
 
     /// How a key stands, where it is known.
-    pub(super) fn now(&self, key: [u64; 2], rate: Rate, now: UnixMillis) -> Window {
+    pub(super) fn now(&self, key: [u64; 2], take: &Take<'_>, now: UnixMillis) -> Window {
         let found = self.find(&mut self.lock(&[key]), key);
-        found.map_or_else(Window::default, |slot| slot.window).at(rate, now)
+        found.map_or_else(Window::default, |slot| slot.window_of(take)).at(take.rate, now)
     }
 
     fn set<'s>(&self, locked: &'s mut Locked<'_>, key: [u64; 2]) -> Option<&'s mut Set> {
@@ -103,6 +104,11 @@ impl Windows {
 }
 
 impl Slot {
+    /// Its window by the limit of this take, which may have become what it is lately.
+    pub(super) fn window_of(&self, take: &Take<'_>) -> Window {
+        take.since.map_or(self.window, |since| self.window.since(take.rate, since))
+    }
+
     fn is_of(&self, key: [u64; 2]) -> bool {
         self.key == key && self.window.ends_ms() != 0
     }
@@ -114,9 +120,11 @@ fn shard_of([low, _]: [u64; 2]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use engine::limit::Rate;
     use engine::window::Slid;
 
     use super::*;
+    use crate::counters::LimitKey;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
     const RATE: Rate = Rate { count: 10, period_ms: 60_000 };
@@ -132,15 +140,16 @@ mod tests {
         };
         let put =
             |key: [u64; 2], at: UnixMillis| windows.put(&mut windows.lock(&[key]), key, spent(at), false, at);
+        let take = Take::new(LimitKey::everybody("all").sliding(true), RATE);
         // Whoever was let in last is known longest.
         assert!(!put([7, 7], NOW.plus(60_000)));
         let dropped = (0..100_000_u64).filter(|number| put([*number, number / 64], NOW)).count();
         assert!(dropped > 90_000);
-        assert_eq!(windows.now([7, 7], RATE, NOW.plus(60_000)), spent(NOW.plus(60_000)));
+        assert_eq!(windows.now([7, 7], &take, NOW.plus(60_000)), spent(NOW.plus(60_000)));
         // What has ended is used again without loss.
         let later = NOW.plus(600_000);
         assert!((0..64).all(|number| !put([number, 1_000_000], later)));
         windows.forget([7, 7]);
-        assert_eq!(windows.now([7, 7], RATE, NOW).ends_ms(), 0);
+        assert_eq!(windows.now([7, 7], &take, NOW).ends_ms(), 0);
     }
 }

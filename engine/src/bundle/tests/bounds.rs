@@ -57,6 +57,7 @@ fn an_entity_is_in_no_more_others_than_decisions_can_look_up() {
 #[test]
 fn a_bundle_has_no_more_policies_than_load_in_seconds() {
     let facts = |number: usize| PolicyFacts {
+        limit_class: None,
         id: Arc::from(""),
         forbids: false,
         reason: Arc::from(""),

@@ -4,6 +4,7 @@ mod again;
 mod bounds;
 mod changes;
 pub(crate) mod fixture;
+mod limits;
 
 use super::Bundle;
 use fixture::{load, sources, spell, with};

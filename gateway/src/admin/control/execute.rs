@@ -25,7 +25,6 @@ use super::verb::{Sense, Verb};
 use super::work;
 use crate::admin::health::Health;
 use crate::clock;
-use crate::config::settings::Limits;
 use crate::pipeline::Pipeline;
 use crate::random;
 use crate::snapshot::Reloader;
@@ -55,22 +54,19 @@ pub struct Backend {
     pub counted: Option<Counted>,
 }
 
-/// What a gateway has counted, and by which limits.
+/// What a gateway has counted.
 pub struct Counted {
     /// What it counts by itself.
     pub here: Arc<Counters>,
     /// What gateways count together.
     pub shared: Option<Arc<Counters>>,
-    /// The limits.
-    pub limits: Limits,
 }
 
 impl Counted {
     /// What requests are counted by.
     #[must_use]
     pub fn of(pipeline: &Pipeline) -> Self {
-        let Pipeline { counters, shared, limits, .. } = pipeline;
-        Self { here: counters.clone(), shared: shared.clone(), limits: limits.clone() }
+        Self { here: pipeline.counters.clone(), shared: pipeline.shared.clone() }
     }
 }
 
@@ -248,6 +244,7 @@ impl Record<'_> {
             outcome,
             deciding,
             erring,
+            classes: Vec::new(),
             bundle: self.bundle.id().shared(),
             read: self.read.clone(),
             refusal: problem.map(|problem| problem.code.name()),

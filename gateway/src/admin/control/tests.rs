@@ -57,7 +57,7 @@ impl World {
         let store = Store::in_memory(&keyring).unwrap();
         let rules = SessionRules { idle_ms: 60_000, absolute_ms: 600_000, per_account_max: 10 };
         let attempts = AttemptRules { attempts_max: 3, lockout_ms: 1000 };
-        let cell = Arc::new(SnapshotCell::new(Bundle::load(&sources(true)).unwrap()));
+        let cell = Arc::new(SnapshotCell::new(Bundle::load(&sources(true)).unwrap(), limits::settings()));
         let audit = dir.path().join("audit");
         let backend = Backend {
             reloader: Arc::new(Reloader::new(cell, POLICIES.into(), ["botserver".into()], false)),

@@ -1,5 +1,14 @@
 //! How things end that are counted by their end.
 
+use super::Metrics;
+
+impl Metrics {
+    /// A limit that is only tried out would have refused a request; the name is one of the bundle's.
+    pub fn limit_shadowed(&self, limit: &str) {
+        self.shadowed.with_label_values(&[limit]).inc();
+    }
+}
+
 /// How a sign-in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {

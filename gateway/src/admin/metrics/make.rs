@@ -99,6 +99,11 @@ impl Maker {
         Ok(Shared { up, asked, waited: self.waited(waited)? })
     }
 
+    pub(super) fn shadowed(&self) -> Result<IntCounterVec, prometheus::Error> {
+        let help = "Requests that a limit which is only tried out would have refused.";
+        self.counters("limits_shadowed_total", help, &["limit"])
+    }
+
     pub(super) fn shared_sessions(&self) -> Result<Shared, prometheus::Error> {
         let up = self.gauge("sessions_redis_up", "1 while the shared store of sessions answers.")?;
         let help = "Questions to the shared store of sessions, by what became of them.";

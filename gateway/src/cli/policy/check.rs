@@ -20,6 +20,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if !args.json {
         let bundle = args.policies.load()?;
         say(format_args!("well: {} routes", bundle.routes().routes().len()));
+        bundle.limits().named().for_each(|(name, limit)| say(format_args!("limit {name}: {limit}")));
         say(format_args!("bundle {}", bundle.id()));
         return Ok(());
     }

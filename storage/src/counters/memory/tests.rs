@@ -69,23 +69,23 @@ fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
     let memory = Memory::owing(64 * 1024);
     let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
     let one = [take(key, 10, 1_000, 1)];
-    assert_eq!(memory.owed(&key), None, "nothing was counted");
+    assert_eq!(memory.owed(&one[0], NOW), None, "nothing was counted");
     memory.settle(&one[0], (None, false), State::Tat(ns), NOW);
-    assert_eq!(memory.owed(&key), None, "what is past is not kept");
+    assert_eq!(memory.owed(&one[0], NOW), None, "what is past is not kept");
     // Known from there: eight of ten are spent, so that two are left here.
     memory.settle(&one[0], (None, false), State::Tat(ns + 800_000_000), NOW);
-    assert_eq!(memory.owed(&key), None, "what came from there is not owed");
+    assert_eq!(memory.owed(&one[0], NOW), None, "what came from there is not owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-    let first = memory.owed(&key);
+    let first = memory.owed(&one[0], NOW);
     assert_eq!(first, Some(State::Tat(ns + 900_000_000)));
     // While the store is told of it, one more is counted.
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
     memory.settle(&one[0], (first, false), State::Tat(ns + 900_000_000), NOW);
-    let second = memory.owed(&key);
+    let second = memory.owed(&one[0], NOW);
     assert_eq!(second, Some(State::Tat(ns + 1_000_000_000)), "the second is still owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 });
     memory.settle(&one[0], (second, false), State::Tat(ns + 500_000_000), NOW);
-    assert_eq!(memory.owed(&key), None, "all of it was told");
+    assert_eq!(memory.owed(&one[0], NOW), None, "all of it was told");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 }, "and counts on");
 }
 
@@ -100,7 +100,116 @@ fn slots_that_recovered_are_reused_without_loss() {
     assert_eq!(memory.evicted(), 0);
 }
 
+#[test]
+fn a_limit_that_becomes_another_gives_nobody_a_second_quota() {
+    // Spends some of one limit at once, and says how much of the other is admitted at once when it holds, and so long later.
+    let check =
+        |before: (u32, u64), spent: u32, after: (u32, u64), at_once: u32, later_ms: u64, later: u32| {
+            let memory = Memory::new(1 << 20);
+            let one = |(count, period_ms), since| take(address(1), count, period_ms, 1).since(since);
+            let admitted = |limit, since, at: UnixMillis| {
+                (0..2_000).take_while(|_| memory.take(&[one(limit, since)], at) == Outcome::Admitted).count()
+            };
+            for _ in 0..spent {
+                assert_eq!(memory.take(&[one(before, UnixMillis(0))], NOW), Outcome::Admitted);
+            }
+            let left = memory.left(&one(after, NOW), NOW);
+            assert_eq!(left.count, at_once, "{before:?} {spent} {after:?}: told");
+            assert_eq!(admitted(after, NOW, NOW), at_once as usize, "{before:?} {spent} {after:?}");
+            assert_eq!(
+                admitted(after, NOW, NOW.plus(later_ms)),
+                later as usize,
+                "{before:?} {spent} {after:?}: later"
+            );
+        };
+    const MINUTE: u64 = 60_000;
+    // Wholly spent stays wholly spent, and comes back as the new limit says.
+    check((10, MINUTE), 10, (10, 60 * MINUTE), 0, 6 * MINUTE, 1);
+    check((10, MINUTE), 10, (1_000, 60 * MINUTE), 0, 6 * MINUTE, 100);
+    check((10, MINUTE), 10, (20, MINUTE), 0, 3_000, 1);
+    check((1_000, 60 * MINUTE), 1_000, (10, MINUTE), 0, 6_000, 1);
+    check((1_000, 60 * MINUTE), 1_000, (10, 1_000), 0, 100, 1);
+    // A half stays a half, whatever the limit.
+    check((10, MINUTE), 5, (10, 60 * MINUTE), 5, 6 * MINUTE, 1);
+    check((10, MINUTE), 5, (100, MINUTE), 50, 0, 0);
+    check((1_000, 60 * MINUTE), 500, (10, MINUTE), 4, 6_001, 1);
+    // Nothing spent is nothing spent; and what has come back before is there.
+    check((10, MINUTE), 0, (10, 60 * MINUTE), 10, 6 * MINUTE, 1);
+}
+
+#[test]
+fn a_limit_that_becomes_what_it_was_counts_on() {
+    let memory = Memory::new(1 << 20);
+    let one = |count, period_ms, since: u64| [take(address(1), count, period_ms, 1).since(NOW.plus(since))];
+    let admitted = |takes: &[Take<'_>], at: u64| {
+        (0..100).take_while(|_| memory.take(takes, NOW.plus(at)) == Outcome::Admitted).count()
+    };
+    assert_eq!(admitted(&one(10, 60_000, 0), 0), 10);
+    // Ten seconds later a sixth of it has come back. It is an hourly one for a moment, and then again what it was.
+    assert_eq!(admitted(&one(10, 3_600_000, 10_000), 10_000), 1);
+    let again = admitted(&one(10, 60_000, 20_000), 20_000);
+    assert_eq!(again, 0, "what was spent of the hour is spent of the minute");
+    assert_eq!(admitted(&one(10, 60_000, 20_000), 80_000), 10, "and comes back within it");
+}
+
+#[test]
+fn a_store_is_told_what_is_more_by_a_limit_that_became_another() {
+    let memory = Memory::owing(64 * 1024);
+    let minute = take(address(1), 10, 60_000, 1).since(UnixMillis(0));
+    let ns = NOW.0 * NS_PER_MS;
+    // The store has said that half of it is spent.
+    memory.settle(&minute, (None, false), State::Tat(ns + 30_000_000_000), NOW);
+    assert_eq!(memory.owed(&minute, NOW), None);
+    let hour = take(address(1), 10, 3_600_000, 1).since(NOW);
+    let half = State::Tat(ns + 1_800_000_000_000);
+    assert_eq!(memory.owed(&hour, NOW), Some(half));
+    // It keeps that, and need not be told again.
+    memory.settle(&hour, (Some(half), false), half, NOW);
+    assert_eq!(memory.owed(&hour, NOW), None);
+    assert_eq!(memory.left(&hour, NOW).count, 5);
+    // A take that knows no time changes neither.
+    let merging = take(address(1), 10, 60_000, 0);
+    memory.settle(&merging, (None, false), State::Tat(ns), NOW);
+    assert_eq!(memory.left(&hour, NOW).count, 5);
+}
+
+#[test]
+fn periods_are_kept_in_few_bits() {
+    for period_ms in [1_u64, 2, 999, 1_000, 1_500, 60_000, 90_000, 3_600_000, 86_400_000, u64::MAX >> 2] {
+        let kept = period(spelt(period_ms));
+        assert!(kept <= period_ms && period_ms - kept <= period_ms / 1_000, "{period_ms} {kept}");
+    }
+    assert_eq!((spelt(0), period(0)), (0, 0));
+    assert_eq!(period(spelt(u64::MAX)) >> 62, 1, "what is too long is long");
+}
+
 proptest! {
+    /// However one limit became the other, no more is admitted at once than the part of it that was not spent.
+    #[test]
+    fn a_part_that_is_spent_stays_spent(
+        (before, after) in ((1_u32..100, 1_000_u64..100_000), (1_u32..100, 1_000_u64..100_000)),
+        spent in 0_u32..100,
+        (switch, ask) in (0_u64..50_000, 0_u64..50_000),
+    ) {
+        let memory = Memory::new(1 << 20);
+        let of = |(count, period_ms): (u32, u64), since| take(address(1), count, period_ms, 1).since(since);
+        let (since, now) = (NOW.plus(switch), NOW.plus(switch + ask));
+        for _ in 0..spent.min(before.0) {
+            memory.take(&[of(before, NOW)], NOW);
+        }
+        let interval = Rate { count: before.0, period_ms: before.1 }.interval();
+        let ahead_ns = (u128::from(spent.min(before.0)) * interval).saturating_sub(u128::from(switch) * 1_000_000);
+        // In units of the new limit, what was spent when it became so and what has come back since.
+        let whole = u128::from(after.0);
+        let spent_of = |ahead: u128| whole * ahead / (u128::from(before.1) * 1_000_000);
+        let back = whole * u128::from(ask) / u128::from(after.1);
+        let left = u128::from(memory.left(&of(after, since), now).count);
+        let free = (whole + back + 1).saturating_sub(spent_of(ahead_ns)).min(whole);
+        prop_assert!(left <= free, "{left} of {free}");
+        let least = free.saturating_sub(3 + whole / 500);
+        prop_assert!(before.1 == after.1 || left >= least, "{left} of {least}");
+    }
+
     #[test]
     fn it_decides_as_a_table_without_bounds_does(
         requests in proptest::collection::vec(

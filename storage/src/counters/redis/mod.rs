@@ -104,7 +104,7 @@ impl Redis {
             self.leasing(takes).map(|leases| leases.ask(takes, |take| self.hash(take), self.at(now)));
         let ahead = asking.as_ref().map_or(Vec::new(), |asking| asking.ahead().collect());
         let begun = Instant::now();
-        let answer = self.ask(&link, takes, &self.along(takes, &ahead), now, self.settings.budget).await;
+        let answer = self.ask(&link, takes, &self.along(takes, &ahead, now), now, self.settings.budget).await;
         let waited = Some(begun.elapsed());
         match answer {
             Ok(told) => {
@@ -170,7 +170,7 @@ impl Redis {
         if self.link().is_none() {
             return (take.away == WhenAway::Local).then(|| self.left_of_part(take, now));
         }
-        let left = self.memory.left(&take.key, take.rate, now);
+        let left = self.memory.left(take, now);
         let leases = self.leases.as_ref();
         let held = leases.map_or(0, |leases| leases.held(self.hash(take), self.at(now)));
         Some(Left { count: left.count.saturating_add(held).min(left.of), ..left })
@@ -179,7 +179,7 @@ impl Redis {
     /// What is left of this gateway's part of a limit.
     fn left_of_part(&self, take: &Take<'_>, now: UnixMillis) -> Left {
         let part = self.part(take);
-        let left = self.memory.left(&take.key, part.rate, now);
+        let left = self.memory.left(&part, now);
         if take.key.sliding {
             let each = part.cost.max(1);
             return Left { count: left.count / each, of: left.of / each, ..left };
@@ -193,7 +193,7 @@ impl Redis {
         let nothing: Vec<Take<'_>> = takes.iter().map(|take| take.costing(0)).collect();
         let back = |take| self.leases.as_ref().and_then(|leases| leases.give_up(self.hash(take)));
         let ahead: Vec<Ahead> = takes.iter().map(|take| Ahead { lease: 0, back: back(take) }).collect();
-        self.ask(&link, &nothing, &self.along(takes, &ahead), now, BEHIND).await.map(|told| told.kept)
+        self.ask(&link, &nothing, &self.along(takes, &ahead, now), now, BEHIND).await.map(|told| told.kept)
     }
 
     /// Forgets what was taken under a key, here and there. Other gateways keep what they would begin with if the store
@@ -240,9 +240,9 @@ impl Redis {
     }
 
     /// What goes along with each take: what was counted here and is not known there, and what is leased.
-    fn along(&self, takes: &[Take<'_>], ahead: &[Ahead]) -> Vec<Along> {
+    fn along(&self, takes: &[Take<'_>], ahead: &[Ahead], now: UnixMillis) -> Vec<Along> {
         let ahead = ahead.iter().copied().chain(std::iter::repeat(Ahead::default()));
-        let along = |(take, ahead): (&Take<'_>, Ahead)| Along { owed: self.memory.owed(&take.key), ahead };
+        let along = |(take, ahead): (&Take<'_>, Ahead)| Along { owed: self.memory.owed(take, now), ahead };
         takes.iter().zip(ahead).map(along).collect()
     }
 
@@ -397,7 +397,7 @@ impl Redis {
             let takes: Vec<Take<'_>> = idle.iter().map(|(key, _)| key.merging()).collect();
             let ahead: Vec<Ahead> =
                 idle.iter().map(|(_, back)| Ahead { lease: 0, back: Some(*back) }).collect();
-            self.ask(link, &takes, &self.along(&takes, &ahead), now, BEHIND).await?;
+            self.ask(link, &takes, &self.along(&takes, &ahead, now), now, BEHIND).await?;
         }
     }
 
@@ -411,7 +411,7 @@ impl Redis {
             }
             let takes: Vec<Take<'_>> = some.iter().map(|(_, key)| key.merging()).collect();
             let now = (self.settings.clock)();
-            let told = self.ask(link, &takes, &self.along(&takes, &[]), now, BEHIND).await;
+            let told = self.ask(link, &takes, &self.along(&takes, &[], now), now, BEHIND).await;
             if let Err(fault) = told {
                 self.owing.put_back(some);
                 return Err(fault);

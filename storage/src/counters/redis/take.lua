@@ -163,7 +163,10 @@ for index, key in ipairs(KEYS) do
         counts[1] = write[key] and burst or 0
       end
       local merged = in_parts(counts, wide, -full[index])
-      if merge(merged, owed, -full[index]) then
+      -- Told by a gateway of which the limit has become another, it is kept as that, also where it is refused: by the old
+      -- width it would be forgotten sooner.
+      local becomes = wide ~= -full[index] and string.find(owed, ':%d')
+      if merge(merged, owed, -full[index]) or becomes then
         counts, wide, write[key] = merged, -full[index], true
       end
       if granted and wide == -full[index] and bring_back(counts, wide, granted, amount) then

@@ -4,24 +4,16 @@ use engine::limit::Rate;
 use storage::counters::{Counters, LimitKey, Take};
 
 use super::*;
-use crate::config::settings::{LimitHeaders, Limits, LimitsAway, LimitsSliding};
+use crate::config::settings::Limits;
 
 /// Counters of a gateway that shares none.
 pub(super) fn counted() -> Counted {
-    let rate = |count, period_ms| Rate { count, period_ms };
-    Counted {
-        here: Arc::new(Counters::memory(64 * 1024)),
-        shared: None,
-        limits: Limits {
-            per_address: rate(100, 60_000),
-            per_user: rate(1_000, 3_600_000),
-            classes: [("llm".into(), rate(20, 60_000))].into(),
-            sliding: LimitsSliding::default(),
-            away: LimitsAway::default(),
-            headers: LimitHeaders::Draft,
-            headers_on_all: false,
-        },
-    }
+    Counted { here: Arc::new(Counters::memory(64 * 1024)), shared: None }
+}
+
+/// What the gateway is configured with.
+pub(super) fn settings() -> Limits {
+    Limits { classes: [("llm".into(), Rate { count: 20, period_ms: 60_000 })].into(), ..Limits::default() }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use engine::identity::{LOCAL_ISSUER, PrincipalKind, principal_id};
-use engine::limit::{Left, Rate};
+use engine::limit::{Left, Limit};
 use engine::time::UnixMillis;
 use serde_json::{Value, json};
 use storage::counters::{Counters, LimitKey, Stands, Take, WhenAway};
@@ -15,6 +15,7 @@ use super::{Worked, accounts, done, invalid, not_found, store};
 use crate::admin::control::execute::{Backend, Counted};
 use crate::admin::control::reply::{Code, Problem};
 use crate::admin::control::verb::LimitsOf;
+use crate::in_force::{Held, InForce};
 use crate::pipeline::admit::PER_ADDRESS;
 use crate::pipeline::authorize::{OF_REFUSALS, REFUSALS};
 use crate::pipeline::spend::PER_USER;
@@ -32,7 +33,7 @@ impl Whose {
             Self::Address(address) => LimitKey::address(counter.limit, address),
             Self::Principal(id) => LimitKey::principal(counter.limit, id),
         };
-        key.sliding(counter.sliding)
+        key.sliding(counter.held.limit.sliding)
     }
 
     fn told(self) -> String {
@@ -46,9 +47,7 @@ impl Whose {
 /// One limit of somebody, and where it is counted.
 struct Counter<'a> {
     limit: &'a str,
-    rate: Rate,
-    sliding: bool,
-    away: WhenAway,
+    held: Held,
     /// By this gateway alone.
     here: bool,
     /// By the gateways that share a store.
@@ -64,13 +63,17 @@ pub(super) async fn show(
 ) -> Worked {
     let counted = counted(backend)?;
     let whose = whose(backend, of, subject).await?;
-    let counters = named(counters(counted, whose), limit)?;
+    let snapshot = backend.reloader.cell().current();
+    let counters = named(counters(counted, &snapshot.limits, whose), limit)?;
     let mut told = Vec::new();
     let here: Vec<&Counter<'_>> = counters.iter().filter(|counter| counter.here).collect();
-    look(&counted.here, whose, &here, now, "here", &mut told).await;
+    let since = snapshot.since();
+    look(&counted.here, whose, &here, (now, since), "here", &mut told).await;
     let there: Vec<&Counter<'_>> = counters.iter().filter(|counter| counter.there).collect();
     let redis = match &counted.shared {
-        Some(shared) if !there.is_empty() => Some(look(shared, whose, &there, now, "redis", &mut told).await),
+        Some(shared) if !there.is_empty() => {
+            Some(look(shared, whose, &there, (now, since), "redis", &mut told).await)
+        }
         Some(_) | None => None,
     };
     Ok(done(json!({
@@ -87,7 +90,8 @@ pub(super) async fn reset(backend: &Backend, of: LimitsOf, subject: &str, limit:
     let whose = whose(backend, of, subject).await?;
     let mut away = None;
     let (mut here, mut there) = (Vec::new(), Vec::new());
-    let counters = named(counters(counted, whose), limit)?;
+    let snapshot = backend.reloader.cell().current();
+    let counters = named(counters(counted, &snapshot.limits, whose), limit)?;
     let limits: Vec<&str> = counters.iter().map(|counter| counter.limit).collect();
     for counter in counters {
         let key = whose.key(&counter);
@@ -144,32 +148,21 @@ async fn whose(backend: &Backend, of: LimitsOf, subject: &str) -> Result<Whose, 
 
 /// All limits that somebody may have. What comes before a permit is counted by each gateway, whether or not they share
 /// a store.
-fn counters(counted: &Counted, whose: Whose) -> Vec<Counter<'_>> {
-    let Counted { shared, limits, .. } = counted;
-    let there = shared.is_some();
-    let classes = limits.classes.iter().map(|(class, rate)| Counter {
-        limit: class,
-        rate: *rate,
-        sliding: limits.sliding.classes.contains(class),
-        away: limits.away.class(class),
-        here: matches!(whose, Whose::Address(_)) || !there,
-        there,
-    });
+fn counters<'a>(counted: &Counted, limits: &'a InForce, whose: Whose) -> Vec<Counter<'a>> {
+    let there = counted.shared.is_some();
+    let is_address = matches!(whose, Whose::Address(_));
+    let classes = limits.classes.iter();
+    let classes = classes.map(|(class, held)| (class.as_ref(), *held, is_address || !there, there));
     let own = match whose {
-        Whose::Address(_) => {
-            let (rate, sliding) = (limits.per_address, limits.sliding.per_address);
-            let away = limits.away.per_address;
-            vec![Counter { limit: PER_ADDRESS, rate, sliding, away, here: true, there }]
-        }
+        Whose::Address(_) => vec![(PER_ADDRESS, limits.per_address, true, there)],
         Whose::Principal(_) => {
-            let (rate, sliding) = (limits.per_user, limits.sliding.per_user);
-            let own =
-                Counter { limit: PER_USER, rate, sliding, away: limits.away.per_user, here: !there, there };
-            let (rate, away) = (REFUSALS, WhenAway::Local);
-            vec![own, Counter { limit: OF_REFUSALS, rate, sliding: false, away, here: true, there: false }]
+            let limit = Limit { rate: REFUSALS, sliding: false, shadow: false };
+            let refusals = Held { limit, away: WhenAway::Local, bundled: false };
+            vec![(PER_USER, limits.per_user, !there, there), (OF_REFUSALS, refusals, true, false)]
         }
     };
-    own.into_iter().chain(classes).filter(|counter| counter.rate.limits()).collect()
+    let all = own.into_iter().chain(classes).filter(|(_, held, ..)| held.limit.rate.limits());
+    all.map(|(limit, held, here, there)| Counter { limit, held, here, there }).collect()
 }
 
 fn named<'a>(counters: Vec<Counter<'a>>, limit: Option<&str>) -> Result<Vec<Counter<'a>>, Problem> {
@@ -185,14 +178,12 @@ async fn look(
     store: &Counters,
     whose: Whose,
     counters: &[&Counter<'_>],
-    now: UnixMillis,
+    (now, since): (UnixMillis, UnixMillis),
     place: &str,
     told: &mut Vec<Value>,
 ) -> Option<Fault> {
-    let takes: Vec<Take<'_>> = counters
-        .iter()
-        .map(|counter| Take::new(whose.key(counter), counter.rate).when_away(counter.away))
-        .collect();
+    let takes: Vec<Take<'_>> =
+        counters.iter().map(|counter| counter.held.take(whose.key(counter), since)).collect();
     let looked = store.look(&takes, now).await;
     for (counter, stands) in counters.iter().zip(looked.limits) {
         let counted = if looked.away.is_some() { "here_without_redis" } else { place };
@@ -203,14 +194,16 @@ async fn look(
 
 /// Times are in milliseconds; a time that never comes is null.
 fn row(counter: &Counter<'_>, stands: Stands, counted: &str) -> Value {
-    let (limit, period_ms) = (counter.limit, counter.rate.period_ms);
+    let Held { limit: Limit { rate, sliding, shadow }, bundled, .. } = counter.held;
+    let (limit, period_ms) = (counter.limit, rate.period_ms);
+    let from = if bundled { "bundle" } else { "configuration" };
     match stands {
         Stands::Counted(Left { count, of, next_ms, full_ms }) => json!({
             "limit": limit, "counted": counted, "state": "counted", "left": count, "of": of, "period_ms": period_ms,
-            "algorithm": if counter.sliding { "sliding" } else { "rate" },
+            "algorithm": if sliding { "sliding" } else { "rate" }, "shadow": shadow, "from": from,
             "next_ms": (next_ms != u64::MAX).then_some(next_ms), "full_ms": full_ms,
         }),
-        Stands::Open => json!({ "limit": limit, "counted": counted, "state": "open" }),
-        Stands::Closed => json!({ "limit": limit, "counted": counted, "state": "closed" }),
+        Stands::Open => json!({ "limit": limit, "counted": counted, "state": "open", "shadow": shadow }),
+        Stands::Closed => json!({ "limit": limit, "counted": counted, "state": "closed", "shadow": shadow }),
     }
 }
