@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use engine::bundle::{Bundle, BundleSources};
-use engine::verify::{run_tests, uncovered};
+use engine::verify::{Factors, run_tests, uncovered};
 
 #[test]
 fn the_committed_policies_hold() {
@@ -16,7 +16,8 @@ fn the_committed_policies_hold() {
     let mut reports = Vec::new();
     let mut failures = Vec::new();
     for (name, text) in files(&root.join("tests")).expect("they can be read") {
-        let report = run_tests(&bundle, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let report =
+            run_tests(&bundle, &text, &Factors::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
         failures.extend(report.failures.iter().map(|failure| format!("{name}: {failure}")));
         reports.push(report);
     }

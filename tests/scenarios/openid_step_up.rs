@@ -248,6 +248,26 @@ fn a_recent_sign_in_takes_no_second_factor_away() {
     assert_eq!(browser.navigate(READ).status, 200);
 }
 
+/// The command line says of the same bundle what was answered, and which proof would do.
+fn explained(world: &World) {
+    let bundle = world.production.folder().join("policies").display().to_string();
+    let says = |proof: &[&str], parts: &[&str]| {
+        let asked = ["policy", "explain", "--policies", &bundle, "--role", "standard_user", "--mfa-acr", "2"];
+        let (status, said) = tests::process::cli(&[&asked, proof, &["GET", READ]].concat(), &[], "");
+        assert!(status.success(), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+    };
+    let asked = "the row asks for a proof: two factors within 300 s; API keys are refused";
+    says(&["--acr", "2", "--age", "10s"], &[asked, "this one does (two factors, 10 s ago)", "permitted by"]);
+    says(
+        &[],
+        &[asked, "this one does not (one factor, 0 s ago)", "one that does: two factors", "permitted by"],
+    );
+    says(&["--acr", "2", "--age", "unknown"], &["does not (two factors, nobody says when)"]);
+}
+
 #[test]
 fn a_program_is_told_what_its_token_lacks() {
     let mut world = World::start(Some("assurance = 2, max_age_s = 300"), &[]);
@@ -276,6 +296,7 @@ fn a_program_is_told_what_its_token_lacks() {
     }
     let answer = ask(json!({"roles": roles, "acr": "2", "auth_time": now}));
     assert_eq!(answer.status, 200, "{}", answer.text());
+    explained(&world);
 }
 
 #[test]

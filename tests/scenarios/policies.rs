@@ -64,7 +64,7 @@ fn every_case_is_answered_as_expected_and_every_route_has_one() {
     let bundle = policies::shipped();
     let mut reports = Vec::new();
     for text in repository::texts("policies/tests", &[".json"]) {
-        let report = engine::verify::run_tests(&bundle, &text.content);
+        let report = engine::verify::run_tests(&bundle, &text.content, &engine::verify::Factors::default());
         let report = report.unwrap_or_else(|error| panic!("{}: {error}", text.path));
         assert!(report.failures.is_empty(), "{}: {:#?}", text.path, report.failures);
         reports.push(report);

@@ -1,5 +1,7 @@
 //! What a route asks of a caller's proof, beside what policies say (RFC 9470).
 
+use std::fmt;
+
 use crate::identity::{Principal, PrincipalKind};
 use crate::time::UnixMillis;
 
@@ -14,7 +16,7 @@ pub const ASSURANCE_MAX: u8 = 2;
 const LEEWAY_MS: u64 = 60_000;
 
 /// How strong and how fresh a caller's proof has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepUp {
     /// The assurance, at least: 1 for any proof, 2 for two factors.
     pub assurance: u8,
@@ -48,6 +50,18 @@ impl StepUp {
         assurance >= self.assurance && fresh
     }
 
+    /// The weakest and oldest proof of a person that would do, given to one that does not.
+    #[must_use]
+    pub fn met_by(&self, principal: &Principal, now: UnixMillis) -> Principal {
+        let fresh = self.is_met(u8::MAX, principal.authenticated_at, now);
+        let authenticated_at = if fresh { principal.authenticated_at } else { now };
+        Principal {
+            assurance: principal.assurance.max(self.assurance),
+            authenticated_at,
+            ..principal.clone()
+        }
+    }
+
     /// What both ask for together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -77,6 +91,17 @@ impl StepUp {
             said.push("lets services pass without a step-up".to_owned());
         }
         said
+    }
+}
+
+/// For people: `two factors within 300 s; API keys are refused`.
+impl fmt::Display for StepUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.assurance > 1 { "two factors" } else { "any proof" })?;
+        if let Some(seconds) = self.max_age_s {
+            write!(f, " within {seconds} s")?;
+        }
+        f.write_str(if self.services { "; API keys pass" } else { "; API keys are refused" })
     }
 }
 
@@ -129,12 +154,30 @@ mod tests {
         assert!(fresh.is_met(1, NOW.plus(30_000), NOW));
     }
 
+    #[test]
+    fn what_is_asked_is_said_to_people() {
+        let check = |asks: StepUp, said: &str| assert_eq!(asks.to_string(), said);
+        check(StepUp::SECOND_FACTOR, "two factors; API keys pass");
+        let fresh = StepUp { assurance: 1, max_age_s: Some(300), services: false };
+        check(fresh, "any proof within 300 s; API keys are refused");
+        check(StepUp { assurance: 2, ..fresh }, "two factors within 300 s; API keys are refused");
+    }
+
     fn asks() -> impl Strategy<Value = StepUp> {
         (1_u8..=2, proptest::option::of(MAX_AGE_S_MIN..=MAX_AGE_S_MAX), any::<bool>())
             .prop_map(|(assurance, max_age_s, services)| StepUp { assurance, max_age_s, services })
     }
 
     proptest! {
+        /// The proof that is said to do does, for every person; and nothing of one that does is changed.
+        #[test]
+        fn the_proof_that_would_do_does(asks in asks(), assurance in 1_u8..=3, age in 0_u64..100_000_000) {
+            let person = caller(PrincipalKind::User, assurance, age);
+            let proved = asks.met_by(&person, NOW);
+            prop_assert!(asks.is_met_by(&proved, NOW));
+            prop_assert_eq!(proved == person, asks.is_met_by(&person, NOW));
+        }
+
         /// Who meets both meets each, and the other way round; and nothing is looser than both together but either of them.
         #[test]
         fn together_is_each(one in asks(), other in asks(), kind in 0_usize..2, assurance in 1_u8..=3, age in 0_u64..100_000_000) {

@@ -11,6 +11,10 @@
 //! ]
 //! ```
 //!
+//! A person has proved who they are with one factor in this moment, unless `proof` says how: `acr` and `amr` as a provider says
+//! them, and `age_s`, the seconds since then, or `"unknown"` where nobody says when. On a row with a step-up whose proof is too
+//! weak or too old the decision is `step_up`, whatever policies say.
+//!
 //! Who: `role` (each of a list is asked on its own), or `roles` and `groups` held together; `principal` is `user`
 //! unless it says `service`, `operator` or `anonymous`. What: `on` (a route by its name), `path` (a method and a
 //! path as a client sends it) or `action` (on every module whose routes have it, or on `module`); each of a list
@@ -27,7 +31,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::cedar::{CedarRequest, ask};
-use super::subject::{Answer, accepts};
+use super::proof::{Factors, Proof};
+use super::subject::{Answer, accepts, unproved};
 use crate::authz::AuthzRequest;
 use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_parameters, example_principal};
@@ -47,16 +52,16 @@ pub struct TestReport {
     pub actions: BTreeSet<String>,
 }
 
-/// Runs the cases of one file. A case that cannot be asked fails.
+/// Runs the cases of one file. A case that cannot be asked fails. `factors` says by which words two factors are proved.
 ///
 /// # Errors
 /// The file is not a list of cases; says where.
-pub fn run_tests(bundle: &Bundle, cases: &str) -> Result<TestReport, String> {
+pub fn run_tests(bundle: &Bundle, cases: &str, factors: &Factors) -> Result<TestReport, String> {
     let cases: Vec<Value> = serde_json::from_str(cases).map_err(|error| error.to_string())?;
     let mut report = TestReport::default();
     for (nth, case) in cases.into_iter().enumerate() {
         match serde_json::from_value::<Case>(case) {
-            Ok(case) => case.run(bundle, &mut report),
+            Ok(case) => case.run(bundle, factors, &mut report),
             Err(error) => report.failures.push(format!("case {}: {error}", nth + 1)),
         }
     }
@@ -84,6 +89,7 @@ struct Case {
     groups: BTreeSet<String>,
     scopes: Option<BTreeSet<String>>,
     assurance: Option<u8>,
+    proof: Option<Proof>,
     #[serde(default)]
     suspended: bool,
     on: Option<OneOrMany>,
@@ -131,6 +137,8 @@ enum Expected {
     NotAccepted,
     /// No route has the path.
     Unrouted,
+    /// The row asks for a stronger or fresher proof.
+    StepUp,
     /// A policy fails.
     Undecidable,
 }
@@ -142,6 +150,7 @@ impl Expected {
             Self::Deny => "deny",
             Self::NotAccepted => "not_accepted",
             Self::Unrouted => "unrouted",
+            Self::StepUp => "step_up",
             Self::Undecidable => "undecidable",
         }
     }
@@ -168,7 +177,10 @@ struct Asked<'a> {
 }
 
 impl Case {
-    fn run(&self, bundle: &Bundle, report: &mut TestReport) {
+    fn run(&self, bundle: &Bundle, factors: &Factors, report: &mut TestReport) {
+        if let Some(fault) = self.unprovable() {
+            return self.fail(fault, report);
+        }
         if let Some(request) = &self.request {
             report.actions.extend(request.action_id());
             let answer = ask(bundle, request, self.entities.as_ref());
@@ -177,15 +189,17 @@ impl Case {
                 Err(error) => self.fail(&error, report),
             };
         }
-        let identities = self.identities();
+        let identities = self.identities(factors);
         let mut count = 0;
         for asked in self.asked(bundle, report) {
             report.actions.insert(asked.action.to_owned());
             for (who, identity) in &identities {
                 count += 1;
-                let answer = match asked.route {
-                    Some(route) if !accepts(route.accept, identity) => Answer::NotAccepted,
-                    Some(_) | None => Answer::from(bundle.decide(&self.request(&asked, identity))),
+                let unproved = asked.route.and_then(|route| unproved(route, identity, self.now()));
+                let answer = match (asked.route, unproved) {
+                    (Some(route), _) if !accepts(route.accept, identity) => Answer::NotAccepted,
+                    (_, Some(asks)) => Answer::StepUp(asks),
+                    (_, None) => Answer::from(bundle.decide(&self.request(&asked, identity))),
                 };
                 let what = format!("{who} on {}", asked.spelt);
                 match self.miscounted(bundle, &asked, &answer) {
@@ -225,11 +239,25 @@ impl Case {
             method: asked.method,
             client: self.client.unwrap_or(EXAMPLE_CLIENT),
             tls: self.tls.unwrap_or(true),
-            now: self.time_ms.map_or(EXAMPLE_TIME, UnixMillis),
+            now: self.now(),
         }
     }
 
-    fn identities(&self) -> Vec<(String, Identity)> {
+    fn now(&self) -> UnixMillis {
+        self.time_ms.map_or(EXAMPLE_TIME, UnixMillis)
+    }
+
+    /// Why the proof that it gives is none.
+    fn unprovable(&self) -> Option<&'static str> {
+        let proof = self.proof.as_ref()?;
+        if self.principal != Kind::User {
+            return Some("`proof` is a person's: a key or an operator has none but itself");
+        }
+        let twice = self.assurance.is_some() && proof.says_factors();
+        twice.then_some("it says its assurance twice: keep `assurance`, or `acr` and `amr`")
+    }
+
+    fn identities(&self, factors: &Factors) -> Vec<(String, Identity)> {
         let kind = match self.principal {
             Kind::User => PrincipalKind::User,
             Kind::Service => PrincipalKind::Service,
@@ -244,6 +272,11 @@ impl Case {
             let names = roles.iter().chain(&self.groups).cloned().collect::<Vec<_>>();
             let mut principal = example_principal(kind, roles, self.groups.clone());
             principal.suspended = self.suspended;
+            // As long as nothing else is said, they have proved it in the moment of the request.
+            principal.authenticated_at = self.now();
+            if let Some(proof) = &self.proof {
+                proof.give(&mut principal, factors, self.now());
+            }
             principal.assurance = self.assurance.unwrap_or(principal.assurance);
             principal.scopes = self.scopes.clone().unwrap_or(principal.scopes);
             let who = if names.is_empty() { "nobody in particular".to_owned() } else { names.join(" + ") };

@@ -1,17 +1,57 @@
 //! Why a request is decided as it is: what matched, and what nearly did.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use cedar_policy::{Effect, Policy};
 use serde_json::{Value, json};
 
 use crate::authz::{AuthzRequest, Decision};
 use crate::bundle::Bundle;
+use crate::identity::{Identity, Principal, PrincipalKind};
+use crate::route::Route;
+use crate::time::UnixMillis;
 
 /// Near misses that are shown, at most: enough to find the missing role, few enough to read.
 const NEAR_MAX: usize = 10;
 
 const PERMITTED: &str = "permitted by";
+
+/// Explains what becomes of a request on a route, for people: first what the row asks of the caller's proof, then what policy
+/// says. Slow: asks every policy on its own.
+#[must_use]
+pub fn explain_on(bundle: &Bundle, route: &Route, request: &AuthzRequest<'_>) -> String {
+    let (Some(asks), Identity::Known(principal)) = (route.step_up, request.identity) else {
+        return explain(bundle, request);
+    };
+    let mut text = format!("before policy, the row asks for a proof: {asks}\n");
+    let has = proof(principal, request.now);
+    if asks.is_met_by(principal, request.now) {
+        writeln!(text, "this one does ({has})").ok();
+        return text + &explain(bundle, request);
+    }
+    if principal.kind == PrincipalKind::Service {
+        text.push_str(
+            "refused with 401 `step_up`: an API key cannot prove more than it is; a person can, or a row with `services = true`\n",
+        );
+        return text;
+    }
+    writeln!(text, "refused with 401 `step_up`: this one does not ({has})").ok();
+    let proved = asks.met_by(principal, request.now);
+    writeln!(text, "one that does: {}. With it:", proof(&proved, request.now)).ok();
+    let proved = Identity::Known(Arc::new(proved));
+    text + &explain(bundle, &AuthzRequest { identity: &proved, ..request.clone() })
+}
+
+/// How strong and how old a proof is.
+fn proof(principal: &Principal, now: UnixMillis) -> String {
+    let factors = if principal.assurance > 1 { "two factors" } else { "one factor" };
+    match (principal.kind, principal.authenticated_at) {
+        (PrincipalKind::Service | PrincipalKind::Operator, _) => factors.to_owned(),
+        (PrincipalKind::User, UnixMillis(0)) => format!("{factors}, nobody says when"),
+        (PrincipalKind::User, at) => format!("{factors}, {} s ago", now.since(at) / 1_000),
+    }
+}
 
 /// Explains the decision on a request, for people. Slow: asks every policy on its own.
 #[must_use]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::subject::{Answer, Subject, answer, subjects};
 use crate::bundle::Bundle;
-use crate::route::{Accept, Route};
+use crate::route::{Accept, Route, StepUp};
 
 /// Marks stand in groups of this many, so that a column can be counted.
 const GROUP: usize = 5;
@@ -27,7 +27,7 @@ pub fn matrix(bundle: &Bundle) -> String {
     }
     let mut text = String::new();
     // Writing to a string cannot fail.
-    legend(&mut text, &subjects).ok();
+    legend(&mut text, bundle, &subjects).ok();
     limits(&mut text, bundle).ok();
     for (module, mut routes) in modules {
         routes.sort_by(|a, b| {
@@ -64,6 +64,7 @@ struct Key {
     class: Arc<str>,
     method: String,
     accept: Accept,
+    step_up: Option<StepUp>,
     parameters: Vec<String>,
 }
 
@@ -81,6 +82,7 @@ impl Asked<'_> {
             class: Arc::clone(&route.class),
             method: route.method.to_string(),
             accept: route.accept,
+            step_up: route.step_up,
             parameters,
         };
         let ask = || {
@@ -95,7 +97,7 @@ fn by_parameters(bundle: &Bundle) -> bool {
     bundle.policies().any(|policy| policy.text.contains("parameters"))
 }
 
-fn legend(text: &mut String, subjects: &[Subject]) -> std::fmt::Result {
+fn legend(text: &mut String, bundle: &Bundle, subjects: &[Subject]) -> std::fmt::Result {
     text.push_str(
         "# Who may do what: every role and every route\n\
          #\n\
@@ -113,6 +115,12 @@ fn legend(text: &mut String, subjects: &[Subject]) -> std::fmt::Result {
          # an API key with every scope and the role of ordinary staff. Below the routes: which policies decide for\n\
          # whom; `all` means everyone whose credential is looked at.\n",
     );
+    if bundle.routes().routes().iter().any(|route| route.step_up.is_some()) {
+        text.push_str(
+            "#\n\
+             # On rows with a step-up people are asked for with the proof that it takes; ^ is a key, which has no other.\n",
+        );
+    }
     Ok(())
 }
 
@@ -169,6 +177,7 @@ fn group(
                 writeln!(text, "    no grant: the other {}", names.len())?;
             }
             Answer::NoGrant => writeln!(text, "    no grant: {whom}")?,
+            Answer::StepUp(_) => writeln!(text, "    step-up: {whom}")?,
             Answer::NotAccepted => {}
         }
     }
@@ -190,6 +199,8 @@ fn notes(route: &Route) -> String {
         (route.sandbox, "sandbox"),
         (route.service_worker, "service worker"),
     ];
-    let set: Vec<&str> = flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
+    let mut set: Vec<String> =
+        flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag.to_owned()).collect();
+    set.extend(route.step_up.map(|asks| format!("step-up: {asks}")));
     if set.is_empty() { String::new() } else { format!("  [{}]", set.join(", ")) }
 }

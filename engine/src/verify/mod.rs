@@ -8,13 +8,15 @@ mod cases;
 mod cedar;
 mod explain;
 mod matrix;
+mod proof;
 mod replay;
 mod subject;
 #[cfg(test)]
 mod tests;
 
 pub use cases::{TestReport, run_tests, uncovered};
-pub use explain::explain;
+pub use explain::{explain, explain_on};
 pub use matrix::matrix;
+pub use proof::Factors;
 pub use replay::{Outcome, Replay, Said, replay};
 pub use subject::{Answer, Subject, answer, subjects};

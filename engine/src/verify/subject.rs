@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::authz::Decision;
 use crate::bundle::Bundle;
-use crate::bundle::example::{example, example_parameters, example_principal};
+use crate::bundle::example::{EXAMPLE_TIME, example, example_parameters, example_principal};
 use crate::identity::{Identity, PrincipalKind};
 use crate::refusal::Deciding;
-use crate::route::{Accept, Route};
+use crate::route::{Accept, Route, StepUp};
+use crate::time::UnixMillis;
 
 /// Roles that a service without a role of its own is shown with, the first that the bundle declares.
 const SERVICE_ROLES: [&str; 2] = ["service", "standard_user"];
@@ -33,6 +34,8 @@ pub enum Answer {
     NoGrant,
     /// The route does not look at this kind of credential.
     NotAccepted,
+    /// The row asks for a proof that this one is too weak or too old for; policy is not asked.
+    StepUp(StepUp),
     /// These policies fail, so nothing is permitted.
     Undecidable(Vec<String>),
 }
@@ -56,7 +59,8 @@ fn known(kind: PrincipalKind, roles: BTreeSet<String>) -> Identity {
     Identity::Known(Arc::new(example_principal(kind, roles, BTreeSet::new())))
 }
 
-/// What the route answers, with example parameters, over TLS, from a public address, on a weekday at noon.
+/// What the route answers, with example parameters, over TLS, from a public address, on a weekday at noon. A person has the
+/// proof that the row asks for, where it asks for one; a key has none but itself.
 #[must_use]
 pub fn answer(bundle: &Bundle, route: &Route, identity: &Identity) -> Answer {
     // A credential that an open route does not look at is as good as none.
@@ -65,8 +69,28 @@ pub fn answer(bundle: &Bundle, route: &Route, identity: &Identity) -> Answer {
         (false, true) => &Identity::Anonymous,
         (false, false) => return Answer::NotAccepted,
     };
+    let proved = proved(route, identity, EXAMPLE_TIME);
+    let identity = proved.as_ref().unwrap_or(identity);
+    if let Some(asks) = unproved(route, identity, EXAMPLE_TIME) {
+        return Answer::StepUp(asks);
+    }
     let parameters = example_parameters(route);
     Answer::from(bundle.decide(&example(route, identity, &parameters)))
+}
+
+/// A person with the proof that the row asks for, where theirs does not do.
+fn proved(route: &Route, identity: &Identity, now: UnixMillis) -> Option<Identity> {
+    let asks = unproved(route, identity, now)?;
+    match identity {
+        Identity::Known(principal) => Some(Identity::Known(Arc::new(asks.met_by(principal, now)))),
+        Identity::Anonymous => None,
+    }
+}
+
+/// What the row asks for beyond the proof of this identity.
+pub(super) fn unproved(route: &Route, identity: &Identity, now: UnixMillis) -> Option<StepUp> {
+    let Identity::Known(principal) = identity else { return None };
+    route.step_up.filter(|asks| !asks.is_met_by(principal, now))
 }
 
 /// Whether a route looks at a credential of this identity. A person may have either of two.
@@ -93,6 +117,7 @@ impl Answer {
             Self::Permit(_) => "permit",
             Self::Forbid(_) | Self::NoGrant => "deny",
             Self::NotAccepted => "not_accepted",
+            Self::StepUp(_) => "step_up",
             Self::Undecidable(_) => "undecidable",
         }
     }
@@ -104,6 +129,7 @@ impl Answer {
             Self::Forbid(_) => 'x',
             Self::NoGrant => '.',
             Self::NotAccepted => '-',
+            Self::StepUp(_) => '^',
             Self::Undecidable(_) => '!',
         }
     }
@@ -113,7 +139,7 @@ impl Answer {
     pub fn ids(&self) -> &[String] {
         match self {
             Self::Permit(ids) | Self::Forbid(ids) | Self::Undecidable(ids) => ids,
-            Self::NoGrant | Self::NotAccepted => &[],
+            Self::NoGrant | Self::NotAccepted | Self::StepUp(_) => &[],
         }
     }
 }

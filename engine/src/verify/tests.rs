@@ -5,12 +5,13 @@ use std::sync::{Arc, LazyLock};
 use proptest::prelude::*;
 
 use super::subject::accepts;
-use super::{Answer, answer, explain, matrix, run_tests, subjects, uncovered};
+use super::{Answer, Factors, answer, explain, explain_on, matrix, run_tests, subjects, uncovered};
 use crate::authz::Decision;
 use crate::bundle::Bundle;
-use crate::bundle::example::{example, example_parameters, example_principal};
-use crate::bundle::tests::fixture::{load, sources};
+use crate::bundle::example::{EXAMPLE_TIME, example, example_parameters, example_principal};
+use crate::bundle::tests::fixture::{load, sources, with};
 use crate::identity::{Identity, PrincipalKind};
+use crate::time::UnixMillis;
 
 #[test]
 fn the_matrix_reads_as_written() {
@@ -102,7 +103,8 @@ fn a_route_answers_each_kind_of_caller() {
 
 /// Runs one case; the number that passed, and the failures joined.
 fn run(case: &str) -> (usize, String) {
-    let report = run_tests(&load(&sources()), &format!("[{case}]")).expect("it is a list");
+    let report =
+        run_tests(&load(&sources()), &format!("[{case}]"), &Factors::default()).expect("it is a list");
     (report.passed, report.failures.join("; "))
 }
 
@@ -199,9 +201,9 @@ fn cedars_own_cases_are_read() {
 fn a_route_without_a_case_is_named() {
     let bundle = load(&sources());
     let case = "[{ \"name\": \"n\", \"role\": \"editor\", \"action\": [\"docs.read\", \"docs.write\", \"docs.import\"], \"decision\": \"deny\" }]";
-    let report = run_tests(&bundle, case).expect("it is a list");
+    let report = run_tests(&bundle, case, &Factors::default()).expect("it is a list");
     assert_eq!(uncovered(&bundle, &[report]), ["GET /", "GET /static/*path"]);
-    assert!(run_tests(&bundle, "{}").is_err());
+    assert!(run_tests(&bundle, "{}", &Factors::default()).is_err());
 }
 
 #[test]
@@ -229,4 +231,110 @@ fn an_explanation_names_what_matched_and_what_nearly_did() {
              other principals\n{suspended}"
         ),
     );
+}
+
+/// The bundle with a step-up on a row that people and keys may ask for.
+fn asking(step_up: &str) -> Bundle {
+    let row = "{ on = \"GET /api/docs\", action = \"docs.read\"";
+    load(&with("routes/docs.toml", row, &format!("{row}, step_up = {{ {step_up} }}")))
+}
+
+#[test]
+fn a_case_says_what_was_proved_and_expects_a_step_up() {
+    let check = |asks: &str, case: &str, expected: Result<(), &str>| {
+        let case = format!("[{{ \"name\": \"n\", \"role\": \"reader\", {case} }}]");
+        let factors = Factors { acr: ["gold".to_owned()].into(), amr: ["otp".to_owned()].into() };
+        let report = run_tests(&asking(asks), &case, &factors).expect("it is a list");
+        let found = if report.failures.is_empty() { Ok(()) } else { Err(report.failures.join("; ")) };
+        match (found, expected) {
+            (Ok(()), Ok(())) => assert_eq!(report.passed, 1, "{case}"),
+            (Err(found), Err(says)) => assert!(found.contains(says), "{case}: {found}"),
+            (found, _) => panic!("{case}: {found:?}"),
+        }
+    };
+    let (two, fresh) = ("assurance = 2", "max_age_s = 300");
+    let on =
+        |decision: &str, rest: &str| format!("\"on\": \"GET /api/docs\", \"decision\": \"{decision}\"{rest}");
+    let proof = |decision: &str, proof: &str| on(decision, &format!(", \"proof\": {{ {proof} }}"));
+    check(two, &on("step_up", ""), Ok(()));
+    check(two, &on("permit", ""), Err("reader on GET /api/docs: step_up by no policy, expected permit"));
+    check(two, &on("permit", ", \"assurance\": 2"), Ok(()));
+    check(two, &proof("permit", "\"acr\": \"gold\""), Ok(()));
+    check(two, &proof("permit", "\"amr\": [\"pwd\", \"otp\"]"), Ok(()));
+    // By whole names and by nothing else.
+    check(two, &proof("step_up", "\"acr\": \"gold2\", \"amr\": [\"mfa\", \"Otp\"]"), Ok(()));
+    check(two, &proof("permit", "\"acr\": \"gold\", \"age_s\": \"unknown\""), Ok(()));
+    check(fresh, &on("permit", ""), Ok(()));
+    check(fresh, &proof("permit", "\"age_s\": 360"), Ok(()));
+    check(fresh, &proof("step_up", "\"age_s\": 361"), Ok(()));
+    check(fresh, &proof("step_up", "\"age_s\": \"unknown\", \"acr\": \"gold\""), Ok(()));
+    check(fresh, &proof("step_up", "\"age_s\": 18446744073709551615"), Ok(()));
+    let later = ", \"time_ms\": 1900000000000, \"proof\": { \"age_s\": 10 }";
+    check(fresh, &on("permit", later), Ok(()));
+    // A row that asks for nothing takes any proof, and an action by itself is on no row.
+    let other =
+        "\"on\": \"GET /api/docs/:id\", \"decision\": \"permit\", \"proof\": { \"age_s\": \"unknown\" }";
+    check(two, other, Ok(()));
+    check(two, "\"action\": \"docs.read\", \"decision\": \"permit\"", Ok(()));
+    // Keys prove nothing besides themselves.
+    check(two, &on("step_up", ", \"principal\": \"service\""), Ok(()));
+    check("assurance = 2, services = true", &on("permit", ", \"principal\": \"service\""), Ok(()));
+    let key = proof("permit", "\"age_s\": 1") + ", \"principal\": \"service\"";
+    check(two, &key, Err("`proof` is a person's"));
+    let twice = proof("permit", "\"acr\": \"gold\"") + ", \"assurance\": 2";
+    check(two, &twice, Err("it says its assurance twice"));
+    check(two, &proof("permit", "\"age\": 5"), Err("unknown field `age`"));
+    check(two, &proof("permit", "\"age_s\": \"never\""), Err("`age_s` is seconds, or"));
+    check(two, &proof("permit", "\"age_s\": -1"), Err("`age_s` is seconds, or"));
+}
+
+#[test]
+fn the_matrix_asks_for_people_with_the_proof_that_a_row_asks_for() {
+    let matrix = matrix(&asking("assurance = 2, max_age_s = 300"));
+    assert!(matrix.contains("^ is a key, which has no other.\n"), "{matrix}");
+    let row = "\
+  -++^  GET    /api/docs  [step-up: two factors within 300 s; API keys are refused]
+    permit docs.editors: editor
+    permit docs.readers: reader
+    step-up: service
+";
+    assert!(matrix.contains(row), "{matrix}");
+    assert!(matrix.contains("  -++.  GET    /api/docs/:id  [concealed]\n"), "{matrix}");
+}
+
+#[test]
+fn an_explanation_says_which_proof_would_do() {
+    let check =
+        |asks: &str, kind: PrincipalKind, (assurance, age_s): (u8, Option<u64>), says: &str, and: &str| {
+            let bundle = asking(asks);
+            let route = bundle.routes().named("GET /api/docs").expect("the fixture has it");
+            let mut caller = example_principal(kind, ["reader".to_owned()].into(), [].into());
+            caller.assurance = assurance;
+            caller.authenticated_at = UnixMillis(age_s.map_or(0, |age_s| EXAMPLE_TIME.0 - age_s * 1_000));
+            let identity = Identity::Known(Arc::new(caller));
+            let parameters = example_parameters(route);
+            let said = explain_on(&bundle, route, &example(route, &identity, &parameters));
+            let (proof, policy) = said.split_at_checked(says.len()).unwrap_or((&said, ""));
+            assert_eq!(proof, says);
+            assert!(policy.starts_with(and) && and.is_empty() == policy.is_empty(), "{said}");
+        };
+    let (user, both) = (PrincipalKind::User, "assurance = 2, max_age_s = 300");
+    let asked = "before policy, the row asks for a proof: two factors within 300 s; API keys are refused\n";
+    let permitted = "permitted by docs.readers";
+    check(both, user, (2, Some(100)), &format!("{asked}this one does (two factors, 100 s ago)\n"), permitted);
+    let refused = |has: &str, does: &str| {
+        format!(
+            "{asked}refused with 401 `step_up`: this one does not ({has})\none that does: {does}. With it:\n"
+        )
+    };
+    check(both, user, (1, Some(100)), &refused("one factor, 100 s ago", "two factors, 100 s ago"), permitted);
+    check(both, user, (2, Some(400)), &refused("two factors, 400 s ago", "two factors, 0 s ago"), permitted);
+    check(both, user, (1, None), &refused("one factor, nobody says when", "two factors, 0 s ago"), permitted);
+    let key = "refused with 401 `step_up`: an API key cannot prove more than it is; a person can, or a row with `services = true`\n";
+    check(both, PrincipalKind::Service, (1, Some(0)), &format!("{asked}{key}"), "");
+    // A row that asks for nothing says nothing of it.
+    let bundle = load(&sources());
+    let route = bundle.routes().named("GET /api/docs").expect("the fixture has it");
+    let request = example(route, &Identity::Anonymous, &[]);
+    assert_eq!(explain_on(&bundle, route, &request), explain(&bundle, &request));
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use engine::bundle::{Bundle, BundleFault};
+use engine::verify;
 
 use super::failure::Failure;
 use super::progress::Progress;
@@ -31,7 +32,7 @@ enum Verb {
     Check(check::Args),
     Matrix(matrix::Args),
     Test(test::Args),
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
     Replay(replay::Args),
 }
 
@@ -41,6 +42,27 @@ struct Policies {
     /// The policies directory
     #[arg(long = "policies", visible_alias = "bundle", value_name = "DIR", default_value = "policies")]
     directory: PathBuf,
+}
+
+/// By which words providers say that two factors were proved.
+#[derive(Clone, Debug, clap::Args)]
+struct Factors {
+    /// An `acr` by which two factors are proved, as `mfa_acr` of a provider
+    /// says; again for more
+    #[arg(long = "mfa-acr", value_name = "ACR")]
+    mfa_acr: Vec<String>,
+    /// An `amr` by which two factors are proved, as `mfa_amr` of a provider
+    /// says; again for more. `mfa` unless given
+    #[arg(long = "mfa-amr", value_name = "AMR")]
+    mfa_amr: Vec<String>,
+}
+
+impl Factors {
+    fn meant(&self) -> verify::Factors {
+        let usual = verify::Factors::default();
+        let amr = if self.mfa_amr.is_empty() { usual.amr } else { self.mfa_amr.iter().cloned().collect() };
+        verify::Factors { acr: self.mfa_acr.iter().cloned().collect(), amr }
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

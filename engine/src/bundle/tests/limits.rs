@@ -3,7 +3,7 @@
 use super::fixture::{load, sources, spell, with};
 use crate::bundle::{Bundle, BundleSources, CLASSES_MAX, Limits};
 use crate::limit::{Limit, Rate};
-use crate::verify::{explain, matrix, run_tests};
+use crate::verify::{Factors, explain, matrix, run_tests};
 
 fn limited(text: &str) -> BundleSources {
     let mut sources = sources();
@@ -81,7 +81,7 @@ fn a_policy_gives_what_it_permits_another_class() {
         let case = format!(
             r#"[{{"name": "n", "role": "{role}", "on": "GET /api/docs", "decision": "permit", "class": {class}}}]"#
         );
-        let report = run_tests(&bundle, &case).expect("it is a list");
+        let report = run_tests(&bundle, &case, &Factors::default()).expect("it is a list");
         (report.passed, report.failures.join("; "))
     };
     assert_eq!(case("editor", "\"premium\""), (1, String::new()));

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use engine::authz::AuthzRequest;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
+use engine::limit::milliseconds;
 use engine::path::CanonicalPath;
+use engine::time::UnixMillis;
 use engine::verify;
 use http::Method;
 
 use super::super::out::say;
-use super::{Failure, Policies};
+use super::{Factors, Failure, Policies};
 use crate::clock;
 
 /// Tell why a request is permitted or refused
@@ -34,6 +36,18 @@ pub(super) struct Args {
     /// A scope of the API key; again for more
     #[arg(long = "scope", value_name = "SCOPE", requires = "service")]
     scopes: Vec<String>,
+    /// By what a provider says that the person was authenticated
+    #[arg(long, value_name = "ACR", conflicts_with = "service")]
+    acr: Option<String>,
+    /// The same by its methods; again for more
+    #[arg(long, value_name = "AMR", conflicts_with = "service")]
+    amr: Vec<String>,
+    /// How long ago that was, such as 90s or 10m, or `unknown` where nobody
+    /// says; just now unless given
+    #[arg(long, value_name = "AGE", conflicts_with = "service", value_parser = age)]
+    age: Option<Age>,
+    #[command(flatten)]
+    factors: Factors,
     /// The address that it is asked from
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     client: IpAddr,
@@ -57,7 +71,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let route = &matched.route;
     say(format_args!("route {} asks for {} on Module::\"{}\"", route.name, route.action, route.module));
-    let identity = args.identity();
+    let now = clock::now();
+    let identity = args.identity(now);
     let request = AuthzRequest {
         identity: &identity,
         action: &route.action,
@@ -67,14 +82,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         method: args.method.as_str(),
         client: args.client,
         tls: !args.plain,
-        now: clock::now(),
+        now,
     };
-    say(verify::explain(&bundle, &request).trim_end());
+    say(verify::explain_on(&bundle, route, &request).trim_end());
     Ok(())
 }
 
 impl Args {
-    fn identity(&self) -> Identity {
+    fn identity(&self, now: UnixMillis) -> Identity {
         if self.roles.is_empty() && self.groups.is_empty() && !self.service {
             return Identity::Anonymous;
         }
@@ -86,7 +101,32 @@ impl Args {
             roles: set(&self.roles),
             groups: set(&self.groups),
             scopes,
-            ..Principal::named(kind, LOCAL_ISSUER, "somebody", clock::now())
+            assurance: self
+                .factors
+                .meant()
+                .assurance(self.acr.as_deref(), self.amr.iter().map(String::as_str)),
+            authenticated_at: match self.age {
+                None => now,
+                Some(Age::Known(age)) => UnixMillis(now.0.saturating_sub(age)),
+                Some(Age::Unknown) => UnixMillis(0),
+            },
+            ..Principal::named(kind, LOCAL_ISSUER, "somebody", now)
         }))
+    }
+}
+
+/// How long ago somebody was authenticated, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Known(u64),
+    Unknown,
+}
+
+fn age(text: &str) -> Result<Age, String> {
+    match text {
+        "unknown" => Ok(Age::Unknown),
+        text => milliseconds(text)
+            .map(Age::Known)
+            .ok_or_else(|| "write digits and a unit (s, m, h, d), such as 90s, or `unknown`".to_owned()),
     }
 }

@@ -6,7 +6,7 @@ use engine::bundle::Bundle;
 use engine::verify::{self, TestReport};
 
 use super::super::out::say;
-use super::{Failure, Policies};
+use super::{Factors, Failure, Policies};
 
 /// Run the test cases beside the policies
 ///
@@ -15,11 +15,13 @@ use super::{Failure, Policies};
 pub(super) struct Args {
     #[command(flatten)]
     policies: Policies,
+    #[command(flatten)]
+    factors: Factors,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let bundle = args.policies.load()?;
-    let reports = reports(&bundle, &args.policies.directory.join("tests"))?;
+    let reports = reports(&bundle, &args.policies.directory.join("tests"), &args.factors.meant())?;
     let uncovered = verify::uncovered(&bundle, &reports);
     let failures: Vec<&String> = reports.iter().flat_map(|report| &report.failures).collect();
     failures.iter().for_each(|failure| say(format_args!("failed: {failure}")));
@@ -36,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Err(Failure::failed("the policies do not do what the cases say", "change the one or the other"))
 }
 
-fn reports(bundle: &Bundle, directory: &Path) -> Result<Vec<TestReport>, Failure> {
+fn reports(bundle: &Bundle, directory: &Path, factors: &verify::Factors) -> Result<Vec<TestReport>, Failure> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::failed(
             format!("{}: {error}", path.display()),
@@ -49,7 +51,7 @@ fn reports(bundle: &Bundle, directory: &Path) -> Result<Vec<TestReport>, Failure
     paths.sort();
     let report = |path: &std::path::PathBuf| {
         let cases = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        verify::run_tests(bundle, &cases).map_err(|error| unreadable(path, &error))
+        verify::run_tests(bundle, &cases, factors).map_err(|error| unreadable(path, &error))
     };
     paths.iter().map(report).collect()
 }
