@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::bundle::BundleFault;
 use pingora_core::connectors::TransportConnector;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
-use storage::counters::{Counters, MEMORY_BYTES_DEFAULT};
+use storage::counters::Counters;
 use storage::credentials::{
     Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings,
     PasswordVerifier, SignIn,
@@ -223,6 +223,7 @@ async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError>
         }
     });
     edge.serve(listener, stop, config.shutdown_drain).await;
+    shared_limits::give_back(&house.gateway).await;
     drains.abort();
     ended.send_replace(true);
     for task in tasks {
@@ -359,6 +360,7 @@ impl House {
                     health: self.health.clone(),
                     metrics: self.metrics.clone(),
                     telemetry: self.telemetry.clone(),
+                    gateway: self.gateway.clone(),
                 },
                 end,
             )),
@@ -413,7 +415,7 @@ fn pipeline(
     authn: Arc<Authn>,
     recorder: &Recorder,
 ) -> Pipeline {
-    let counters = Arc::new(Counters::memory(MEMORY_BYTES_DEFAULT));
+    let counters = Arc::new(Counters::memory(config.limits.memory_bytes));
     let shared = shared_limits::counters(config, &recorder.metrics);
     let oracle = Oracle::new(config.oracle, recorder.audit.clone(), recorder.metrics.clone());
     let (headers, headers_on_all) = (config.limits.headers, config.limits.headers_on_all);

@@ -19,6 +19,7 @@ use crate::bundle_dir::watch::Watch;
 use crate::clock;
 use crate::oidc::renewal::Renewals;
 use crate::pipeline::record;
+use crate::proxy::Gateway;
 use crate::snapshot::{self, Cause, ReloadError, Reloaded, Reloader};
 use crate::telemetry::Telemetry;
 
@@ -155,12 +156,16 @@ pub struct Kept {
     pub metrics: Arc<Metrics>,
     /// Whose state is told.
     pub telemetry: Arc<Telemetry>,
+    /// Whose counters are told of.
+    pub gateway: Gateway,
 }
 
 /// Looks after what nobody asks for, until `end` says true.
 pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
     let mut next_sweep = clock::instant();
+    let (mut evicted, mut told) = (0, 0);
     loop {
+        evicted = tell_evicted(&kept, evicted);
         tell_audit(&kept.audit, &kept.health, &kept.metrics);
         tell_store(&kept.store, &kept.health);
         kept.telemetry.tell(&kept.health);
@@ -169,6 +174,15 @@ pub async fn housekeeping(kept: Kept, mut end: watch::Receiver<bool>) {
         }
         if clock::instant() >= next_sweep {
             next_sweep = clock::instant() + SWEEP;
+            if evicted > told {
+                let dropped = evicted - told;
+                tracing::warn!(
+                    dropped,
+                    "counters of limits were dropped before they had recovered: a flood of addresses, or \
+                     `limits.memory_bytes` is too small"
+                );
+                told = evicted;
+            }
             if let Err(error) = kept.sessions.sweep(clock::now()).await {
                 tracing::warn!(%error, "expired sessions could not be swept");
             }
@@ -202,6 +216,15 @@ pub async fn admin(
     if let Err(error) = listener::serve(listener, health, metrics, ended).await {
         tracing::error!(%error, "the admin listener ended");
     }
+}
+
+/// Counts what was dropped since `before`, and says how much it is by now.
+fn tell_evicted(kept: &Kept, before: u64) -> u64 {
+    let (pipeline, _) = kept.gateway.pipeline();
+    let shared = pipeline.shared.as_ref().map_or(0, |shared| shared.evicted());
+    let evicted = pipeline.counters.evicted().saturating_add(shared);
+    kept.metrics.limits_evicted(evicted.saturating_sub(before));
+    evicted
 }
 
 fn tell_store(store: &Store, health: &Health) {

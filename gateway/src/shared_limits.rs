@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage::counters::{Counters, MEMORY_BYTES_DEFAULT, RedisSettings};
+use storage::counters::{Counters, RedisSettings};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,7 +23,7 @@ pub fn counters(config: &Config, metrics: &Metrics) -> Option<Arc<Counters>> {
         budget: settings.budget,
         gateways: settings.gateways,
         leases: settings.leases,
-        memory_bytes: MEMORY_BYTES_DEFAULT,
+        memory_bytes: config.limits.memory_bytes,
         clock: clock::now,
     };
     let observer = Box::new(move |answered, waited| metrics.asked(answered, waited));
@@ -40,6 +40,14 @@ static WORDS: Words = Words {
     refusal: "limits_away",
     is_grave: false,
 };
+
+/// Gives back what is leased and was not spent: no request is under way any more. What the store does not take within a
+/// second is lost, and comes back by itself as what is spent does.
+pub async fn give_back(gateway: &Gateway) {
+    if let Some(counters) = &gateway.pipeline().0.shared {
+        counters.give_back(clock::now()).await;
+    }
+}
 
 /// Keeps the store connected, and tells how it is, until `end` says true; nothing where there is none.
 #[must_use]

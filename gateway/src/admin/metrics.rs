@@ -60,6 +60,7 @@ pub struct Metrics {
     telemetry: Telemetry,
     limits: Shared,
     shadowed: IntCounterVec,
+    evicted: IntCounter,
     shared_sessions: Shared,
 }
 
@@ -188,6 +189,7 @@ impl Metrics {
             telemetry: make.telemetry()?,
             limits: make.limits()?,
             shadowed: make.shadowed()?,
+            evicted: make.evicted()?,
             shared_sessions: make.shared_sessions()?,
             registry: make.0,
         })

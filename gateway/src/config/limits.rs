@@ -27,6 +27,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// What a limit does while the store that gateways share is away.
 const AWAY: [(&str, WhenAway); 3] =
     [("local", WhenAway::Local), ("open", WhenAway::Open), ("closed", WhenAway::Closed)];
+/// Bytes of a table of counters: some 2,700 keys at least, and 1 GiB at most.
+const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 65_536..=1_073_741_824;
 /// How a limit counts; whether that is a sliding window.
 const ALGORITHMS: [(&str, bool); 2] = [("rate", false), ("sliding", true)];
 const HEADERS: [(&str, LimitHeaders); 3] =
@@ -94,6 +96,8 @@ impl Reader<'_> {
         let headers = self.choice(written, &HEADERS).unwrap_or_default();
         let written = self.pick(&mut section, "headers_for", None);
         let headers_on_all = self.choice(written, &HEADERS_FOR).unwrap_or_default();
+        let memory = self.pick(&mut section, "memory_bytes", None);
+        let memory = self.number(memory, MEMORY_BYTES).and_then(|bytes| usize::try_from(bytes).ok());
         let classes = self.classes(&mut section, &mut away, &mut sliding);
         let shared = self.shared_limits(&mut section);
         self.finish(&section);
@@ -106,6 +110,7 @@ impl Reader<'_> {
             away,
             headers,
             headers_on_all,
+            memory_bytes: memory.unwrap_or(usual.memory_bytes),
         };
         (limits, shared)
     }

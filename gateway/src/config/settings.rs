@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::limit::Rate;
-use storage::counters::{LeaseSettings, WhenAway};
+use storage::counters::{LeaseSettings, MEMORY_BYTES_DEFAULT, WhenAway};
 use storage::redis::RedisPlace;
 
 use super::origin::Origin;
@@ -108,6 +108,8 @@ pub struct Limits {
     pub headers: LimitHeaders,
     /// Whether they tell of the limits of what was permitted as well.
     pub headers_on_all: bool,
+    /// Bytes of a table of counters.
+    pub memory_bytes: usize,
 }
 
 impl Default for Limits {
@@ -121,6 +123,7 @@ impl Default for Limits {
             away: LimitsAway::default(),
             headers: LimitHeaders::default(),
             headers_on_all: false,
+            memory_bytes: MEMORY_BYTES_DEFAULT,
         }
     }
 }

@@ -231,6 +231,15 @@ impl Counters {
         }
     }
 
+    /// Gives back what was taken ahead of a shared store and was not spent, for nobody asks any more. It takes a second at
+    /// most, and for memory there is nothing to do.
+    pub async fn give_back(&self, now: UnixMillis) {
+        match &self.adapter {
+            Adapter::Memory(_) => {}
+            Adapter::Redis(redis) => redis.leave(now).await,
+        }
+    }
+
     /// Keeps a shared store connected, and tells it what was counted without it. Runs until it is dropped; for memory
     /// there is nothing to do.
     pub async fn tend(&self) {

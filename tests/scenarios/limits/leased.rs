@@ -7,7 +7,7 @@ fn what_a_gateway_has_leased_is_spent_without_redis_seen_by_an_operator_and_neve
     let (upstream, mut redis) = (Upstream::start(), Redis::start());
     let limits = "gateways = 2\nper_user = \"100/24h\"\nlease_percent = 10\nlease_idle = \"60s\"";
     let mut gateways = [0, 1].map(|_| sharing(&upstream, &redis, limits));
-    let _processes = gateways.each_mut().map(|gateway| gateway.start());
+    let [mut process, _process] = gateways.each_mut().map(|gateway| gateway.start());
     // A service is the same one at both, by its name; its keys are not.
     let keys = gateways.each_mut().map(|gateway| key(gateway, "caller"));
     let [mine, other] = &gateways;
@@ -42,4 +42,13 @@ fn what_a_gateway_has_leased_is_spent_without_redis_seen_by_an_operator_and_neve
     // It enforced its half, which counts for both.
     assert_eq!(admitted(other, &keys[1], 3), 1);
     assert_eq!(admitted(mine, &keys[0], 3), 0);
+
+    // One that stops gives back what it holds.
+    let (content, said) = mine.cli(&["limits", "reset", "service", "caller"], "");
+    assert!(content, "{said}");
+    assert_eq!(admitted(mine, &keys[0], 40), 40);
+    assert!(left(other) < 60, "some of it is held: {}", left(other));
+    process.signal(Signal::TERM);
+    assert!(process.wait().success());
+    assert_eq!(left(other), 60);
 }

@@ -7,6 +7,11 @@ impl Metrics {
     pub fn limit_shadowed(&self, limit: &str) {
         self.shadowed.with_label_values(&[limit]).inc();
     }
+
+    /// So many counters of limits were dropped before they had recovered.
+    pub fn limits_evicted(&self, count: u64) {
+        self.evicted.inc_by(count);
+    }
 }
 
 /// How a sign-in ended.

@@ -104,6 +104,11 @@ impl Maker {
         self.counters("limits_shadowed_total", help, &["limit"])
     }
 
+    pub(super) fn evicted(&self) -> Result<IntCounter, prometheus::Error> {
+        let help = "Counters of limits that were dropped before they had recovered.";
+        self.counter("limits_evicted_total", help)
+    }
+
     pub(super) fn shared_sessions(&self) -> Result<Shared, prometheus::Error> {
         let up = self.gauge("sessions_redis_up", "1 while the shared store of sessions answers.")?;
         let help = "Questions to the shared store of sessions, by what became of them.";

@@ -383,14 +383,26 @@ impl Redis {
     /// What nobody waits for: the store is told what was counted without it, and has idle leases back.
     async fn brought_up_to_date(&self, link: &Link) -> Result<(), Fault> {
         self.merge(link).await?;
-        self.give_back(link, (self.settings.clock)()).await
+        let now = (self.settings.clock)();
+        self.give_back(link, self.at(now), now).await
     }
 
-    /// Gives idle leases back. What the store does not take is lost, and comes back by itself as what is spent does.
-    async fn give_back(&self, link: &Link, now: UnixMillis) -> Result<(), Fault> {
+    /// Gives all leases back, for this gateway stops. It may take a second.
+    pub(super) async fn leave(&self, now: UnixMillis) {
+        let Some(link) = self.link() else { return };
+        // At the end of time every lease is idle.
+        let given = tokio::time::timeout(BEHIND, self.give_back(&link, u64::MAX, now)).await;
+        if let Err(fault) = given.unwrap_or(Err(Fault::Late)) {
+            tracing::warn!(%fault, "what was leased of limits could not be given back; it counts as spent");
+        }
+    }
+
+    /// Gives the leases back that are idle at a time of this gateway's own clock. What the store does not take is lost, and
+    /// comes back by itself as what is spent does.
+    async fn give_back(&self, link: &Link, at: u64, now: UnixMillis) -> Result<(), Fault> {
         let Some(leases) = &self.leases else { return Ok(()) };
         loop {
-            let idle = leases.idle(self.at(now), MERGED_AT_ONCE);
+            let idle = leases.idle(at, MERGED_AT_ONCE);
             if idle.is_empty() {
                 return Ok(());
             }

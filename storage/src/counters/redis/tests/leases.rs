@@ -37,7 +37,7 @@ fn of(counters: &Counters) -> &Redis {
 async fn give_back(counters: &Counters, now: UnixMillis) {
     let redis = of(counters);
     let link = redis.link().expect("the store is there");
-    redis.give_back(&link, now).await.expect("it takes it");
+    redis.give_back(&link, redis.at(now), now).await.expect("it takes it");
 }
 
 async fn gateways(server: &Server, idle_ms: u64) -> Vec<Arc<Counters>> {
@@ -225,4 +225,37 @@ async fn what_has_gone_back_counts_as_gone_back_here_as_well() {
         gateways[0].look(&[take], NOW).await;
         assert_eq!(known(), Some(93), "and so is what has gone back, sliding: {sliding}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_gives_back_all_that_it_holds() {
+    let server = Server::start();
+    // Nothing is idle for long enough to go back by itself.
+    let gateways = gateways(&server, 3_600_000).await;
+    let takes: Vec<Take<'_>> = ["one", "two", "three"]
+        .into_iter()
+        .flat_map(|name| [false, true].map(|sliding| LimitKey::everybody(name).sliding(sliding)))
+        .map(|key| Take::new(key, Rate { count: 100, period_ms: 3_600_000 }))
+        .collect();
+    for take in &takes {
+        // The thirteenth asks and takes 8 more.
+        for _ in 0..13 {
+            assert_eq!(gateways[0].take(&[*take], NOW).await, Outcome::Admitted);
+        }
+    }
+    let left = async |take: &Take<'_>| match gateways[1].look(&[*take], NOW).await.limits[..] {
+        [Stands::Counted(left)] => left.count,
+        ref other => panic!("{other:?}"),
+    };
+    for take in &takes {
+        assert!(left(take).await < 87, "some of it is held");
+    }
+    gateways[0].give_back(NOW).await;
+    for take in &takes {
+        assert_eq!(left(take).await, 87, "{take:?}");
+    }
+    // Twice gives nothing back twice, and without the store nobody waits.
+    gateways[0].give_back(NOW).await;
+    assert_eq!(left(&takes[0]).await, 87);
+    Counters::memory(64 * 1024).give_back(NOW).await;
 }
