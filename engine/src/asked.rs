@@ -13,7 +13,7 @@ use crate::identity::{Identity, Scheme};
 use crate::path::{CanonicalPath, split_target};
 use crate::query::CanonicalQuery;
 use crate::refusal::{CredentialFault, Denial, Refusal};
-use crate::route::{Accept, Parameter, Parameters, Route, RouteMatch, StepUp, spelling};
+use crate::route::{Accept, Parameter, Parameters, Route, RouteMatch, spelling};
 use crate::time::UnixMillis;
 
 /// Who asks, from where, and when. Policies may look at each of these, so none has a default.
@@ -80,7 +80,7 @@ impl Asked<'_> {
     #[must_use]
     pub fn by(&self, caller: &Caller<'_>) -> Decision {
         match self.seen(caller.identity) {
-            Ok(identity) if asked_for(self.route(), identity, caller.now).is_none() => {
+            Ok(identity) if unproved(self.route(), identity, caller.now).is_none() => {
                 self.decide(caller, identity)
             }
             Ok(_) | Err(_) => Decision::Deny(Denial { forbidding: Vec::new() }),
@@ -147,7 +147,7 @@ impl Decision {
     /// the same proof.
     ///
     /// # Errors
-    /// As [`Decision::permitted`], `Unauthenticated`, and `StepUp`.
+    /// As [`Decision::permitted`], `Unauthenticated`, and `StepUp`, which for an API key is `PersonNeeded`.
     pub fn permitted_on(
         self,
         route: &Route,
@@ -155,8 +155,8 @@ impl Decision {
         now: UnixMillis,
     ) -> Result<Permit, Refusal> {
         let accept = route.accept;
-        if let Some(asked) = asked_for(route, identity, now) {
-            return Err(Refusal::StepUp(asked));
+        if let Some(refusal) = unproved(route, identity, now) {
+            return Err(refusal);
         }
         let open = matches!(&self, Self::Deny(denial) if denial.forbidding.is_empty());
         if open && matches!(identity, Identity::Anonymous) && accept.wants_credential() {
@@ -166,12 +166,11 @@ impl Decision {
     }
 }
 
-/// What the route asks of this caller's proof beyond what it is.
-fn asked_for(route: &Route, identity: &Identity, now: UnixMillis) -> Option<StepUp> {
-    match identity {
-        Identity::Anonymous => None,
-        Identity::Known(principal) => route.step_up.filter(|asked| !asked.is_met_by(principal, now)),
-    }
+/// The refusal of a caller whose proof is less than the route asks for.
+fn unproved(route: &Route, identity: &Identity, now: UnixMillis) -> Option<Refusal> {
+    let Identity::Known(principal) = identity else { return None };
+    let asks = route.step_up.filter(|asks| !asks.is_met_by(principal, now))?;
+    Some(Refusal::unproved(asks, principal))
 }
 
 impl Accept {

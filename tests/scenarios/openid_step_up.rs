@@ -268,6 +268,29 @@ fn explained(world: &World) {
     says(&["--acr", "2", "--age", "unknown"], &["does not (two factors, nobody says when)"]);
 }
 
+/// A key cannot confirm who it is, and is told that a person is needed.
+fn keyed(world: &mut World) {
+    let add = ["key", "add", "importer", "--scope", "docs.*", "--role", "standard_user"];
+    let (content, said) = world.production.cli(&add, "");
+    assert!(content, "{said}");
+    let key = said.trim().split_once('\n').expect("the key and what it is").0.to_owned();
+    world.production.secrets.push(key.clone());
+    let request = Request::new("GET", READ)
+        .with("Host", &world.production.address().to_string())
+        .with("X-API-Key", &key);
+    let answer = Client::connect(world.production.address()).ask(&request).expect("an answer");
+    let told = answer.json();
+    assert_eq!(
+        (answer.status, &told["type"]),
+        (403, &json!("urn:cedargate:refusal:person_needed")),
+        "{told}"
+    );
+    assert_eq!(answer.header("www-authenticate"), None);
+    assert!(answer.text().contains("An API key cannot confirm who it is"), "{told}");
+    let record = world.production.audit().of(answer.header("x-request-id").expect("an id"));
+    assert_eq!(record["decision"]["refusal"], "person_needed", "{record:#}");
+}
+
 #[test]
 fn a_program_is_told_what_its_token_lacks() {
     let mut world = World::start(Some("assurance = 2, max_age_s = 300"), &[]);
@@ -297,6 +320,7 @@ fn a_program_is_told_what_its_token_lacks() {
     let answer = ask(json!({"roles": roles, "acr": "2", "auth_time": now}));
     assert_eq!(answer.status, 200, "{}", answer.text());
     explained(&world);
+    keyed(&mut world);
 }
 
 #[test]

@@ -48,6 +48,10 @@ impl Refusal {
                 let remedy = "Confirm who you are, with a second factor if you are asked for one. Nothing was done yet: what you have sent was not passed on, and is not sent again by itself.";
                 plain(401, "step_up", "A stronger or more recent sign-in is needed", remedy).challenging()
             }
+            Self::PersonNeeded(_) => {
+                let remedy = "An API key cannot confirm who it is. Let a person do this, or ask whoever keeps the policies to let keys pass here.";
+                plain(403, "person_needed", "An API key is not enough for this", remedy)
+            }
             Self::QuotaSpent { retry_after_s, .. } => {
                 plain(429, "quota_spent", "Your quota is used up", WAIT).after(*retry_after_s)
             }
@@ -81,6 +85,7 @@ impl Refusal {
             | Self::CrossSite(_)
             | Self::Forbidden(_)
             | Self::StepUp(_)
+            | Self::PersonNeeded(_)
             | Self::Undecidable
             | Self::TooLarge { .. }
             | Self::Unavailable(_)
@@ -113,6 +118,7 @@ impl Refusal {
             | Self::CrossSite(_)
             | Self::Forbidden(_)
             | Self::StepUp(_)
+            | Self::PersonNeeded(_)
             | Self::Undecidable
             | Self::Unavailable(
                 Dependency::Sessions | Dependency::Credentials | Dependency::IdentityProvider,

@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::identity::{Principal, PrincipalKind};
 use crate::limit::Rate;
 use crate::route::StepUp;
 
@@ -40,8 +41,10 @@ pub enum Refusal {
     CrossSite(CrossSiteFault),
     /// Policy says no.
     Forbidden(Denial),
-    /// The route asks for a stronger or fresher proof than this credential has.
+    /// The route asks for a stronger or fresher proof than this person has given.
     StepUp(StepUp),
+    /// The same of an API key, which cannot prove more than it is.
+    PersonNeeded(StepUp),
     /// A policy could not be evaluated, so nothing is permitted.
     Undecidable,
     /// The principal's quota is spent.
@@ -64,6 +67,17 @@ pub enum Refusal {
     NoUpstream(UpstreamFault),
     /// A stage failed in a way that we did not foresee.
     Faulted,
+}
+
+impl Refusal {
+    /// The refusal of a proof that does not do: whoever can confirm who they are is told so, and a key that it cannot.
+    #[must_use]
+    pub const fn unproved(asks: StepUp, principal: &Principal) -> Self {
+        match principal.kind {
+            PrincipalKind::Service => Self::PersonNeeded(asks),
+            PrincipalKind::User | PrincipalKind::Operator => Self::StepUp(asks),
+        }
+    }
 }
 
 /// A limit that is spent, as clients are told of it.

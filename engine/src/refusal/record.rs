@@ -29,6 +29,9 @@ impl Refusal {
             Self::StepUp(StepUp { assurance, max_age_s: Some(seconds), .. }) => Cow::Owned(format!(
                 "the proof is too weak or too old: assurance {assurance} within {seconds} s is asked for"
             )),
+            Self::PersonNeeded(asks) => {
+                Cow::Owned(format!("an API key cannot prove what is asked for: {asks}"))
+            }
             Self::Undecidable => Cow::Borrowed("a policy could not be evaluated"),
             Self::QuotaSpent { limit, retry_after_s, .. } => {
                 Cow::Owned(format!("limit `{limit}` is spent; next in {retry_after_s} s"))

@@ -53,6 +53,7 @@ fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
         Refusal::CrossSite(CrossSiteFault::Origin),
         Refusal::Forbidden(Denial { forbidding: Vec::new() }),
         Refusal::StepUp(crate::route::StepUp::SECOND_FACTOR),
+        Refusal::PersonNeeded(crate::route::StepUp::SECOND_FACTOR),
         Refusal::Undecidable,
         Refusal::Unavailable(Dependency::Sessions),
     ];

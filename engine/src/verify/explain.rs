@@ -32,7 +32,7 @@ pub fn explain_on(bundle: &Bundle, route: &Route, request: &AuthzRequest<'_>) ->
     }
     if principal.kind == PrincipalKind::Service {
         text.push_str(
-            "refused with 401 `step_up`: an API key cannot prove more than it is; a person can, or a row with `services = true`\n",
+            "refused with 403 `person_needed`: an API key cannot prove more than it is; a person can, or the row says `services = true`\n",
         );
         return text;
     }

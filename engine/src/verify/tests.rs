@@ -330,7 +330,7 @@ fn an_explanation_says_which_proof_would_do() {
     check(both, user, (1, Some(100)), &refused("one factor, 100 s ago", "two factors, 100 s ago"), permitted);
     check(both, user, (2, Some(400)), &refused("two factors, 400 s ago", "two factors, 0 s ago"), permitted);
     check(both, user, (1, None), &refused("one factor, nobody says when", "two factors, 0 s ago"), permitted);
-    let key = "refused with 401 `step_up`: an API key cannot prove more than it is; a person can, or a row with `services = true`\n";
+    let key = "refused with 403 `person_needed`: an API key cannot prove more than it is; a person can, or the row says `services = true`\n";
     check(both, PrincipalKind::Service, (1, Some(0)), &format!("{asked}{key}"), "");
     // A row that asks for nothing says nothing of it.
     let bundle = load(&sources());

@@ -213,7 +213,9 @@ impl Reader<'_> {
         let keys = self.keys(&mut root);
         let (session, shared_sessions) = self.session(&mut root);
         let login = self.login(&mut root);
+        let faults = self.faults.len();
         let oidc = self.oidc(&mut root, deployment);
+        let are_whole = self.faults.len() == faults;
         self.renewed_alone(&oidc, shared_sessions.is_some());
         let (limits, shared_limits) = self.limits(&mut root);
         let connections = self.connections(&mut root);
@@ -226,7 +228,7 @@ impl Reader<'_> {
         let telemetry = self.telemetry(audit.export);
         let shutdown_drain = self.shutdown_drain(&mut root);
         self.finish(&root);
-        let second_factor = self.second_factor_required(&oidc);
+        let second_factor = self.second_factor_required(&oidc, are_whole);
         self.variables();
         Some(Config {
             deployment,

@@ -149,7 +149,7 @@ impl<'e> Reader<'e> {
         let client_secret = self.pick(table, "client_secret", secret);
         let client_secret = self.client_secret(client_secret);
         let has_secret = client_secret.as_ref().map_or(true, Option::is_some);
-        let (client_key, has_proof) = self.client_key(table, has_secret);
+        let (client_key, has_proof) = self.client_key(table, has_secret, preset);
         let refresh = self.switch(table, "refresh");
         let scopes = self.scopes(table, preset, refresh);
         let pushed = self.pick(table, "pushed_requests", None);

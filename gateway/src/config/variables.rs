@@ -31,11 +31,12 @@ const KNOWN: [&str; 22] = [
 ];
 
 impl Reader<'_> {
-    /// Whether a second factor is required. Where nobody could prove one, it would lock everybody out.
-    pub(super) fn second_factor_required(&mut self, providers: &[Provider]) -> bool {
+    /// Whether a second factor is required. Where nobody could prove one, it would lock everybody out; where a provider's entry
+    /// has a fault, that is told, and not what follows from it.
+    pub(super) fn second_factor_required(&mut self, providers: &[Provider], are_whole: bool) -> bool {
         let required = self.variable("BOTSERVER_REQUIRE_MFA");
         let required = self.boolean(required) == Some(true);
-        if required && !providers.iter().any(Provider::proves_two_factors) {
+        if required && are_whole && !providers.iter().any(Provider::proves_two_factors) {
             self.fault(
                 Place::Variable("BOTSERVER_REQUIRE_MFA".into()),
                 "nobody could prove a second factor: no provider is configured whose word says so",

@@ -94,7 +94,7 @@ pub fn permitted(
 /// goes to an upstream. Our own pages stay open: somebody has to be able to see who they are, and to sign out.
 ///
 /// # Errors
-/// `StepUp`, with all that is asked for.
+/// `StepUp` with all that is asked for, or for a key `PersonNeeded`.
 pub fn proved(
     second_factor: bool,
     now: UnixMillis,
@@ -109,12 +109,13 @@ pub fn proved(
         (own, required) => own.or(required),
     };
     match asks.filter(|asks| !asks.is_met_by(principal, now)) {
-        Some(asks) => Err(Refusal::StepUp(asks)),
+        Some(asks) => Err(Refusal::unproved(asks, principal)),
         None => Ok(()),
     }
 }
 
-/// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty.
+/// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty. Who is only asked to
+/// confirm who they are is not refused for good: a page with many parts would use up the bucket before they could.
 ///
 /// # Errors
 /// The refusal as it was, or `Throttled`.
@@ -124,7 +125,10 @@ pub async fn answered(
     identity: &Identity,
     decided: Result<Permit, Refusal>,
 ) -> Result<Permit, Refusal> {
-    let (Err(_), Identity::Known(principal)) = (&decided, identity) else { return decided };
+    let (Err(refusal), Identity::Known(principal)) = (&decided, identity) else { return decided };
+    if matches!(refusal, Refusal::StepUp(_)) {
+        return decided;
+    }
     let refusals = Take::new(LimitKey::principal(OF_REFUSALS, principal.id), REFUSALS);
     match counters.take(&[refusals], now).await {
         Outcome::Admitted => decided,
@@ -186,7 +190,12 @@ mod tests {
             let target = if page { Target::Page(Page::WhoAmI) } else { testing::route().target };
             let route = Arc::new(engine::route::Route { step_up: asks, target, ..testing::route() });
             let matched = RouteMatch { route, parameters: engine::route::Parameters::new() };
-            let expected = expected.map_or(Ok(()), |asks| Err(Refusal::StepUp(asks)));
+            let Some(refused) = expected else {
+                return assert_eq!(proved(required, NOW, &matched, identity), Ok(()), "{asks:?} {page}");
+            };
+            let is_key = std::ptr::eq(identity, &service);
+            let refused = if is_key { Refusal::PersonNeeded(refused) } else { Refusal::StepUp(refused) };
+            let expected = Err(refused);
             assert_eq!(proved(required, NOW, &matched, identity), expected, "{asks:?} {page} {required}");
         };
         check(None, false, false, &person(1, 9_999), None);
@@ -218,6 +227,18 @@ mod tests {
             assert_eq!(refused(&ada, 0).await, Refusal::Undecidable, "{number}");
         }
         assert_eq!(refused(&ada, 0).await, Refusal::Throttled { retry_after_s: 1, limit: None });
+        // Who is asked to confirm who they are pays nothing for it, and a key, which cannot, does.
+        let asks = StepUp::SECOND_FACTOR;
+        for _ in 0..100 {
+            let asked = answered(&counters, NOW, &known("eve"), Err(Refusal::StepUp(asks))).await;
+            assert_eq!(asked.unwrap_err(), Refusal::StepUp(asks));
+        }
+        for _ in 0..60 {
+            let asked = answered(&counters, NOW, &known("key"), Err(Refusal::PersonNeeded(asks))).await;
+            assert_eq!(asked.unwrap_err(), Refusal::PersonNeeded(asks));
+        }
+        let asked = answered(&counters, NOW, &known("key"), Err(Refusal::PersonNeeded(asks))).await;
+        assert!(matches!(asked, Err(Refusal::Throttled { .. })), "{asked:?}");
         // Nobody else pays for it, and who is nobody has its address's limit.
         assert_eq!(refused(&bob, 0).await, Refusal::Undecidable);
         for _ in 0..100 {

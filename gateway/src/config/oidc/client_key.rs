@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::client_key::ClientKey;
+use super::super::providers::Preset;
 use super::super::reader::{Reader, Section};
 use super::TEXT_BYTES_MAX;
 
@@ -13,8 +14,9 @@ impl Reader<'_> {
         &mut self,
         table: &mut Section<'_>,
         has_secret: bool,
+        preset: Preset,
     ) -> (Result<Option<Arc<ClientKey>>, ()>, bool) {
-        let key = self.key_of_client(table, has_secret);
+        let key = self.key_of_client(table, has_secret, preset);
         let has_proof = has_secret || key.as_ref().map_or(true, Option::is_some);
         (key, has_proof)
     }
@@ -23,6 +25,7 @@ impl Reader<'_> {
         &mut self,
         table: &mut Section<'_>,
         has_secret: bool,
+        preset: Preset,
     ) -> Result<Option<Arc<ClientKey>>, ()> {
         let id = self.pick(table, "client_key_id", None);
         let named = id.as_ref().map(|id| id.place.clone());
@@ -35,6 +38,14 @@ impl Reader<'_> {
             return Ok(None);
         };
         let (name, place) = (written.name.clone(), written.place.clone());
+        if preset == Preset::Entra {
+            // It would be refused at the first sign-in, and not before: nothing at the provider says so beforehand.
+            let message = format!(
+                "{name} is not taken by Entra ID, which wants a certificate named in each assertion, and its own address"
+            );
+            self.fault(place, message, "write `client_secret`");
+            return Err(());
+        }
         if has_secret {
             let message = format!("`{}` has `client_secret` and `client_key`", table.path());
             self.fault(place.clone(), message, "keep the one by which the provider knows this client");

@@ -317,4 +317,15 @@ fn a_client_has_a_key_or_a_secret_and_each_from_a_file_of_its_own() {
     check(&with("client_key_id = \"x\""), &[], &["names a key that is not there"]);
     let both = format!("client_key = \"{key}\"\nclient_secret = \"{}\"", secret(&directory));
     check(&with(&both), &[], &["has `client_secret` and `client_key`"]);
+    // Entra ID wants another kind of proof.
+    let entra = with(&format!("preset = \"entra\"\nclient_key = \"{key}\""));
+    check(&entra, &[], &["client_key", "is not taken by Entra ID", "write `client_secret`"]);
+    // One fault is told once, whatever rests on the entry that has it.
+    for lines in [format!("client_key = \"{wrong}\""), "client_key = \"file:/no/such/file\"".to_owned(), both]
+    {
+        for asks in ["", asks] {
+            let entry = with(&format!("{lines}\n{asks}"));
+            check(&entry, &[("BOTSERVER_REQUIRE_MFA", "true")], &["client_key"]);
+        }
+    }
 }

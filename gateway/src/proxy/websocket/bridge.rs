@@ -151,6 +151,7 @@ impl Verdict {
             | Refusal::Throttled { .. }
             | Refusal::CrossSite(_)
             | Refusal::Forbidden(_)
+            | Refusal::PersonNeeded(_)
             | Refusal::Undecidable
             | Refusal::QuotaSpent { .. }
             | Refusal::TooLarge { .. }
