@@ -11,8 +11,7 @@ use pingora_core::connectors::TransportConnector;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
 use storage::counters::Counters;
 use storage::credentials::{
-    Accounts, ApiKeys, AttemptRules, Attempts, DeviceCookies, HashingGate, HashingGateSettings,
-    PasswordVerifier, SignIn,
+    Accounts, ApiKeys, Attempts, DeviceCookies, HashingGate, HashingGateSettings, PasswordVerifier, SignIn,
 };
 use storage::endings::Endings;
 use storage::grants::Grants;
@@ -182,10 +181,10 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let cell = cell(config)?;
     let backend = Backend {
         reloader: reloader(config, cell),
+        attempts: shared_sessions::attempts(config, &store, &sessions).map_err(RunError::Credentials)?,
         sessions,
         accounts: Accounts::new(store.clone()),
-        keys: ApiKeys::new(store.clone()),
-        attempts: Attempts::open(store, attempt_rules(config)).map_err(RunError::Credentials)?,
+        keys: ApiKeys::new(store),
         audit: audit(config, None)?,
         health: None,
         counted: None,
@@ -264,10 +263,10 @@ impl House {
         let (cell, keyring) = (cell(config)?, keyring(config));
         let store = Store::open(&config.data_dir, &keyring, mark)?;
         let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
-        let attempts = Attempts::open(store.clone(), attempt_rules(config)).map_err(RunError::Credentials)?;
         let (recorder, telemetry) = recorder(config)?;
         let (audit, metrics) = (recorder.audit.clone(), recorder.metrics.clone());
         let sessions = shared_sessions::sessions(config, &store, &keyring, Some(&metrics));
+        let attempts = shared_sessions::attempts(config, &store, &sessions).map_err(RunError::Credentials)?;
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
         let health = Arc::new(Health::new(parts(config), notices(config, &cell, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));
@@ -428,10 +427,6 @@ fn keyring(config: &Config) -> Keyring {
     config.keys.previous_encryption.iter().fold(keyring, |keyring, old| keyring.with_old(old.expose()))
 }
 
-fn attempt_rules(config: &Config) -> AttemptRules {
-    AttemptRules { attempts_max: config.login.attempts_max, lockout_ms: milliseconds(config.login.lockout) }
-}
-
 fn sign_in(accounts: &Accounts, attempts: &Attempts, keyring: &Keyring) -> Result<SignIn, RunError> {
     Ok(SignIn::new(
         accounts.clone(),
@@ -452,10 +447,6 @@ fn providers(
     let providers = Arc::new(Providers::new(&config.oidc, keyring.clone(), endings)?);
     let renewals = Renewals::open(&providers, Grants::new(store.clone()), sessions, accounts, metrics);
     Ok((providers, Arc::new(renewals.map_err(RunError::Credentials)?)))
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn audit(config: &Config, mirror: Option<Mirror>) -> Result<AuditLog, RunError> {

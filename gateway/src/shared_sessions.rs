@@ -1,11 +1,12 @@
-//! Where sessions are kept, also where gateways share them.
+//! Where sessions and attempts to sign in are kept, also where gateways share them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::credentials::{AttemptRules, Attempts};
 use storage::redis::Standing;
 use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
-use storage::{Keyring, Store};
+use storage::{Keyring, Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -40,6 +41,19 @@ pub fn sessions(
     Arc::new(Sessions::redis(shared, keyring.clone(), rules, store.changes().clone(), observer))
 }
 
+/// Where attempts are counted: beside the sessions that gateways share, or in `store`.
+///
+/// # Errors
+/// When the store fails.
+pub fn attempts(config: &Config, store: &Store, sessions: &Sessions) -> Result<Attempts, StoreError> {
+    let login = &config.login;
+    let rules = AttemptRules { attempts_max: login.attempts_max, lockout_ms: milliseconds(login.lockout) };
+    match Attempts::shared(sessions, rules) {
+        Some(shared) => Ok(shared),
+        None => Attempts::open(store.clone(), rules),
+    }
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -57,7 +71,7 @@ pub async fn reached(sessions: &Arc<Sessions>) -> Option<JoinHandle<()>> {
 static WORDS: Words = Words {
     part: &Part::Sessions,
     gauge: Metrics::sessions_store_up,
-    meanwhile: "sessions are refused",
+    meanwhile: "sessions and passwords are refused",
     away: "sessions are refused without redis",
     back: "sessions are in redis again",
     refusal: "sessions_away",

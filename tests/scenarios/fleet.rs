@@ -1,5 +1,7 @@
 //! Gateways that share sessions in a Redis: who signs in at one is known at all, and who is signed out is signed out.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use tests::client::{Client, Request, Response};
 use tests::openid::{CLIENT_ID, OpenId};
@@ -16,17 +18,22 @@ use crate::production::{add_account, ask, request, sign_in};
 const WS: &str = "/ws";
 
 /// Gateways with the same keys and the same people, each with a store of its own for those.
-struct Fleet {
-    gateways: Vec<Production>,
-    processes: Vec<Process>,
+pub(crate) struct Fleet {
+    pub(crate) gateways: Vec<Production>,
+    pub(crate) processes: Vec<Process>,
 }
 
 impl Fleet {
     fn start(count: usize, server: &PeerServer, redis: &Redis) -> Self {
-        let lines = format!("{}budget = \"400ms\"\n", redis.lines_of("session.redis"));
+        Self::with(count, server.address(), redis, "")
+    }
+
+    /// With these lines more in their configuration.
+    pub(crate) fn with(count: usize, upstream: SocketAddr, redis: &Redis, more: &str) -> Self {
+        let lines = format!("{}budget = \"400ms\"\n{more}", redis.lines_of("session.redis"));
         let mut gateways: Vec<Production> = Vec::new();
         for _ in 0..count {
-            let mut production = Production::before(server.address()).with_lines(lines.clone());
+            let mut production = Production::before(upstream).with_lines(lines.clone());
             if let Some(first) = gateways.first() {
                 production.environment = first.environment.clone();
             }
@@ -83,7 +90,7 @@ impl Fleet {
         RawSocket::upgrade(Client::connect(self.gateways[at].address()), upgrade)
     }
 
-    fn cli(&self, at: usize, arguments: &[&str]) {
+    pub(crate) fn cli(&self, at: usize, arguments: &[&str]) {
         let (content, said) = self.gateways[at].cli(arguments, "");
         assert!(content, "{arguments:?}: {said}");
     }
@@ -98,7 +105,7 @@ fn told_by_admin(production: &Production, target: &str) -> Response {
     Client::connect(production.admin()).ask(&request).expect("an answer")
 }
 
-fn reaches(production: &Production, state: &str, detail: &str) {
+pub(crate) fn reaches(production: &Production, state: &str, detail: &str) {
     wait::until(&format!("{state}: {detail}"), PATIENCE, || {
         let told = told_by_admin(production, "/readyz").json();
         let part = &told["parts"]["sessions"];

@@ -22,6 +22,7 @@ mod exchange;
 mod failures;
 #[cfg(feature = "security_tests")]
 mod fleet;
+mod fleet_guesses;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;

@@ -10,7 +10,7 @@ use tests::upstream::{Behaviour, Upstream};
 use tests::wait::{self, PATIENCE};
 
 const READ: &str = "/api/docs/list";
-const PASSWORD: &str = "a-long-password-of-27-signs";
+pub(crate) const PASSWORD: &str = "a-long-password-of-27-signs";
 
 pub(crate) fn request(method: &str, target: &str) -> Request {
     Request::new(method, target).with("Host", HOST)

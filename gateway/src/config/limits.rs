@@ -18,9 +18,8 @@ use super::settings::{
 /// refused, and most requests need none.
 const SESSIONS_BUDGET: Duration = Duration::from_millis(100);
 /// What gateways that share sessions do not share.
-const OWN: &str = "with `session.redis`, accounts with a password, suspensions, API keys and counters of failed sign-ins \
-    are still each gateway's own: make and change them at every one, and count on as many guesses at a password as there \
-    are gateways";
+const OWN: &str = "with `session.redis`, accounts with a password, suspensions and API keys are still each gateway's own: \
+    make and change them at every one";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);

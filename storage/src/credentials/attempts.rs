@@ -10,41 +10,45 @@
 //! guesses cannot all read the same count (threat 11). Logins are counted whether they exist or not: the
 //! answers tell nothing about which do.
 //!
-//! Counters live in memory, 65,536 of them at most (some 8 MB), and every second what changed is put into
-//! the store. So whoever can kill the gateway gains the guesses of one second, which hashing bounds. When
-//! there is no room, the counter with the least to lose goes: the unlocked, lowest, longest unused one of a
-//! sixty-fourth part, in which nobody can aim for another's, because the parts are keyed.
+//! One gateway alone keeps its counters in memory, 65,536 of them at most (some 8 MB), and every second what
+//! changed is put into the store. So whoever can kill the gateway gains the guesses of one second, which hashing
+//! bounds. When there is no room, the counter with the least to lose goes: the unlocked, lowest, longest unused
+//! one of a sixty-fourth part, in which nobody can aim for another's, because the parts are keyed.
+//!
+//! Gateways that share sessions share counters as well ([`Attempts::shared`]): one question an attempt, so that a
+//! guess at one is a guess at all. Without an answer nobody is let try. Of as many counters the lightest of all goes.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod counter;
+mod embedded;
+mod shared;
+
+use std::sync::Arc;
 
 use engine::time::UnixMillis;
-use redb::{Durability, ReadableTable, TableDefinition, WriteTransaction};
 use uuid::Uuid;
 
+use self::counter::Counted;
+use self::embedded::Embedded;
+pub(crate) use self::embedded::prepare;
+use self::shared::Shared;
 use super::Login;
-use crate::keyring::{Digest, Purpose};
+use crate::keyring::Digest;
+use crate::sessions::Sessions;
 use crate::{Store, StoreError};
 
-/// The first wait, in milliseconds.
-const WAIT_MS: u64 = 1_000;
-/// The longest wait, in milliseconds.
-const WAIT_MS_MAX: u64 = 60_000;
-/// Failures are forgotten after this long without an attempt: a day, in milliseconds.
-const FORGET_MS: u64 = 24 * 3600 * 1000;
-
-const SHARDS: usize = 64;
-const COUNTERS_PER_SHARD: usize = 1024;
-
-/// Digest of login and device -> failures, attempts before their wait was over, last failure, end of the lock.
-const ATTEMPTS: TableDefinition<&[u8], (u32, u32, u64, u64)> = TableDefinition::new("sign_in_attempts");
+/// Counters that gateways share, at most. One takes some 400 bytes of the Redis.
+const SHARED_MAX: usize = 65_536;
 
 /// The counters. Cheap to clone.
 #[derive(Clone)]
 pub struct Attempts {
-    store: Store,
-    rules: AttemptRules,
-    shards: Arc<[Mutex<Shard>]>,
+    adapter: Adapter,
+}
+
+#[derive(Clone)]
+enum Adapter {
+    Embedded(Embedded),
+    Shared(Arc<Shared>),
 }
 
 /// When waiting and locking begin.
@@ -57,6 +61,7 @@ pub struct AttemptRules {
 }
 
 /// Whether an attempt may be made.
+#[derive(Debug)]
 pub enum Attempt {
     /// It may, and is already counted as failed.
     Granted(Reservation),
@@ -73,25 +78,11 @@ pub enum Attempt {
 }
 
 /// An attempt that is counted as failed until it is said to have succeeded. Dropping it leaves it failed.
+#[derive(Debug)]
 pub struct Reservation {
     place: Digest,
+    at: UnixMillis,
     warned: bool,
-}
-
-#[derive(Default)]
-struct Shard {
-    counters: HashMap<Digest, Counter>,
-    /// Changed or removed since the last flush.
-    dirty: HashSet<Digest>,
-}
-
-#[derive(Clone, Copy)]
-struct Counter {
-    failures: u32,
-    /// Attempts that came before their wait was over: they count towards the lock, and make no wait longer.
-    hurried: u32,
-    last: UnixMillis,
-    locked_until: UnixMillis,
 }
 
 impl Attempts {
@@ -100,144 +91,117 @@ impl Attempts {
     /// # Errors
     /// When the store fails.
     pub fn open(store: Store, rules: AttemptRules) -> Result<Self, StoreError> {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let attempts =
-            Self { store, rules: AttemptRules { attempts_max: rules.attempts_max.max(1), ..rules }, shards };
-        attempts.store.read(|transaction| {
-            for row in transaction.open_table(ATTEMPTS)?.iter()? {
-                let (place, value) = row?;
-                let place = Digest::from_bytes(place.value()).ok_or(StoreError::Malformed)?;
-                let (failures, hurried, last, locked_until) = value.value();
-                let (last, locked_until) = (UnixMillis(last), UnixMillis(locked_until));
-                let counter = Counter { failures, hurried, last, locked_until };
-                attempts.shard(&place).counters.insert(place, counter);
-            }
-            Ok(())
-        })?;
-        Ok(attempts)
+        let embedded = Embedded::open(store, rules.checked())?;
+        Ok(Self { adapter: Adapter::Embedded(embedded) })
+    }
+
+    /// The counters beside the sessions that gateways share; nothing where those are not shared.
+    #[must_use]
+    pub fn shared(sessions: &Sessions, rules: AttemptRules) -> Option<Self> {
+        Self::bounded(sessions, rules, SHARED_MAX)
+    }
+
+    /// The same, with room for so many.
+    pub(super) fn bounded(sessions: &Sessions, rules: AttemptRules, room: usize) -> Option<Self> {
+        let (line, keyring) = sessions.line()?;
+        let shared = Shared::new(line, keyring, rules.checked(), room);
+        Some(Self { adapter: Adapter::Shared(Arc::new(shared)) })
     }
 
     /// Asks for an attempt, and counts it as failed when it is granted. `device` is what the browser's
     /// cookie proved: it has a counter of its own.
-    #[must_use]
-    pub fn reserve(&self, login: &Login, device: Option<Uuid>, now: UnixMillis) -> Attempt {
-        let place = self.place(login, device);
-        let mut shard = self.shard(&place);
-        let mut counter = shard.counters.get(&place).copied().unwrap_or(Counter::new(now));
-        counter.settle(&self.rules, now);
-        if now < counter.locked_until {
-            return Attempt::Locked { until: counter.locked_until };
+    ///
+    /// # Errors
+    /// When a shared store does not answer: then the attempt may not be made, and may be counted.
+    pub async fn reserve(
+        &self,
+        login: &Login,
+        device: Option<Uuid>,
+        now: UnixMillis,
+    ) -> Result<Attempt, StoreError> {
+        let name = name(login, device);
+        match &self.adapter {
+            Adapter::Embedded(embedded) => Ok(embedded.reserve(&name, now)),
+            // Boxed, so that whoever counts here does not carry what waits for a server.
+            Adapter::Shared(shared) => Box::pin(shared.reserve(&name, now)).await,
         }
-        let wait = self.rules.wait_ms(counter.failures);
-        let waited = now.since(counter.last);
-        if waited < wait {
-            counter.hurried = counter.hurried.saturating_add(1);
-            counter.lock(&self.rules, now);
-            shard.put(place, counter, now);
-            return if now < counter.locked_until {
-                Attempt::Locked { until: counter.locked_until }
-            } else {
-                Attempt::Slow { retry_after_ms: wait - waited }
-            };
-        }
-        counter.failures += 1;
-        counter.last = now;
-        counter.lock(&self.rules, now);
-        shard.put(place, counter, now);
-        Attempt::Granted(Reservation { place, warned: counter.failures >= self.rules.attempts_max })
     }
 
     /// The password was right: all failures of this counter are forgotten.
-    pub fn succeed(&self, reservation: Reservation) {
-        let place = reservation.place;
-        let mut shard = self.shard(&place);
-        shard.counters.remove(&place);
-        shard.dirty.insert(place);
+    ///
+    /// # Errors
+    /// When a shared store does not answer: then the attempt may stay counted as failed.
+    pub async fn succeed(&self, reservation: Reservation) -> Result<(), StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => {
+                embedded.succeed(&reservation);
+                Ok(())
+            }
+            Adapter::Shared(shared) => Box::pin(shared.succeed(&reservation)).await,
+        }
     }
 
     /// The password was not looked at, because hashing had no place: the attempt did not happen.
-    pub fn give_back(&self, reservation: Reservation) {
-        let place = reservation.place;
-        let mut shard = self.shard(&place);
-        if let Some(counter) = shard.counters.get_mut(&place) {
-            counter.failures = counter.failures.saturating_sub(1);
-            if counter.total() < self.rules.lock_at() {
-                counter.locked_until = UnixMillis(0);
+    ///
+    /// # Errors
+    /// When a shared store does not answer: then the attempt may stay counted as failed.
+    pub async fn give_back(&self, reservation: Reservation) -> Result<(), StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => {
+                embedded.give_back(&reservation);
+                Ok(())
             }
-            shard.dirty.insert(place);
+            Adapter::Shared(shared) => Box::pin(shared.give_back(&reservation)).await,
         }
     }
 
     /// Lifts lock and waiting of a login for unknown devices, as an administrator's act. Whether there was
     /// anything to forget.
-    pub fn forget(&self, login: &Login) -> bool {
-        let place = self.place(login, None);
-        let mut shard = self.shard(&place);
-        shard.dirty.insert(place);
-        shard.counters.remove(&place).is_some()
+    ///
+    /// # Errors
+    /// When the store fails; then the lock may hold.
+    pub async fn forget(&self, login: &Login) -> Result<bool, StoreError> {
+        let name = name(login, None);
+        match &self.adapter {
+            Adapter::Embedded(embedded) => {
+                let was_held = embedded.forget(&name);
+                embedded.flush().await?;
+                Ok(was_held)
+            }
+            Adapter::Shared(shared) => Box::pin(shared.forget(&name)).await,
+        }
     }
 
-    /// Puts what changed into the store. Meant to run every second, and at the end.
+    /// Puts what changed into the store. Meant to run every second, and at the end. What gateways share is there already.
     ///
     /// # Errors
     /// When the store fails; the next flush tries again.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let changed: Vec<_> = self.shards.iter().flat_map(|shard| lock(shard).changed()).collect();
-        if changed.is_empty() {
-            return Ok(());
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.flush().await,
+            Adapter::Shared(_) => Ok(()),
         }
-        let places: Vec<_> = changed.iter().map(|(place, _)| *place).collect();
-        let flushed = self
-            .store
-            .write(Durability::Immediate, move |transaction, _| {
-                let mut table = transaction.open_table(ATTEMPTS)?;
-                for (place, counter) in changed {
-                    let key = place.as_bytes().as_slice();
-                    match counter {
-                        Some(counter) => drop(table.insert(key, counter.row())?),
-                        None => drop(table.remove(key)?),
-                    }
-                }
-                Ok::<_, StoreError>(())
-            })
-            .await;
-        if flushed.is_err() {
-            for place in places {
-                self.shard(&place).dirty.insert(place);
-            }
-        }
-        flushed
     }
 
     /// How many counters there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).counters.len()).sum()
+    ///
+    /// # Errors
+    /// When a shared store does not answer.
+    pub async fn count(&self) -> Result<usize, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => Ok(embedded.count()),
+            Adapter::Shared(shared) => Box::pin(shared.count()).await,
+        }
     }
+}
 
-    /// Whether nobody has failed lately.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Where the counter is; after a rotation of the master it may still lie under the old one.
-    fn place(&self, login: &Login, device: Option<Uuid>) -> Digest {
-        let keyring = self.store.keyring();
-        let device = device.map(Uuid::into_bytes);
-        let name = [login.account_id().as_bytes().as_slice(), device.as_ref().map_or(&[], |id| id)].concat();
-        let mut places = keyring.digests(Purpose::AttemptDigest, &name);
-        let known = places.find(|place| self.shard(place).counters.contains_key(place));
-        known.unwrap_or_else(|| keyring.digest(Purpose::AttemptDigest, &name))
-    }
-
-    #[expect(
-        clippy::expect_used,
-        reason = "the index is taken modulo the number of shards, which is not zero"
-    )]
-    fn shard(&self, place: &Digest) -> MutexGuard<'_, Shard> {
-        let last = place.as_bytes().last().copied().unwrap_or_default();
-        lock(self.shards.get(usize::from(last) % SHARDS).expect("a shard"))
+impl Attempt {
+    fn of(counted: Counted, place: Digest, at: UnixMillis) -> Self {
+        match counted {
+            Counted::Granted { warned } => Self::Granted(Reservation { place, at, warned }),
+            Counted::Slow(retry_after_ms) => Self::Slow { retry_after_ms },
+            Counted::Locked(until) => Self::Locked { until },
+        }
     }
 }
 
@@ -250,85 +214,13 @@ impl Reservation {
 }
 
 impl AttemptRules {
-    fn lock_at(&self) -> u32 {
-        self.attempts_max.saturating_mul(2)
-    }
-
-    fn wait_ms(&self, failures: u32) -> u64 {
-        match failures.checked_sub(self.attempts_max) {
-            None => 0,
-            Some(doublings) => (WAIT_MS << doublings.min(16)).min(WAIT_MS_MAX),
-        }
+    fn checked(self) -> Self {
+        Self { attempts_max: self.attempts_max.max(1), ..self }
     }
 }
 
-impl Counter {
-    const fn new(now: UnixMillis) -> Self {
-        Self { failures: 0, hurried: 0, last: now, locked_until: UnixMillis(0) }
-    }
-
-    const fn row(&self) -> (u32, u32, u64, u64) {
-        (self.failures, self.hurried, self.last.0, self.locked_until.0)
-    }
-
-    const fn total(&self) -> u32 {
-        self.failures.saturating_add(self.hurried)
-    }
-
-    fn lock(&mut self, rules: &AttemptRules, now: UnixMillis) {
-        if self.total() >= rules.lock_at() {
-            self.locked_until = now.plus(rules.lockout_ms);
-        }
-    }
-
-    /// What time has done to it.
-    fn settle(&mut self, rules: &AttemptRules, now: UnixMillis) {
-        // A clock that went back must not make anybody wait longer than the rules say.
-        self.last = self.last.min(now);
-        self.locked_until = self.locked_until.min(now.plus(rules.lockout_ms));
-        if now < self.locked_until {
-            return;
-        }
-        if self.total() >= rules.lock_at() {
-            // The lock has ended; the waiting has not.
-            (self.failures, self.hurried) = (rules.attempts_max, 0);
-        }
-        if now.since(self.last) >= FORGET_MS {
-            (self.failures, self.hurried) = (0, 0);
-        }
-    }
-
-    /// The higher, the more would be lost with it.
-    fn weight(&self, now: UnixMillis) -> (bool, u32, UnixMillis) {
-        (now < self.locked_until, self.total(), self.last)
-    }
-}
-
-impl Shard {
-    fn put(&mut self, place: Digest, counter: Counter, now: UnixMillis) {
-        if self.counters.len() >= COUNTERS_PER_SHARD && !self.counters.contains_key(&place) {
-            let lightest = self.counters.iter().min_by_key(|(_, counter)| counter.weight(now));
-            if let Some(lightest) = lightest.map(|(place, _)| *place) {
-                self.counters.remove(&lightest);
-                self.dirty.insert(lightest);
-            }
-        }
-        self.counters.insert(place, counter);
-        self.dirty.insert(place);
-    }
-
-    fn changed(&mut self) -> Vec<(Digest, Option<Counter>)> {
-        let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().map(|place| (place, self.counters.get(&place).copied())).collect()
-    }
-}
-
-/// Makes the table, so that readers find it.
-pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(ATTEMPTS)?;
-    Ok(())
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+/// What is counted: the account that a login has or would have, and the device where that is known.
+fn name(login: &Login, device: Option<Uuid>) -> Vec<u8> {
+    let device = device.map(Uuid::into_bytes);
+    [login.account_id().as_bytes().as_slice(), device.as_ref().map_or(&[], |id| id)].concat()
 }

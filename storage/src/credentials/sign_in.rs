@@ -87,7 +87,7 @@ impl SignIn {
     /// did not tell already. Every other login costs the same, whether it exists or not.
     ///
     /// # Errors
-    /// When the store fails; nobody is signed in by that.
+    /// When the store fails, or one that gateways share does not answer; nobody is signed in by that.
     pub async fn attempt(
         &self,
         attempt: SignInAttempt<'_>,
@@ -100,7 +100,7 @@ impl SignIn {
             .zip(account.as_ref())
             .and_then(|(cookie, account)| self.devices.verify(cookie, account, now));
 
-        let reservation = match self.attempts.reserve(&login, device, now) {
+        let reservation = match self.attempts.reserve(&login, device, now).await? {
             Attempt::Granted(reservation) => reservation,
             Attempt::Slow { retry_after_ms } => return Ok(SignInOutcome::Slow { retry_after_ms }),
             Attempt::Locked { until } => return Ok(SignInOutcome::Locked { until }),
@@ -111,12 +111,15 @@ impl SignIn {
             (Ok(true), Some(account)) => account,
             (Ok(_), _) => return Ok(SignInOutcome::Rejected { warned: reservation.warned() }),
             (Err(GateError::Busy { retry_after_s }), _) => {
-                self.attempts.give_back(reservation);
+                if let Err(error) = self.attempts.give_back(reservation).await {
+                    tracing::warn!(%error, "an attempt that was not looked at stays counted as failed");
+                }
                 return Ok(SignInOutcome::Busy { retry_after_s });
             }
             (Err(GateError::Interrupted), _) => return Err(StoreError::Interrupted),
         };
-        self.attempts.succeed(reservation);
+        // Nobody is let in whose failures would go on to lock them out.
+        self.attempts.succeed(reservation).await?;
         if account.suspended {
             return Ok(SignInOutcome::Suspended { account });
         }

@@ -23,7 +23,7 @@ mod contract;
 mod embedded;
 mod memory;
 mod provider;
-mod redis;
+pub(crate) mod redis;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -48,6 +48,12 @@ pub(crate) use embedded::prepare;
 use memory::Memory;
 pub use provider::{EndedElsewhere, ProviderSession, SID_BYTES_MAX};
 pub use secret::SessionSecret;
+
+/// What else gateways share is asked over the connection of their sessions.
+pub(crate) mod shared {
+    pub(crate) use super::redis::line::Line;
+    pub(crate) use super::redis::script::{Question, hex, number};
+}
 
 /// `User-Agent` is remembered up to this many bytes, for the list of sessions that a person sees.
 pub const USER_AGENT_BYTES_MAX: usize = 256;
@@ -195,6 +201,14 @@ impl Sessions {
         match &self.adapter {
             Adapter::Embedded(_) | Adapter::Memory(_) => None,
             Adapter::Redis(redis) => Some(redis.standing()),
+        }
+    }
+
+    /// The connection to a shared store, for what gateways share beside sessions.
+    pub(crate) fn line(&self) -> Option<(Arc<shared::Line>, Keyring)> {
+        match &self.adapter {
+            Adapter::Embedded(_) | Adapter::Memory(_) => None,
+            Adapter::Redis(redis) => Some(redis.line()),
         }
     }
 

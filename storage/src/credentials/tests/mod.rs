@@ -1,17 +1,22 @@
-//! Signing in, API keys and attempts, against an embedded store.
+//! Signing in, API keys and attempts, against an embedded store; attempts against the Redis that gateways share, too.
 
 mod attempts;
 mod gate;
+mod shared_attempts;
 mod sign_in;
 mod stored;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use engine::time::UnixMillis;
 
 use super::*;
+use crate::redis::server::Server;
+use crate::sessions::redis::testing::up;
+use crate::sessions::{SessionRules, Sessions};
 use crate::{Keyring, Mark, Secret, Store};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -51,18 +56,36 @@ fn account(name: &str) -> NewAccount {
     NewAccount { login: login(name), password, roles: set(&["viewer"]), groups: set(&["staff"]) }
 }
 
+/// What the sessions of these tests end by, which is nothing to them.
+const SESSIONS: SessionRules = SessionRules { idle_ms: 60_000, absolute_ms: 60_000, per_account_max: 1 };
+
 /// A desk with one account, `ada`.
 struct Desk {
+    /// Where its attempts are counted.
+    counted: &'static str,
     accounts: Accounts,
     attempts: Attempts,
     sign_in: SignIn,
+    _shared: Option<(Server, Arc<Sessions>)>,
 }
 
-async fn desk(gate: HashingGateSettings) -> Desk {
-    let store = Store::in_memory(&keyring()).unwrap();
-    let accounts = Accounts::new(store.clone());
+/// A desk for each place that attempts are counted in.
+async fn desks(gate: HashingGateSettings) -> [Desk; 2] {
+    let server = Server::start();
+    let sessions = up(&server, &keyring(), SESSIONS).await;
+    let shared = Attempts::shared(&sessions, RULES).unwrap();
+    let alone = Attempts::open(Store::in_memory(&keyring()).unwrap(), RULES).unwrap();
+    [desk("alone", alone, gate, None).await, desk("shared", shared, gate, Some((server, sessions))).await]
+}
+
+async fn desk(
+    counted: &'static str,
+    attempts: Attempts,
+    gate: HashingGateSettings,
+    shared: Option<(Server, Arc<Sessions>)>,
+) -> Desk {
+    let accounts = Accounts::new(Store::in_memory(&keyring()).unwrap());
     accounts.create(account("ada"), NOW).await.unwrap();
-    let attempts = Attempts::open(store, RULES).unwrap();
     let sign_in = SignIn::new(
         accounts.clone(),
         attempts.clone(),
@@ -70,7 +93,7 @@ async fn desk(gate: HashingGateSettings) -> Desk {
         DeviceCookies::new(keyring()),
         PasswordVerifier::new().unwrap(),
     );
-    Desk { accounts, attempts, sign_in }
+    Desk { counted, accounts, attempts, sign_in, _shared: shared }
 }
 
 impl Desk {
@@ -108,9 +131,14 @@ fn word(outcome: &SignInOutcome) -> String {
 }
 
 /// Fails until the lock begins, 31 seconds after [`NOW`].
-fn lock(attempts: &Attempts, login: &Login) {
+async fn lock(attempts: &Attempts, login: &Login) {
     for after in [0, 0, 0, 0, 0, 1_000, 3_000, 7_000, 15_000, 31_000] {
-        assert!(matches!(attempts.reserve(login, None, NOW.plus(after)), Attempt::Granted(_)));
+        assert!(matches!(asked(attempts, login, NOW.plus(after)).await, Attempt::Granted(_)));
     }
-    assert!(matches!(attempts.reserve(login, None, NOW.plus(31_000)), Attempt::Locked { .. }));
+    assert!(matches!(asked(attempts, login, NOW.plus(31_000)).await, Attempt::Locked { .. }));
+}
+
+/// An attempt of a device that is not known.
+async fn asked(attempts: &Attempts, login: &Login, now: UnixMillis) -> Attempt {
+    attempts.reserve(login, None, now).await.unwrap()
 }

@@ -37,7 +37,7 @@ const KEY_TEXT: &[u8] = b"shared sessions";
 /// For what does not depend on the time.
 const TIMELESS: UnixMillis = UnixMillis(0);
 
-pub(super) struct Line {
+pub(crate) struct Line {
     shared: SharedSessions,
     keyring: Keyring,
     observer: Observer,
@@ -79,11 +79,11 @@ impl Line {
         &self.shared.place.prefix
     }
 
-    pub(super) fn budget(&self) -> Duration {
+    pub(crate) fn budget(&self) -> Duration {
         self.shared.budget
     }
 
-    pub(super) fn question(&self, verb: &str, now: UnixMillis) -> Question {
+    pub(crate) fn question(&self, verb: &str, now: UnixMillis) -> Question {
         Question::new(self.prefix(), verb, now)
     }
 
@@ -105,7 +105,7 @@ impl Line {
     }
 
     /// Asks, and waits for so long at most, also for its turn.
-    pub(super) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
+    pub(crate) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
         let Some(current) = self.current() else {
             (self.observer)(Answered::Away, None);
             return Err(self.standing.borrow().last.unwrap_or(Fault::Unreachable));

@@ -17,14 +17,15 @@
 //! Without the store there is no session: every question is an error then, which is no word about anybody.
 
 mod heard;
-mod line;
-mod script;
+pub(super) mod line;
+pub(super) mod script;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::time::UnixMillis;
@@ -55,7 +56,7 @@ const KNOWN: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 256;
 
 pub(super) struct Redis {
-    line: Line,
+    line: Arc<Line>,
     keyring: Keyring,
     rules: SessionRules,
     opened: Opened<Digest, Record>,
@@ -70,7 +71,7 @@ impl Redis {
         changes: Changes,
         observer: Observer,
     ) -> Self {
-        let line = Line::new(shared, keyring.clone(), Heard::new(changes), observer);
+        let line = Arc::new(Line::new(shared, keyring.clone(), Heard::new(changes), observer));
         Self { line, keyring, rules, opened: Opened::new(), recent: Recent::new() }
     }
 
@@ -80,6 +81,11 @@ impl Redis {
 
     pub(super) fn standing(&self) -> watch::Receiver<Standings> {
         self.line.standing()
+    }
+
+    /// The connection, for what is kept beside sessions, and the keys that it is kept under.
+    pub(super) fn line(&self) -> (Arc<Line>, Keyring) {
+        (Arc::clone(&self.line), self.keyring.clone())
     }
 
     /// Asks within what a request waits.

@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::keyring::{DIGEST_BYTES, Digest};
 use crate::redis::{Fault, Link, fault};
 
-/// Its text.
-pub(super) const TEXT: &str = include_str!("sessions.lua");
+/// Its text: the counters of attempts, which answer to their own verbs alone, and then sessions.
+pub(super) const TEXT: &str =
+    concat!(include_str!("../../credentials/attempts/attempts.lua"), include_str!("sessions.lua"));
 
 /// A question, made ready before anything is waited for.
-pub(super) struct Question {
+pub(crate) struct Question {
     base: String,
     words: Vec<Vec<u8>>,
 }
@@ -41,13 +42,13 @@ impl Question {
     }
 
     /// With one word more.
-    pub(super) fn with(mut self, word: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn with(mut self, word: impl Into<Vec<u8>>) -> Self {
         self.words.push(word.into());
         self
     }
 
     /// With a word for each.
-    pub(super) fn with_all<W: Into<Vec<u8>>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+    pub(crate) fn with_all<W: Into<Vec<u8>>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
         self.words.extend(words.into_iter().map(Into::into));
         self
     }
@@ -90,7 +91,7 @@ pub(super) fn record_key(prefix: &str, place: &Digest) -> Vec<u8> {
     format!("{}:s:{}", base(prefix), hex(place)).into_bytes()
 }
 
-pub(super) fn hex(digest: &Digest) -> String {
+pub(crate) fn hex(digest: &Digest) -> String {
     let mut text = String::with_capacity(2 * DIGEST_BYTES);
     for byte in digest.as_bytes() {
         // Writing into a String does not fail.
@@ -161,7 +162,7 @@ pub(super) fn gone(answer: &Value) -> Result<Option<Gone>, Fault> {
 }
 
 /// A number that is not negative.
-pub(super) fn number(answer: &Value) -> Result<usize, Fault> {
+pub(crate) fn number(answer: &Value) -> Result<usize, Fault> {
     let Value::Int(number) = answer else { return Err(Fault::Nonsense) };
     usize::try_from(*number).map_err(|_| Fault::Nonsense)
 }

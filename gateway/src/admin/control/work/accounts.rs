@@ -65,8 +65,7 @@ pub(super) async fn resume(backend: &Backend, account: &str) -> Worked {
 
 pub(super) async fn unlock(backend: &Backend, account: &str) -> Worked {
     let found = find(backend, account).await?;
-    let was_held = backend.attempts.forget(&found.login);
-    backend.attempts.flush().await.map_err(store)?;
+    let was_held = backend.attempts.forget(&found.login).await.map_err(store)?;
     Ok(done(json!({"account": found.id, "was_held": was_held})))
 }
 
