@@ -9,6 +9,7 @@ mod collector;
 mod cores;
 mod decide;
 mod figures;
+mod identity;
 mod instructions;
 mod limits;
 mod load;
@@ -52,6 +53,8 @@ enum Benchmark {
     Swap(swap::Options),
     /// What limits cost: none, counted by the gateway, and by gateways together in Redis
     Limits(limits::Options),
+    /// What it costs to know somebody, by session, token and password
+    Identity(identity::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
     Instructions(instructions::Options),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Benchmark::Slow(options) => slow::run(&options),
         Benchmark::Swap(options) => swap::run(&options),
         Benchmark::Limits(options) => limits::run(&options),
+        Benchmark::Identity(options) => identity::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
     };
     match outcome {

@@ -1,0 +1,233 @@
+//! A configuration, the stores that it names, a provider that tells its keys, and a Redis where there is one.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gateway::config::Config;
+use gateway::config::environment::Environment;
+use gateway::shared_sessions;
+use serde_json::json;
+use storage::redis::Standing;
+use storage::sessions::Sessions;
+use storage::{Keyring, Mark, Store};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::process::{found, free_address, pause};
+use crate::{Failure, cores};
+
+/// The keys that a configuration is not taken without.
+const KEYS: [&str; 3] = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
+/// What the gateway's user may do there: the line of docs/operate.md.
+const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
+    +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
+/// The name of the API that tokens are for.
+pub(super) const API: &str = "https://api.example";
+
+/// What is measured in.
+pub(super) struct House {
+    home: TempDir,
+    environment: Environment,
+    issuer: String,
+    redis: Option<Redis>,
+    /// The keys that the provider tells of, until they are asked for.
+    keys: Arc<OnceLock<String>>,
+}
+
+/// A store on disk, and sessions in it or in Redis.
+pub(super) struct Stores {
+    /// The store.
+    pub(super) store: Store,
+    /// Its keys.
+    pub(super) keyring: Keyring,
+    /// The sessions.
+    pub(super) sessions: Arc<Sessions>,
+    /// What it was made of.
+    pub(super) config: Config,
+    tending: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        if let Some(tending) = &self.tending {
+            tending.abort();
+        }
+    }
+}
+
+impl House {
+    /// With keys of this run; a redis-server runs on this core, where there is one.
+    ///
+    /// # Errors
+    /// The system gives no folder, no port or no random bytes, or the Redis does not start.
+    pub(super) fn new(core: usize) -> Result<Self, Failure> {
+        let mut environment = Environment::default();
+        for name in KEYS {
+            environment = environment.with(name, &hex()?);
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let issuer = format!("http://{}", listener.local_addr()?);
+        let (home, redis) = (TempDir::new()?, Redis::start(core)?);
+        let house = Self { home, environment, issuer, redis, keys: Arc::default() };
+        house.provide(listener)?;
+        Ok(house)
+    }
+
+    pub(super) fn has_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// The provider's name as an issuer.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// From now on the provider tells of these keys.
+    pub(super) fn tells(&self, keys: String) {
+        drop(self.keys.set(keys));
+    }
+
+    /// Stores of their own; sessions are in Redis where that is asked for.
+    ///
+    /// # Errors
+    /// The configuration is not taken, the store does not open, or the Redis does not answer.
+    pub(super) async fn stores(&self, name: &str, in_redis: bool) -> Result<Stores, Failure> {
+        let folder = self.home.path().join(name);
+        fs::create_dir(&folder)?;
+        let secret = folder.join("secret");
+        private(&secret, &hex()?)?;
+        let redis = match &self.redis {
+            Some(redis) if in_redis => redis.lines(&folder)?,
+            Some(_) | None => String::new(),
+        };
+        let file = folder.join("cedargate.toml");
+        let text = format!(
+            "environment = \"development\"\ndata_dir = {:?}\nhosts = [{{ public_url = \"http://127.0.0.1:8080\" }}]\n{redis}\
+             [[oidc.providers]]\nname = \"corp\"\nissuer = \"{}\"\nclient_id = \"gateway\"\n\
+             client_secret = \"file:{}\"\napi_audiences = [\"{API}\"]\n",
+            folder.join("data"),
+            self.issuer,
+            secret.display(),
+        );
+        fs::write(&file, text)?;
+        let config = Config::load(Some(&file), &self.environment)
+            .map_err(|faults| format!("its configuration: {faults}"))?;
+        let keyring = Keyring::from_master(config.keys.encryption.expose());
+        let store = Store::open(&folder, &keyring, Mark::Production)?;
+        let sessions = shared_sessions::sessions(&config, &store, &keyring, None);
+        let tending = shared_sessions::reached(&sessions).await;
+        if sessions.standing().is_some_and(|standing| standing.borrow().now != Standing::Up) {
+            return Err("the redis does not answer".into());
+        }
+        Ok(Stores { store, keyring, sessions, config, tending })
+    }
+
+    /// Answers what a gateway asks a provider for, on a thread that ends with the process.
+    fn provide(&self, listener: TcpListener) -> Result<(), Failure> {
+        let (issuer, keys) = (self.issuer.clone(), Arc::clone(&self.keys));
+        let metadata = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/keys"),
+            "response_types_supported": ["code"],
+        });
+        let answer = move |stream: TcpStream| -> std::io::Result<()> {
+            let mut reader = BufReader::new(stream.try_clone()?);
+            let mut first = String::new();
+            reader.read_line(&mut first)?;
+            let mut line = String::new();
+            while reader.read_line(&mut line)? > 2 {
+                line.clear();
+            }
+            let body = match (first.contains(" /keys "), keys.get()) {
+                (true, Some(keys)) => keys.clone(),
+                (true, None) => String::new(),
+                (false, _) => metadata.to_string(),
+            };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            (&stream).write_all((head + &body).as_bytes())
+        };
+        std::thread::Builder::new().name("provider".to_owned()).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // Whoever has hung up has missed something; it asks again.
+                answer(stream).ok();
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// A redis-server of this run; killed when dropped.
+struct Redis {
+    child: Child,
+    address: SocketAddr,
+    password: String,
+    /// It works in there, and goes before it.
+    _folder: TempDir,
+}
+
+impl Redis {
+    fn start(core: usize) -> Result<Option<Self>, Failure> {
+        let Some(binary) = found("redis-server") else { return Ok(None) };
+        let (address, password, folder) = (free_address()?, hex()?, TempDir::new()?);
+        let mut command = Command::new(binary);
+        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        command.arg("--dir").arg(folder.path());
+        command.args(["--user", "cedargate", "on", &format!(">{password}")]).args(GRANTED.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = cores::spawn_on(core, &mut command)?;
+        let redis = Self { child, address, password, _folder: folder };
+        redis.listens()?;
+        Ok(Some(redis))
+    }
+
+    fn listens(&self) -> Result<(), Failure> {
+        const LOOKS: usize = 400;
+        const LOOK: Duration = Duration::from_millis(25);
+        for _ in 0..LOOKS {
+            if TcpStream::connect(self.address).is_ok() {
+                return Ok(());
+            }
+            pause(LOOK);
+        }
+        Err("the redis-server does not listen".into())
+    }
+
+    /// The lines that name it. Its budget is one that no busy machine exceeds by itself.
+    fn lines(&self, folder: &Path) -> Result<String, Failure> {
+        let file = folder.join("url");
+        private(&file, &format!("redis://cedargate:{}@{}/0", self.password, self.address))?;
+        Ok(format!("[session.redis]\nurl = \"file:{}\"\nbudget = \"1s\"\n", file.display()))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn private(file: &Path, text: &str) -> Result<(), Failure> {
+    let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    Ok(written.write_all(text.as_bytes())?)
+}
+
+/// 32 random bytes in hexadecimal.
+fn hex() -> Result<String, Failure> {
+    use ring::rand::{SecureRandom as _, SystemRandom};
+    let mut bytes = [0_u8; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| "the system gives no random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
