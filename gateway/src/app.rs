@@ -11,7 +11,7 @@ use pingora_core::connectors::TransportConnector;
 use storage::audit_log::{AuditLog, AuditOpenError, AuditSettings, CloseError, Mirror};
 use storage::counters::Counters;
 use storage::credentials::{
-    Accounts, ApiKeys, Attempts, DeviceCookies, HashingGate, HashingGateSettings, PasswordVerifier, SignIn,
+    Accounts, Attempts, DeviceCookies, HashingGate, HashingGateSettings, PasswordVerifier, SignIn,
 };
 use storage::endings::Endings;
 use storage::grants::Grants;
@@ -101,6 +101,9 @@ pub enum RunError {
     /// The credentials cannot be read.
     #[error("the credentials cannot be read")]
     Credentials(#[source] storage::StoreError),
+    /// Accounts or keys are known to this gateway alone.
+    #[error(transparent)]
+    OwnCredentials(#[from] shared_sessions::CredentialsError),
     /// Passwords cannot be hashed.
     #[error("passwords cannot be hashed")]
     Hashing(#[from] storage::credentials::PasswordError),
@@ -178,13 +181,14 @@ pub async fn work_directly(config: &Config, verb: Verb, operator: Operator) -> R
     let store = Store::open(&config.data_dir, &keyring, Mark::Production)?;
     let sessions = shared_sessions::sessions(config, &store, &keyring, None);
     let tended = shared_sessions::reached(&sessions).await;
+    let (accounts, keys) = shared_sessions::credentials(&store, &sessions);
     let cell = cell(config)?;
     let backend = Backend {
         reloader: reloader(config, cell),
         attempts: shared_sessions::attempts(config, &store, &sessions).map_err(RunError::Credentials)?,
         sessions,
-        accounts: Accounts::new(store.clone()),
-        keys: ApiKeys::new(store),
+        accounts,
+        keys,
         audit: audit(config, None)?,
         health: None,
         counted: None,
@@ -262,11 +266,11 @@ impl House {
     async fn build(config: &Arc<Config>, mark: Mark, notice: Option<String>) -> Result<Self, RunError> {
         let (cell, keyring) = (cell(config)?, keyring(config));
         let store = Store::open(&config.data_dir, &keyring, mark)?;
-        let (accounts, keys) = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
         let (recorder, telemetry) = recorder(config)?;
         let (audit, metrics) = (recorder.audit.clone(), recorder.metrics.clone());
         let sessions = shared_sessions::sessions(config, &store, &keyring, Some(&metrics));
         let attempts = shared_sessions::attempts(config, &store, &sessions).map_err(RunError::Credentials)?;
+        let (accounts, keys) = shared_sessions::brought(config, &store, &sessions, (&audit, &cell)).await?;
         let upstreams = Arc::new(Upstreams::new(&config.upstreams)?);
         let health = Arc::new(Health::new(parts(config), notices(config, &cell, notice.as_ref())));
         let sites = Arc::new(Sites::new(&config.hosts, &config.allowed_origins));

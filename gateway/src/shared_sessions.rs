@@ -1,9 +1,10 @@
-//! Where sessions and attempts to sign in are kept, also where gateways share them.
+//! Where sessions, attempts to sign in, accounts and keys are kept, also where gateways share them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::credentials::{AttemptRules, Attempts};
+use storage::audit_log::AuditLog;
+use storage::credentials::{Accounts, ApiKeys, AttemptRules, Attempts, Own};
 use storage::redis::Standing;
 use storage::sessions::{PER_ACCOUNT_DEFAULT, SessionRules, Sessions};
 use storage::{Keyring, Store, StoreError};
@@ -12,9 +13,12 @@ use tokio::task::JoinHandle;
 
 use crate::admin::health::{Health, Part};
 use crate::admin::metrics::Metrics;
+use crate::clock;
 use crate::config::Config;
+use crate::pipeline::record;
 use crate::proxy::Gateway;
 use crate::shared_store::{self, Words};
+use crate::snapshot::SnapshotCell;
 
 /// Where sessions are kept by this configuration; what ends is told to `store`'s listeners, wherever that is.
 #[must_use]
@@ -54,6 +58,66 @@ pub fn attempts(config: &Config, store: &Store, sessions: &Sessions) -> Result<A
     }
 }
 
+/// Why accounts and keys are not where gateways share them.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// Some are in this gateway's own store.
+    #[error(
+        "this gateway's own store has {} account(s) and {} API key(s) that no other gateway of `session.redis` knows",
+        .0.accounts, .0.keys
+    )]
+    OnlyHere(Own),
+    /// They could not be moved.
+    #[error("this gateway's accounts and API keys could not be brought to `session.redis`")]
+    Brought(#[source] StoreError),
+    /// They could not be looked for.
+    #[error("this gateway's own accounts and API keys cannot be read")]
+    Read(#[source] StoreError),
+}
+
+/// Accounts and keys: beside the sessions that gateways share, or in `store`.
+#[must_use]
+pub fn credentials(store: &Store, sessions: &Sessions) -> (Accounts, ApiKeys) {
+    let accounts = Accounts::shared(sessions).unwrap_or_else(|| Accounts::new(store.clone()));
+    let keys = ApiKeys::shared(sessions).unwrap_or_else(|| ApiKeys::new(store.clone()));
+    (accounts, keys)
+}
+
+/// Where gateways share accounts and keys, makes sure that this one has none of its own: brings them there where that is
+/// configured, and records it. Answers where they are, as [`credentials`] does.
+///
+/// # Errors
+/// Some are left, or a store does not answer: the gateway must not start.
+pub async fn brought(
+    config: &Config,
+    store: &Store,
+    sessions: &Arc<Sessions>,
+    (audit, cell): (&AuditLog, &SnapshotCell),
+) -> Result<(Accounts, ApiKeys), CredentialsError> {
+    let (accounts, keys) = credentials(store, sessions);
+    if sessions.standing().is_none() {
+        return Ok((accounts, keys));
+    }
+    let own = Own::of(store, clock::now()).await.map_err(CredentialsError::Read)?;
+    if own.is_empty() {
+        return Ok((accounts, keys));
+    }
+    if !config.brings_credentials {
+        return Err(CredentialsError::OnlyHere(own));
+    }
+    let tended = reached(sessions).await;
+    let brought = async {
+        let count = Accounts::new(store.clone()).bring(&accounts).await?;
+        Ok((count, ApiKeys::new(store.clone()).bring(&keys).await?))
+    };
+    let brought = brought.await.map_err(CredentialsError::Brought);
+    if let Some(tended) = tended {
+        tended.abort();
+    }
+    record::brought(audit, clock::now(), cell.current().bundle.id(), brought?);
+    Ok((accounts, keys))
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -71,7 +135,7 @@ pub async fn reached(sessions: &Arc<Sessions>) -> Option<JoinHandle<()>> {
 static WORDS: Words = Words {
     part: &Part::Sessions,
     gauge: Metrics::sessions_store_up,
-    meanwhile: "sessions and passwords are refused",
+    meanwhile: "sessions, passwords and keys are refused",
     away: "sessions are refused without redis",
     back: "sessions are in redis again",
     refusal: "sessions_away",

@@ -84,7 +84,7 @@ fn threat_11_guesses_count_at_every_gateway_alike_and_an_unlock_at_one_is_one_at
 
     // Without the store nobody counts, so nobody may guess; and that says nothing of anybody either.
     redis.breaks(Break::Stopped);
-    reaches(&fleet.gateways[0], "degraded", "passwords are refused");
+    reaches(&fleet.gateways[0], "degraded", "passwords and keys are refused");
     let refused = [("ada", PASSWORD), ("ada", WRONG), ("nobody", WRONG)]
         .map(|(name, password)| shown.sent(&fleet, 0, name, password));
     for answer in &refused {

@@ -23,6 +23,7 @@ mod failures;
 #[cfg(feature = "security_tests")]
 mod fleet;
 mod fleet_guesses;
+mod fleet_people;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use gateway::{clock, shared_sessions};
 use storage::Secret;
 use storage::credentials::{
-    Accounts, DeviceCookies, HashingGate, HashingGateSettings, Login, NewAccount, PasswordHash,
-    PasswordVerifier, SignIn, SignInAttempt, SignInOutcome,
+    DeviceCookies, HashingGate, HashingGateSettings, Login, NewAccount, PasswordHash, PasswordVerifier,
+    SignIn, SignInAttempt, SignInOutcome,
 };
 use storage::sessions::NewSession;
 
@@ -43,7 +43,7 @@ pub(super) fn figures(house: &House) -> Result<Vec<Figure>, Failure> {
 }
 
 async fn rate(stores: &Stores) -> Result<f64, Failure> {
-    let accounts = Accounts::new(stores.store.clone());
+    let (accounts, _keys) = shared_sessions::credentials(&stores.store, &stores.sessions);
     let hash = PasswordHash::new(&Secret::new(PASSWORD.to_owned()))?;
     for number in 0..PEOPLE {
         let login = login(number)?;

@@ -12,7 +12,7 @@ use storage::StoreError;
 use storage::credentials::{Account, Accounts};
 use uuid::Uuid;
 
-use super::{OWN_TOKEN_NOTE, Outcome, Proved, bearer};
+use super::{OWN_TOKEN_NOTE, Outcome, Proved, bearer, unanswered_by};
 use crate::admin::metrics::{Asked, Metrics};
 use crate::oidc::Providers;
 use crate::oidc::access_token::AccessFault;
@@ -216,7 +216,7 @@ impl AccessTokens {
 }
 
 fn unanswered(error: StoreError) -> Refusal {
-    tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+    unanswered_by("the account store", &error);
     Refusal::Unavailable(Dependency::Credentials)
 }
 

@@ -10,7 +10,7 @@ use storage::StoreError;
 use storage::credentials::{ApiKey, ApiKeys};
 use uuid::Uuid;
 
-use super::{Outcome, Proved};
+use super::{Outcome, Proved, unanswered_by};
 
 /// The header that carries nothing else.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -34,7 +34,7 @@ pub(super) async fn again(keys: &ApiKeys, now: UnixMillis, id: Uuid) -> Result<O
 }
 
 fn unanswered(error: StoreError) -> Refusal {
-    tracing::error!(error = &error as &dyn std::error::Error, "the key store does not answer");
+    unanswered_by("the key store", &error);
     Refusal::Unavailable(Dependency::Credentials)
 }
 

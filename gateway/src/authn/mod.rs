@@ -25,6 +25,7 @@ use engine::route::{Accept, Route, RouteMatch};
 use engine::time::UnixMillis;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
+use storage::StoreError;
 use storage::credentials::{Accounts, ApiKeys};
 use storage::sessions::{SessionSecret, SessionView, Sessions};
 
@@ -49,6 +50,21 @@ pub const HELD_SESSION_NOTE: &str = "session whose provider does not answer igno
 
 /// The note of a request with several session cookies, none of which is believed, where nobody needs one.
 pub const TWO_SESSIONS_NOTE: &str = "several session cookies ignored";
+
+/// Logs that a store does not answer. The outage of a shared one is told once, when it begins; this is every request of it.
+pub fn unanswered_by(store: &'static str, error: &StoreError) {
+    let told = error as &dyn std::error::Error;
+    match error {
+        StoreError::Shared(_) => tracing::debug!(error = told, "{store} does not answer"),
+        StoreError::Database(_)
+        | StoreError::Unseal(_)
+        | StoreError::Seal(_)
+        | StoreError::Malformed
+        | StoreError::Away
+        | StoreError::Contested
+        | StoreError::Interrupted => tracing::error!(error = told, "{store} does not answer"),
+    }
+}
 
 /// Asks the credential schemes.
 pub struct Authn {

@@ -12,7 +12,7 @@ use storage::credentials::{Account, Accounts};
 use storage::sessions::{SessionSecret, SessionView, Sessions};
 use uuid::Uuid;
 
-use super::{Outcome, Proved};
+use super::{Outcome, Proved, unanswered_by};
 
 /// The principals of sessions that were verified before: as long as a session and its account are what they were, so
 /// is who it stands for, and whoever compares principals sees that at a glance. Sessions' ids are drawn here, so that nobody
@@ -55,13 +55,7 @@ pub(super) async fn again(
 }
 
 fn unanswered(error: StoreError) -> Refusal {
-    let told = &error as &dyn std::error::Error;
-    // A shared store's outage is told once, when it begins; this is every request of it.
-    if matches!(error, StoreError::Shared(_)) {
-        tracing::debug!(error = told, "the session store does not answer");
-    } else {
-        tracing::error!(error = told, "the session store does not answer");
-    }
+    unanswered_by("the session store", &error);
     Refusal::Unavailable(Dependency::Sessions)
 }
 
@@ -73,7 +67,7 @@ async fn of(accounts: &Accounts, principals: &Principals, session: SessionView) 
         None => accounts.find(session.account).await,
     };
     let account = found.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+        unanswered_by("the account store", &error);
         Refusal::Unavailable(Dependency::Credentials)
     })?;
     match account {

@@ -9,6 +9,7 @@ use storage::OpenError;
 
 use crate::app::RunError;
 use crate::config::fault::Faults;
+use crate::shared_sessions::CredentialsError;
 
 /// The verb failed.
 const FAILED: u8 = 1;
@@ -63,6 +64,12 @@ impl Failure {
         }
         let remedy = match error {
             RunError::Store(error) => store_remedy(error),
+            RunError::OwnCredentials(CredentialsError::OnlyHere(_)) => Some(
+                "set `session.bring_credentials = true` for one start, or set `store/store.redb` in the data directory aside",
+            ),
+            RunError::OwnCredentials(CredentialsError::Brought(_)) => {
+                Some("see whether that redis answers, and start again: what was brought is there")
+            }
             RunError::Listen { .. } => Some("name another address, or stop what listens there"),
             _ => None,
         };

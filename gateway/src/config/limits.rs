@@ -18,8 +18,11 @@ use super::settings::{
 /// refused, and most requests need none.
 const SESSIONS_BUDGET: Duration = Duration::from_millis(100);
 /// What gateways that share sessions do not share.
-const OWN: &str = "with `session.redis`, accounts with a password, suspensions and API keys are still each gateway's own: \
-    make and change them at every one";
+const OWN: &str = "with `session.redis`, which access tokens a provider has ended is known to the gateway alone that it has \
+    told: let them live for minutes";
+/// What is done once.
+const BRINGS: &str = "`session.bring_credentials` is set: take it out when this gateway has started, or a data directory of \
+    long ago brings back who was removed since";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,7 +41,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
     /// `[session]`: an idle end past the absolute one would never come. With `[session.redis]`, where gateways share them.
-    pub(super) fn session(&mut self, root: &mut Section<'_>) -> (SessionEnds, Option<SharedSessions>) {
+    pub(super) fn session(&mut self, root: &mut Section<'_>) -> (SessionEnds, Option<SharedSessions>, bool) {
         let mut section = self.section(root, "session");
         let idle = self.pick(&mut section, "idle", Some("BOTSERVER_SESSION_TIMEOUT"));
         let place = idle.as_ref().map(|written| written.place.clone());
@@ -53,6 +56,12 @@ impl Reader<'_> {
                 Some(SharedSessions { place, budget })
             }
         };
+        let brings = self.pick(&mut section, "bring_credentials", None);
+        let brings = self.boolean(brings).unwrap_or(false);
+        if brings {
+            let nowhere = "`session.bring_credentials` does nothing without `session.redis`";
+            self.notices.push(if shared.is_some() { BRINGS } else { nowhere }.to_owned());
+        }
         self.finish(&section);
         if let Some(place) = place
             && idle > absolute
@@ -60,7 +69,7 @@ impl Reader<'_> {
             let message = "sessions would end absolutely before they can end by idleness";
             self.fault(place, message, "raise `session.absolute` (24h unless set), or lower the idle end");
         }
-        (SessionEnds { idle, absolute }, shared)
+        (SessionEnds { idle, absolute }, shared, brings)
     }
 
     /// `[login]`.

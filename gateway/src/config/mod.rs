@@ -87,6 +87,8 @@ pub struct Config {
     pub session: SessionEnds,
     /// The Redis that gateways share sessions in; `None` keeps them in the store here.
     pub shared_sessions: Option<SharedSessions>,
+    /// Whether accounts and keys of the store here are moved to where gateways share theirs.
+    pub brings_credentials: bool,
     /// What password guessing meets.
     pub login: LoginLimits,
     /// The identity providers that people may sign in at, in the order of the page.
@@ -211,7 +213,7 @@ impl Reader<'_> {
         let allowed_origins = self.allowed_origins(&mut root);
         let trusted_proxies = self.trusted_proxies(&mut root);
         let keys = self.keys(&mut root);
-        let (session, shared_sessions) = self.session(&mut root);
+        let (session, shared_sessions, brings_credentials) = self.session(&mut root);
         let login = self.login(&mut root);
         let faults = self.faults.len();
         let oidc = self.oidc(&mut root, deployment);
@@ -245,6 +247,7 @@ impl Reader<'_> {
             keys: keys?,
             session,
             shared_sessions,
+            brings_credentials,
             login,
             oidc,
             second_factor,

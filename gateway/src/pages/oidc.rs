@@ -14,7 +14,7 @@ use super::sign_in::told;
 use super::step_up;
 use super::{At, OIDC_CALLBACK_PATH, OIDC_START_PATH, PageAnswer};
 use crate::admin::metrics::Login;
-use crate::authn::cookies;
+use crate::authn::{cookies, unanswered_by};
 use crate::oidc::flow::{FLOW_LIFETIME_MS, Flow, FlowId, let_go};
 use crate::oidc::id_token::TokenFault;
 use crate::oidc::{Fault, Mapped, Provider, Vouched};
@@ -183,7 +183,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
     let account = match at.parts.accounts.vouched(person.clone(), at.now).await {
         Ok(account) => account,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+            unanswered_by("the account store", &error);
             return PageAnswer::refused(Refusal::Unavailable(Dependency::Credentials));
         }
     };
@@ -214,7 +214,7 @@ async fn over(at: &At<'_>, flow: Option<&Flow>) -> PageAnswer {
             told(at, Refusal::CrossSite(CrossSiteFault::Flow), OVER.to_owned(), return_to)
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
+            unanswered_by("the session store", &error);
             PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions))
         }
     }

@@ -21,7 +21,7 @@ use super::token::{FORM_LIFETIME_MS, Shown};
 use super::{At, PageAnswer, oidc};
 use crate::admin::metrics;
 use crate::authn::cookies::{self, Cookie};
-use crate::authn::cross_site;
+use crate::authn::{cross_site, unanswered_by};
 use crate::random;
 
 const WRONG: &str = "That login and password do not go together.";
@@ -62,7 +62,7 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
         }
         Ok(refused) => turned_away(at, refused, login, shape),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+            unanswered_by("the account store", &error);
             PageAnswer::refused(Refusal::Unavailable(Dependency::Credentials))
         }
     }

@@ -13,6 +13,7 @@ use super::return_to::{ReturnTo, sign_in_address};
 use super::sign_in::told;
 use super::{At, OIDC_START_PATH, PageAnswer};
 use crate::admin::metrics::Login;
+use crate::authn::unanswered_by;
 use crate::oidc::flow::{Flow, Raise};
 use crate::oidc::{Provider, Vouched};
 
@@ -51,7 +52,7 @@ pub(super) async fn way<'a>(
         return Err(address.map_or_else(|_| leading_to(None), elsewhere));
     };
     let account = at.parts.accounts.find(session.account).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the account store does not answer");
+        unanswered_by("the account store", &error);
         PageAnswer::refused(Refusal::Unavailable(Dependency::Credentials))
     })?;
     let origin = account.as_ref().and_then(|account| account.origin.as_ref());
@@ -85,7 +86,7 @@ pub(super) async fn unmet(
     let before = match presented(at).await {
         Ok(before) => before.filter(|before| before.id == *session),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the session store does not answer");
+            unanswered_by("the session store", &error);
             return Some(PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions)));
         }
     };

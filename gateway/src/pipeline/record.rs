@@ -457,6 +457,13 @@ pub fn shared_store(
     security(audit, now, bundle, refusal, notes);
 }
 
+/// Records that accounts and keys of this gateway's own, so many of both, are now where gateways share them.
+pub fn brought(audit: &AuditLog, now: UnixMillis, bundle: &BundleId, (accounts, keys): (usize, usize)) {
+    let note = format!("{accounts} account(s) and {keys} API key(s) of this gateway's own are in redis now");
+    tracing::info!("{note}");
+    security(audit, now, bundle, None, &[note]);
+}
+
 /// An event that belongs to no request.
 fn security(
     audit: &AuditLog,

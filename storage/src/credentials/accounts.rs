@@ -6,27 +6,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::time::UnixMillis;
-use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::records::{Becomes, Kind, Records};
 use super::{Login, PasswordHash};
-use crate::keyring::{Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::Recent;
-use crate::seal::{seal, unseal};
-use crate::{Change, Store, StoreError};
+use crate::sessions::Sessions;
+use crate::{Store, StoreError};
 pub use federated::{Origin, Person, PersonError, SUBJECT_BYTES_MAX};
 
-/// Account id -> sealed record.
-const ACCOUNTS: TableDefinition<u128, &[u8]> = TableDefinition::new("accounts");
-/// No write says that it changes a single account.
-const WHOLE: u8 = 0;
-
-/// The accounts in the embedded store. Cheap to clone.
+/// The accounts, in the embedded store or beside the sessions that gateways share. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Store,
+    records: Records,
     opened: Arc<Opened<Uuid, Arc<Account>>>,
     recent: Arc<Recent<Uuid, Arc<Account>>>,
 }
@@ -94,7 +88,7 @@ pub enum AccountError {
     Store(#[source] StoreError),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Record {
     login: Login,
     #[serde(default)]
@@ -116,56 +110,63 @@ impl Accounts {
     /// The accounts of `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, opened: Arc::new(Opened::new()), recent: Arc::new(Recent::new()) }
+        Self::of(Records::embedded(Kind::Account, store))
     }
 
-    /// Creates an account; it is on disk when this returns.
+    /// The accounts beside the sessions that gateways share; nothing where those are not shared.
+    #[must_use]
+    pub fn shared(sessions: &Sessions) -> Option<Self> {
+        Records::shared(Kind::Account, sessions).map(Self::of)
+    }
+
+    fn of(records: Records) -> Self {
+        Self { records, opened: Arc::new(Opened::new()), recent: Arc::new(Recent::new()) }
+    }
+
+    /// Creates an account; it is kept when this returns.
     ///
     /// # Errors
     /// When the login is taken or the store fails.
     pub async fn create(&self, new: NewAccount, now: UnixMillis) -> Result<Account, AccountError> {
         let id = new.login.account_id();
-        let record = Record {
-            login: new.login,
-            origin: None,
-            password: Some(new.password.as_str().to_owned()),
-            roles: new.roles,
-            groups: new.groups,
-            suspended: false,
-            created_at: now,
-            password_changed_at: now,
-            version: 1,
-            vouched_at: None,
-        };
-        self.store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS).map_err(StoreError::from)?;
-                if table.get(id.as_u128()).map_err(StoreError::from)?.is_some() {
+        self.records
+            .update(id, move |known: Option<Record>| {
+                if known.is_some() {
                     return Err(AccountError::LoginTaken);
                 }
-                put(&mut table, keyring, id, &record)?;
-                Ok(record.account(id))
+                let record = Record {
+                    login: new.login.clone(),
+                    origin: None,
+                    password: Some(new.password.as_str().to_owned()),
+                    roles: new.roles.clone(),
+                    groups: new.groups.clone(),
+                    suspended: false,
+                    created_at: now,
+                    password_changed_at: now,
+                    version: 1,
+                    vouched_at: None,
+                };
+                let account = record.account(id);
+                Ok(Becomes::Anew(record, account))
             })
             .await
     }
 
-    /// The account of an id, as it is at this moment; the same allocation while it has not changed.
+    /// The account of an id, as it is at this moment, or was within the last second where another gateway changes it; the
+    /// same allocation while it has not changed.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn find(&self, id: Uuid) -> Result<Option<Arc<Account>>, StoreError> {
-        let epoch = self.store.epoch(WHOLE);
+        let epoch = self.records.epoch();
         if let Some(account) = epoch.and_then(|epoch| self.recent.get(&id, epoch)) {
             return Ok(Some(account));
         }
-        let keyring = self.store.keyring();
-        let found = self.store.read(|transaction| {
-            let table = transaction.open_table(ACCOUNTS)?;
-            let Some(sealed) = table.get(id.as_u128())? else { return Ok(None) };
-            let sealed = sealed.value();
-            let opened = || Ok(Arc::new(open(keyring, id, sealed)?.account(id)));
-            self.opened.get(id, sealed, opened).map(Some)
-        })?;
+        let found = self.records.look(id, |sealed| {
+            let open = || Ok::<_, StoreError>(Arc::new(self.records.open::<Record>(id, sealed)?.account(id)));
+            self.opened.get(id, sealed, open)
+        });
+        let found = found.await?;
         if let (Some(account), Some(epoch)) = (&found, epoch) {
             self.recent.put(id, epoch, Arc::clone(account));
         }
@@ -173,12 +174,12 @@ impl Accounts {
     }
 
     /// The account of a login, and the hash of its password.
-    pub(super) fn find_with_password(
+    pub(super) async fn find_with_password(
         &self,
         login: &Login,
     ) -> Result<Option<(Account, PasswordHash)>, StoreError> {
         let id = login.account_id();
-        let Some(record) = self.load(id)? else { return Ok(None) };
+        let Some(record) = self.records.load::<Record>(id).await? else { return Ok(None) };
         let Some(password) = &record.password else { return Ok(None) };
         let hash = PasswordHash::parse(password.clone()).map_err(|_| StoreError::Malformed)?;
         Ok(Some((record.account(id), hash)))
@@ -189,19 +190,9 @@ impl Accounts {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self) -> Result<Vec<Account>, StoreError> {
-        self.store
-            .write(Durability::None, |transaction, keyring| {
-                let table = transaction.open_table(ACCOUNTS)?;
-                let mut accounts = Vec::new();
-                for row in table.iter()? {
-                    let (id, sealed) = row?;
-                    let id = Uuid::from_u128(id.value());
-                    accounts.push(open(keyring, id, sealed.value())?.account(id));
-                }
-                accounts.sort_by(|a, b| a.login.cmp(&b.login));
-                Ok(accounts)
-            })
-            .await
+        let mut accounts = self.records.list(|id, record: &Record| record.account(id)).await?;
+        accounts.sort_by(|a, b| a.login.cmp(&b.login));
+        Ok(accounts)
     }
 
     /// Changes roles, groups or suspension, and answers the account as it is now.
@@ -210,9 +201,9 @@ impl Accounts {
     /// When the store fails; then nothing changed.
     pub async fn change(&self, id: Uuid, change: AccountChange) -> Result<Option<Account>, StoreError> {
         self.update(id, move |record| {
-            let AccountChange { roles, groups, suspended } = change;
-            record.roles = roles.unwrap_or_else(|| std::mem::take(&mut record.roles));
-            record.groups = groups.unwrap_or_else(|| std::mem::take(&mut record.groups));
+            let AccountChange { roles, groups, suspended } = &change;
+            record.roles = roles.clone().unwrap_or_else(|| std::mem::take(&mut record.roles));
+            record.groups = groups.clone().unwrap_or_else(|| std::mem::take(&mut record.groups));
             record.suspended = suspended.unwrap_or(record.suspended);
         })
         .await
@@ -243,45 +234,50 @@ impl Accounts {
     /// # Errors
     /// When the store fails; then it is still there.
     pub async fn remove(&self, id: Uuid) -> Result<Option<Account>, StoreError> {
-        self.store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS)?;
-                let Some(sealed) = table.remove(id.as_u128())? else { return Ok(None) };
-                Ok(Some(open(keyring, id, sealed.value())?.account(id)))
-            })
-            .await
-            .inspect(|_| self.store.changes().tell(Change::Account(id)))
+        self.records.remove(id, move |record: &Record| record.account(id)).await
     }
 
-    fn load(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
-        let keyring = self.store.keyring();
-        self.store.read(|transaction| {
-            let table = transaction.open_table(ACCOUNTS)?;
-            let sealed = table.get(id.as_u128())?;
-            sealed.map(|sealed| open(keyring, id, sealed.value())).transpose()
-        })
+    /// Moves all of these to where gateways share theirs, and answers how many there were. An account that is there already
+    /// stays as it is; whom either has suspended is suspended. What was interrupted goes on when it is done again.
+    ///
+    /// # Errors
+    /// When a store fails; then some may have been moved.
+    pub async fn bring(&self, to: &Self) -> Result<usize, StoreError> {
+        let all = self.records.list(|id, record: &Record| (id, record.clone())).await?;
+        let count = all.len();
+        for (id, own) in all {
+            to.records
+                .update(id, move |known: Option<Record>| {
+                    Ok::<_, StoreError>(match known {
+                        None => Becomes::Anew(own.clone(), ()),
+                        Some(mut known) if own.suspended && !known.suspended => {
+                            known.suspended = true;
+                            known.version += 1;
+                            Becomes::Otherwise(known, ())
+                        }
+                        Some(_) => Becomes::Kept(()),
+                    })
+                })
+                .await?;
+            self.records.remove(id, |_: &Record| ()).await?;
+        }
+        Ok(count)
     }
 
     async fn update(
         &self,
         id: Uuid,
-        change: impl FnOnce(&mut Record) + Send + 'static,
+        change: impl Fn(&mut Record) + Send + 'static,
     ) -> Result<Option<Account>, StoreError> {
-        self.store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS)?;
-                let Some(mut record) =
-                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?
-                else {
-                    return Ok(None);
-                };
+        self.records
+            .update(id, move |known: Option<Record>| {
+                let Some(mut record) = known else { return Ok(Becomes::Kept(None)) };
                 change(&mut record);
                 record.version += 1;
-                put(&mut table, keyring, id, &record)?;
-                Ok(Some(record.account(id)))
+                let account = record.account(id);
+                Ok(Becomes::Otherwise(record, Some(account)))
             })
             .await
-            .inspect(|_| self.store.changes().tell(Change::Account(id)))
     }
 }
 
@@ -312,27 +308,4 @@ impl Drop for Record {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.password);
     }
-}
-
-/// Makes the table, so that readers find it.
-pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(ACCOUNTS)?;
-    Ok(())
-}
-
-fn put(
-    table: &mut Table<'_, u128, &'static [u8]>,
-    keyring: &Keyring,
-    id: Uuid,
-    record: &Record,
-) -> Result<(), StoreError> {
-    let text = zeroize::Zeroizing::new(serde_json::to_vec(record).map_err(|_| StoreError::Malformed)?);
-    let sealed = seal(keyring, Purpose::AccountRecord, id.as_bytes(), &text).map_err(StoreError::Seal)?;
-    table.insert(id.as_u128(), sealed.as_slice())?;
-    Ok(())
-}
-
-fn open(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<Record, StoreError> {
-    let text = unseal(keyring, Purpose::AccountRecord, id.as_bytes(), sealed).map_err(StoreError::Unseal)?;
-    serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)
 }

@@ -10,16 +10,16 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::identity::{LOCAL_ISSUER, PrincipalKind, principal_id};
 use engine::time::UnixMillis;
-use redb::{Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Login;
-use crate::keyring::{Digest, Keyring, Purpose};
+use super::records::{Becomes, Kind, Records};
+use crate::keyring::{Digest, Purpose};
 use crate::random::random;
-use crate::seal::{seal, unseal};
-use crate::{Change, Secret, Store, StoreError};
+use crate::sessions::Sessions;
+use crate::{Secret, Store, StoreError};
 
 /// What every API key begins with, so that secret scanners and people recognise one.
 pub const API_KEY_PREFIX: &str = "cgk_";
@@ -27,13 +27,10 @@ pub const API_KEY_PREFIX: &str = "cgk_";
 const TEXT_BYTES: usize = API_KEY_PREFIX.len() + 22 + 43;
 const PARTS_BYTES: usize = 16 + 32;
 
-/// Key id -> sealed record.
-const API_KEYS: TableDefinition<u128, &[u8]> = TableDefinition::new("api_keys");
-
-/// The API keys in the embedded store. Cheap to clone.
+/// The API keys, in the embedded store or beside the sessions that gateways share. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiKeys {
-    store: Store,
+    records: Records,
 }
 
 /// An API key, without what proves it.
@@ -82,7 +79,7 @@ pub struct CreatedApiKey {
     pub key: ApiKey,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Record {
     service: Login,
     roles: BTreeSet<String>,
@@ -98,32 +95,42 @@ impl ApiKeys {
     /// The keys of `store`.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { records: Records::embedded(Kind::ApiKey, store) }
     }
 
-    /// Creates a key; it is on disk when this returns.
+    /// The keys beside the sessions that gateways share; nothing where those are not shared.
+    #[must_use]
+    pub fn shared(sessions: &Sessions) -> Option<Self> {
+        Some(Self { records: Records::shared(Kind::ApiKey, sessions)? })
+    }
+
+    /// Creates a key; it is kept when this returns.
     ///
     /// # Errors
     /// When the store fails; then there is no key.
     pub async fn create(&self, new: NewApiKey, now: UnixMillis) -> Result<CreatedApiKey, StoreError> {
-        self.store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let id = Uuid::new_v4();
-                let parts = Zeroizing::new([id.as_bytes().as_slice(), &random::<32>()].concat());
-                let record = Record {
-                    service: new.service,
-                    roles: new.roles,
-                    groups: new.groups,
-                    scopes: new.scopes,
-                    created_at: now,
-                    expires_at: new.expires_at,
-                    revoked_at: None,
-                    digest: keyring.digest(Purpose::ApiKeyDigest, &parts).as_bytes().to_vec(),
-                };
-                put(&mut transaction.open_table(API_KEYS)?, keyring, id, &record)?;
-                Ok(CreatedApiKey { text: Secret::new(spell(&parts)), key: record.key(id) })
-            })
-            .await
+        let id = Uuid::new_v4();
+        let parts = Zeroizing::new([id.as_bytes().as_slice(), &random::<32>()].concat());
+        let digest = self.records.keyring().digest(Purpose::ApiKeyDigest, &parts);
+        let key = self.records.update(id, move |known: Option<Record>| {
+            if known.is_some() {
+                // Nobody else draws the same 122 bits.
+                return Err(StoreError::Malformed);
+            }
+            let record = Record {
+                service: new.service.clone(),
+                roles: new.roles.clone(),
+                groups: new.groups.clone(),
+                scopes: new.scopes.clone(),
+                created_at: now,
+                expires_at: new.expires_at,
+                revoked_at: None,
+                digest: digest.as_bytes().to_vec(),
+            };
+            let key = record.key(id);
+            Ok(Becomes::Anew(record, key))
+        });
+        Ok(CreatedApiKey { key: key.await?, text: Secret::new(spell(&parts)) })
     }
 
     /// The live key of a presented text: known, neither expired nor revoked.
@@ -132,10 +139,9 @@ impl ApiKeys {
     /// When the store fails or the record was tampered with.
     pub async fn find(&self, presented: &str, now: UnixMillis) -> Result<Option<ApiKey>, StoreError> {
         let Some((id, parts)) = read(presented) else { return Ok(None) };
-        let keyring = self.store.keyring();
-        let Some(record) = self.load(id)? else { return Ok(None) };
+        let Some(record) = self.records.load::<Record>(id).await? else { return Ok(None) };
         let digest = Digest::from_bytes(&record.digest).ok_or(StoreError::Malformed)?;
-        if !keyring.verify(Purpose::ApiKeyDigest, &*parts, &digest) {
+        if !self.records.keyring().verify(Purpose::ApiKeyDigest, &*parts, &digest) {
             return Ok(None);
         }
         Ok(Some(record.key(id)).filter(|key| key.is_live(now)))
@@ -146,7 +152,8 @@ impl ApiKeys {
     /// # Errors
     /// When the store fails or the record was tampered with.
     pub async fn live(&self, id: Uuid, now: UnixMillis) -> Result<Option<ApiKey>, StoreError> {
-        Ok(self.load(id)?.map(|record| record.key(id)).filter(|key| key.is_live(now)))
+        let record = self.records.load::<Record>(id).await?;
+        Ok(record.map(|record| record.key(id)).filter(|key| key.is_live(now)))
     }
 
     /// All keys, revoked and expired ones too, oldest first.
@@ -154,50 +161,52 @@ impl ApiKeys {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self) -> Result<Vec<ApiKey>, StoreError> {
-        self.store
-            .write(Durability::None, |transaction, keyring| {
-                let table = transaction.open_table(API_KEYS)?;
-                let mut keys = Vec::new();
-                for row in table.iter()? {
-                    let (id, sealed) = row?;
-                    let id = Uuid::from_u128(id.value());
-                    keys.push(open(keyring, id, sealed.value())?.key(id));
-                }
-                keys.sort_by_key(|key| (key.created_at, key.id));
-                Ok(keys)
-            })
-            .await
+        let mut keys = self.records.list(|id, record: &Record| record.key(id)).await?;
+        keys.sort_by_key(|key| (key.created_at, key.id));
+        Ok(keys)
     }
 
-    /// Revokes a key by its public id; it is found by nobody from then on. Answers the key as it is now.
+    /// Moves all of these to where gateways share theirs, and answers how many there were. A key that either has revoked is
+    /// revoked. What was interrupted goes on when it is done again.
+    ///
+    /// # Errors
+    /// When a store fails; then some may have been moved.
+    pub async fn bring(&self, to: &Self) -> Result<usize, StoreError> {
+        let all = self.records.list(|id, record: &Record| (id, record.clone())).await?;
+        let count = all.len();
+        for (id, own) in all {
+            to.records
+                .update(id, move |known: Option<Record>| {
+                    Ok::<_, StoreError>(match known {
+                        None => Becomes::Anew(own.clone(), ()),
+                        Some(mut known) if own.revoked_at.is_some() && known.revoked_at.is_none() => {
+                            known.revoked_at = own.revoked_at;
+                            Becomes::Otherwise(known, ())
+                        }
+                        Some(_) => Becomes::Kept(()),
+                    })
+                })
+                .await?;
+            self.records.remove(id, |_: &Record| ()).await?;
+        }
+        Ok(count)
+    }
+
+    /// Revokes a key by its public id; it is found by nobody from then on, at another gateway within a second. Answers the
+    /// key as it is now.
     ///
     /// # Errors
     /// When the store fails; then it may still hold.
     pub async fn revoke(&self, id: Uuid, now: UnixMillis) -> Result<Option<ApiKey>, StoreError> {
-        self.store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(API_KEYS)?;
-                let Some(mut record) =
-                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?
-                else {
-                    return Ok(None);
-                };
+        self.records
+            .update(id, move |known: Option<Record>| {
+                let Some(mut record) = known else { return Ok(Becomes::Kept(None)) };
                 // The first revocation is the one that counts.
                 record.revoked_at.get_or_insert(now);
-                put(&mut table, keyring, id, &record)?;
-                Ok(Some(record.key(id)))
+                let key = record.key(id);
+                Ok(Becomes::Otherwise(record, Some(key)))
             })
             .await
-            .inspect(|_| self.store.changes().tell(Change::ApiKey(id)))
-    }
-
-    fn load(&self, id: Uuid) -> Result<Option<Record>, StoreError> {
-        let keyring = self.store.keyring();
-        self.store.read(|transaction| {
-            let table = transaction.open_table(API_KEYS)?;
-            let sealed = table.get(id.as_u128())?;
-            sealed.map(|sealed| open(keyring, id, sealed.value())).transpose()
-        })
     }
 }
 
@@ -225,12 +234,6 @@ impl Record {
     }
 }
 
-/// Makes the table, so that readers find it.
-pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    transaction.open_table(API_KEYS)?;
-    Ok(())
-}
-
 fn spell(parts: &[u8]) -> String {
     let (id, secret) = parts.split_at_checked(16).unwrap_or_default();
     let mut text = String::with_capacity(TEXT_BYTES);
@@ -250,21 +253,4 @@ fn read(text: &str) -> Option<(Uuid, Zeroizing<[u8; PARTS_BYTES]>)> {
         && URL_SAFE_NO_PAD.decode_slice(secret, to_secret).ok()? == 32;
     let id = Uuid::from_slice(parts.get(..16)?).ok()?;
     whole.then_some((id, parts))
-}
-
-fn put(
-    table: &mut Table<'_, u128, &'static [u8]>,
-    keyring: &Keyring,
-    id: Uuid,
-    record: &Record,
-) -> Result<(), StoreError> {
-    let text = serde_json::to_vec(record).map_err(|_| StoreError::Malformed)?;
-    let sealed = seal(keyring, Purpose::ApiKeyRecord, id.as_bytes(), &text).map_err(StoreError::Seal)?;
-    table.insert(id.as_u128(), sealed.as_slice())?;
-    Ok(())
-}
-
-fn open(keyring: &Keyring, id: Uuid, sealed: &[u8]) -> Result<Record, StoreError> {
-    let text = unseal(keyring, Purpose::ApiKeyRecord, id.as_bytes(), sealed).map_err(StoreError::Unseal)?;
-    serde_json::from_slice(&text).map_err(|_| StoreError::Malformed)
 }

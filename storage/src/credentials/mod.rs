@@ -10,7 +10,9 @@ mod attempts;
 mod devices;
 mod gate;
 mod login;
+mod own;
 mod password;
+mod records;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -24,9 +26,9 @@ pub use attempts::{Attempt, AttemptRules, Attempts, Reservation};
 pub use devices::{DEVICE_COOKIE_AGE_MAX_MS, DeviceCookies};
 pub use gate::{GateError, HashingGate, HashingGateSettings};
 pub use login::{LOGIN_BYTES_MAX, Login, LoginError};
+pub use own::Own;
 pub use password::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, PasswordError, PasswordHash, PasswordVerifier};
 pub use sign_in::{SignIn, SignInAttempt, SignInOutcome};
 
-pub(crate) use accounts::prepare as prepare_accounts;
-pub(crate) use api_keys::prepare as prepare_api_keys;
 pub(crate) use attempts::prepare as prepare_attempts;
+pub(crate) use records::prepare as prepare_records;

@@ -95,7 +95,7 @@ impl SignIn {
     ) -> Result<SignInOutcome, StoreError> {
         let SignInAttempt { login, password, device_cookie, client } = attempt;
         let Ok(login) = Login::parse(login) else { return Ok(SignInOutcome::Rejected { warned: false }) };
-        let (account, stored) = self.accounts.find_with_password(&login)?.unzip();
+        let (account, stored) = self.accounts.find_with_password(&login).await?.unzip();
         let device = device_cookie
             .zip(account.as_ref())
             .and_then(|(cookie, account)| self.devices.verify(cookie, account, now));

@@ -51,8 +51,8 @@ pub use secret::SessionSecret;
 
 /// What else gateways share is asked over the connection of their sessions.
 pub(crate) mod shared {
-    pub(crate) use super::redis::line::Line;
-    pub(crate) use super::redis::script::{Question, hex, number};
+    pub(crate) use super::redis::line::{BEHIND, Line};
+    pub(crate) use super::redis::script::{Question, base, hex, id, list, number};
 }
 
 /// `User-Agent` is remembered up to this many bytes, for the list of sessions that a person sees.

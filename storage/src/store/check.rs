@@ -18,8 +18,7 @@ const KEY_CHECKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("key_chec
 /// Makes the tables that readers expect.
 pub(super) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> {
     crate::sessions::prepare(transaction)?;
-    crate::credentials::prepare_accounts(transaction)?;
-    crate::credentials::prepare_api_keys(transaction)?;
+    crate::credentials::prepare_records(transaction)?;
     crate::endings::prepare(transaction)?;
     crate::grants::prepare(transaction)?;
     crate::credentials::prepare_attempts(transaction)

@@ -69,6 +69,9 @@ pub enum StoreError {
     /// A store that gateways share did not do it, as far as is known: one that was late may have.
     #[error("the shared store does not answer")]
     Shared(#[source] Fault),
+    /// Others changed the same at the same time, again and again.
+    #[error("others change the same at this moment")]
+    Contested,
     /// The thread that did the work panicked or was cancelled at shutdown.
     #[error("the operation was interrupted")]
     Interrupted,
@@ -82,7 +85,12 @@ impl StoreError {
             Self::Database(error) => {
                 matches!(**error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed)
             }
-            Self::Unseal(_) | Self::Seal(_) | Self::Malformed | Self::Shared(_) | Self::Interrupted => false,
+            Self::Unseal(_)
+            | Self::Seal(_)
+            | Self::Malformed
+            | Self::Shared(_)
+            | Self::Contested
+            | Self::Interrupted => false,
         }
     }
 }

@@ -221,8 +221,18 @@ fn sessions_are_shared_where_a_redis_is_named_for_them() {
     assert_eq!((shared.place.prefix.as_str(), shared.budget), ("cedargate", Duration::from_millis(100)));
     assert!(!format!("{shared:?}").contains("s3cret"));
     let notices = config.notices();
-    assert!(notices.iter().any(|notice| notice.contains("each gateway's own")), "{notices:?}");
+    assert!(notices.iter().any(|notice| notice.contains("known to the gateway alone")), "{notices:?}");
     assert!(read(HOSTS, &keys()).unwrap().shared_sessions.is_none());
+
+    assert!(!config.brings_credentials);
+    let brings = "[session]\nbring_credentials = true\n";
+    for (lines, told) in [(toml.as_str(), "take it out"), ("", "does nothing without `session.redis`")] {
+        let config = read(&format!("{HOSTS}{brings}{lines}"), &keys()).unwrap();
+        assert!(config.brings_credentials);
+        let notices = config.notices();
+        assert!(notices.iter().any(|notice| notice.contains(told)), "{told}: {notices:?}");
+    }
+    check("[session]\nbring_credentials = \"yes\"\n", &[], &["gate.toml:3: ", "session.bring_credentials"]);
 
     check(&format!("{toml}budget = \"2s\"\n"), &[], &["gate.toml:4: ", "session.redis.budget"]);
     check(&format!("{toml}timeout = 5\n"), &[], &["unknown key `session.redis.timeout`"]);

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use engine::identity::{PrincipalKind, principal_id};
 use engine::time::UnixMillis;
-use redb::{Durability, ReadableTable};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ACCOUNTS, Account, Accounts, Record, open, put};
+use super::{Account, Accounts, Record};
+use crate::StoreError;
 use crate::credentials::Login;
-use crate::{Change, StoreError};
+use crate::credentials::records::Becomes;
 
 /// Bytes of a subject: OpenID Connect Core 1.0, section 2, allows 255 ASCII characters.
 pub const SUBJECT_BYTES_MAX: usize = 255;
@@ -101,8 +101,8 @@ impl Accounts {
             return Ok(Account::clone(&account));
         }
         self.say(id, move |known| match known {
-            None => Said::Anew(new(person, now)),
-            Some(record) => Said::Otherwise(changed(record, person, now)),
+            None => Said::Anew(new(person.clone(), now)),
+            Some(record) => Said::Otherwise(changed(record, person.clone(), now)),
         })
         .await
     }
@@ -111,27 +111,23 @@ impl Accounts {
     async fn say(
         &self,
         id: Uuid,
-        says: impl FnOnce(Option<Record>) -> Said + Send + 'static,
+        says: impl Fn(Option<Record>) -> Said + Send + 'static,
     ) -> Result<Account, StoreError> {
-        let (account, told) = self
-            .store
-            .write(Durability::Immediate, move |transaction, keyring| {
-                let mut table = transaction.open_table(ACCOUNTS)?;
-                let known =
-                    table.get(id.as_u128())?.map(|sealed| open(keyring, id, sealed.value())).transpose()?;
-                let (record, told) = match says(known) {
-                    Said::AsKnown(record) => return Ok((record.account(id), false)),
-                    Said::Anew(record) => (record, false),
-                    Said::Otherwise(record) => (record, true),
-                };
-                put(&mut table, keyring, id, &record)?;
-                Ok::<_, StoreError>((record.account(id), told))
+        self.records
+            .update(id, move |known: Option<Record>| {
+                Ok(match says(known) {
+                    Said::AsKnown(record) => Becomes::Kept(record.account(id)),
+                    Said::Anew(record) => {
+                        let account = record.account(id);
+                        Becomes::Anew(record, account)
+                    }
+                    Said::Otherwise(record) => {
+                        let account = record.account(id);
+                        Becomes::Otherwise(record, account)
+                    }
+                })
             })
-            .await?;
-        if told {
-            self.store.changes().tell(Change::Account(id));
-        }
-        Ok(account)
+            .await
     }
 }
 
@@ -151,7 +147,7 @@ impl Accounts {
             .say(id, move |known| match known {
                 // Somebody has met them while we waited.
                 Some(record) => Said::AsKnown(record),
-                None => Said::Anew(new(person, now)),
+                None => Said::Anew(new(person.clone(), now)),
             })
             .await?;
         // As every later look-up finds it: the same allocation while it has not changed.
@@ -173,14 +169,14 @@ impl Accounts {
         let person = person.clone();
         let account = self
             .say(id, move |known| match known {
-                None => Said::Anew(new(person, at)),
+                None => Said::Anew(new(person.clone(), at)),
                 // Somebody was here while we waited.
                 Some(record) if record.vouched_at >= Some(at) => Said::AsKnown(record),
                 Some(mut record) if is_as_said(&record.account(id), &person) => {
                     record.vouched_at = Some(at);
                     Said::Anew(record)
                 }
-                Some(record) => Said::Otherwise(changed(record, person, at)),
+                Some(record) => Said::Otherwise(changed(record, person.clone(), at)),
             })
             .await?;
         // As every later look-up finds it: the same allocation while it has not changed.

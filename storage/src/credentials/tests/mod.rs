@@ -2,7 +2,9 @@
 
 mod attempts;
 mod gate;
+mod records;
 mod shared_attempts;
+mod shared_records;
 mod sign_in;
 mod stored;
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::super::touch::part;
-use super::script;
+use super::script::{self, Said};
 use crate::keyring::Digest;
 use crate::recent::{Epoch, Epochs, Reach};
 use crate::{Change, Changes};
@@ -51,10 +51,27 @@ impl Heard {
         self.epochs.end(Reach::Part(part(place)));
     }
 
+    /// The epoch of an account or a key. Taken before the store is asked.
+    pub(super) fn epoch_of(&self, id: Uuid) -> Epoch {
+        self.epochs.of(part_of(id))
+    }
+
+    /// An account or a key was written, and is nothing else to whoever rests on it.
+    pub(super) fn rewritten(&self, id: Uuid) {
+        self.epochs.end(Reach::Part(part_of(id)));
+    }
+
+    /// An account or a key is something else now: what was read of it stands no longer, and whoever rests on it asks again.
+    pub(super) fn became(&self, id: Uuid, change: Change) {
+        self.epochs.end(Reach::Part(part_of(id)));
+        self.changes.tell(change);
+    }
+
     /// Something was said on the channel. What cannot be read could be about anybody.
     pub(super) fn said(&self, text: &[u8]) {
         match script::said(text) {
-            Some((place, id)) => self.ended(&place, id),
+            Some(Said::Ended(place, id)) => self.ended(&place, id),
+            Some(Said::Changed(id, change)) => self.became(id, change),
             None => {
                 self.forgets();
                 self.asks_again();
@@ -71,6 +88,12 @@ impl Heard {
     pub(super) fn asks_again(&self) {
         self.changes.tell(Change::Any);
     }
+}
+
+/// The part that what is read of an id belongs to.
+fn part_of(id: Uuid) -> u8 {
+    let [.., last] = id.into_bytes();
+    last
 }
 
 #[cfg(test)]
@@ -94,6 +117,10 @@ mod tests {
         assert_ne!(heard.epoch(&place), epoch, "what was read in between is forgotten all the same");
         assert_eq!(told.try_recv(), Ok(Change::Session(id)));
         assert!(told.try_recv().is_err(), "once");
+        let of = heard.epoch_of(id);
+        heard.said(format!("account {id}").as_bytes());
+        assert_ne!(heard.epoch_of(id), of);
+        assert_eq!(told.try_recv(), Ok(Change::Account(id)));
         let epoch = heard.epoch(&place);
         heard.said(b"nonsense");
         assert_eq!(told.try_recv(), Ok(Change::Any));

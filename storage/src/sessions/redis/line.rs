@@ -13,11 +13,14 @@ use engine::time::UnixMillis;
 use redis::Value;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::super::SharedSessions;
 use super::heard::Heard;
 use super::script::{self, Question};
+use crate::Change;
 use crate::keyring::{Digest, Keyring, Purpose};
+use crate::recent::Epoch;
 use crate::redis::{
     Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
 };
@@ -30,7 +33,7 @@ const BEAT: Duration = Duration::from_millis(200);
 /// How long what is open stands without a connection before it asks again, and is refused.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long the store has for what no request waits for.
-pub(super) const BEHIND: Duration = Duration::from_secs(1);
+pub(crate) const BEHIND: Duration = Duration::from_secs(1);
 /// What the store is asked to recognise a master key by.
 const KEY_TEXT: &[u8] = b"shared sessions";
 
@@ -75,7 +78,7 @@ impl Line {
         self.standing.subscribe()
     }
 
-    pub(super) fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.shared.place.prefix
     }
 
@@ -92,8 +95,23 @@ impl Line {
     }
 
     /// Whether what was read before is believed at this moment.
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.current().is_some_and(|current| self.since_born() < current.fresh.load(Ordering::Acquire))
+    }
+
+    /// The epoch of an account or a key. Taken before the store is asked.
+    pub(crate) fn epoch_of(&self, id: Uuid) -> Epoch {
+        self.heard.epoch_of(id)
+    }
+
+    /// An account or a key was written here, and nobody rests on what it was.
+    pub(crate) fn rewritten(&self, id: Uuid) {
+        self.heard.rewritten(id);
+    }
+
+    /// An account or a key was changed here: nobody here goes by what it was.
+    pub(crate) fn changed(&self, id: Uuid, change: Change) {
+        self.heard.became(id, change);
     }
 
     fn current(&self) -> Option<Arc<Current>> {

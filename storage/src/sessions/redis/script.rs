@@ -6,12 +6,16 @@ use engine::time::UnixMillis;
 use redis::{Cmd, Value};
 use uuid::Uuid;
 
+use crate::Change;
 use crate::keyring::{DIGEST_BYTES, Digest};
 use crate::redis::{Fault, Link, fault};
 
-/// Its text: the counters of attempts, which answer to their own verbs alone, and then sessions.
-pub(super) const TEXT: &str =
-    concat!(include_str!("../../credentials/attempts/attempts.lua"), include_str!("sessions.lua"));
+/// Its text: attempts and records, which answer to their own verbs alone, and then sessions.
+pub(super) const TEXT: &str = concat!(
+    include_str!("../../credentials/attempts/attempts.lua"),
+    include_str!("../../credentials/records/records.lua"),
+    include_str!("sessions.lua")
+);
 
 /// A question, made ready before anything is waited for.
 pub(crate) struct Question {
@@ -77,7 +81,7 @@ impl Question {
 
 /// What every key begins with. What stands in braces says which node of a cluster has it: one, because a sign-in ends
 /// sessions of its account under keys that nobody knows beforehand (decision 0020).
-pub(super) fn base(prefix: &str) -> String {
+pub(crate) fn base(prefix: &str) -> String {
     format!("{prefix}:{{session}}")
 }
 
@@ -112,11 +116,25 @@ pub(super) fn unhex(text: &[u8]) -> Option<Digest> {
     if rest.is_empty() { Digest::from_bytes(&bytes?) } else { None }
 }
 
-/// What is said on the channel: a place and an id.
-pub(super) fn said(text: &[u8]) -> Option<(Digest, Uuid)> {
+/// What is said on the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The session of this place and public id has ended.
+    Ended(Digest, Uuid),
+    /// An account or a key is something else now.
+    Changed(Uuid, Change),
+}
+
+/// Reads what was said: a place or what kind of record, and an id.
+pub(super) fn said(text: &[u8]) -> Option<Said> {
     let text = std::str::from_utf8(text).ok()?;
-    let (place, id) = text.split_once(' ')?;
-    Some((unhex(place.as_bytes())?, Uuid::try_parse(id).ok()?))
+    let (what, id) = text.split_once(' ')?;
+    let id = Uuid::try_parse(id).ok()?;
+    Some(match what {
+        "account" => Said::Changed(id, Change::Account(id)),
+        "apikey" => Said::Changed(id, Change::ApiKey(id)),
+        place => Said::Ended(unhex(place.as_bytes())?, id),
+    })
 }
 
 /// A session as it is stored, or none.
@@ -135,7 +153,7 @@ pub(super) fn stored(answer: &Value) -> Result<Option<Stored>, Fault> {
 }
 
 /// The items of a list.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     answer: &Value,
     item: impl Fn(&Value) -> Result<Option<T>, Fault>,
 ) -> Result<Vec<T>, Fault> {
@@ -144,7 +162,7 @@ pub(super) fn list<T>(
 }
 
 /// A public id.
-pub(super) fn id(answer: &Value) -> Result<Option<Uuid>, Fault> {
+pub(crate) fn id(answer: &Value) -> Result<Option<Uuid>, Fault> {
     let Value::BulkString(text) = answer else { return Err(Fault::Nonsense) };
     Uuid::try_parse_ascii(text).map(Some).map_err(|_| Fault::Nonsense)
 }
@@ -184,8 +202,21 @@ mod tests {
             assert_eq!(unhex(wrong.as_bytes()), None, "{wrong}");
         }
         let id = Uuid::from_u128(7);
-        assert_eq!(said(format!("{text} {id}").as_bytes()), Some((place, id)));
-        for wrong in ["", " ", &text, &format!("{text} 7"), &format!("{text}  {id}"), &format!("x {id}")] {
+        assert_eq!(said(format!("{text} {id}").as_bytes()), Some(Said::Ended(place, id)));
+        let (account, key) = (Change::Account(id), Change::ApiKey(id));
+        assert_eq!(said(format!("account {id}").as_bytes()), Some(Said::Changed(id, account)));
+        assert_eq!(said(format!("apikey {id}").as_bytes()), Some(Said::Changed(id, key)));
+        for wrong in [
+            "",
+            " ",
+            &text,
+            &format!("{text} 7"),
+            &format!("{text}  {id}"),
+            &format!("x {id}"),
+            &format!("Account {id}"),
+            "account",
+            "account 7",
+        ] {
             assert_eq!(said(wrong.as_bytes()), None, "{wrong}");
         }
         assert_eq!(said(b"\xff \xff"), None);

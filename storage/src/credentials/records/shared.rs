@@ -1,0 +1,192 @@
+//! Records in the Redis that gateways share, beside their sessions and over the same connection.
+//!
+//! | key, after `PREFIX:{session}` | holds |
+//! |---|---|
+//! | `:account:ID`, `:apikey:ID` | a sealed record, without an end |
+//! | `:account`, `:apikey` | all ids |
+//!
+//! A record is sealed for its key: who can write there can take accounts away, and bring back what they have copied before;
+//! they make none and change none. What was read is told again for [`KNOWN`] at most, while the connection proves that no
+//! change was missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Becomes, Kind, open, sealed};
+use crate::StoreError;
+use crate::keyring::Keyring;
+use crate::recent::Recent;
+use crate::redis::Fault;
+use crate::sessions::shared::{BEHIND, Line, Question, base, id, list, number};
+use engine::time::UnixMillis;
+
+/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its gateways
+/// is seen by then.
+const KNOWN: Duration = Duration::from_secs(10);
+/// How often a change is made anew because somebody else was faster.
+const CONTESTED_MAX: usize = 16;
+/// What does not depend on the time.
+const TIMELESS: UnixMillis = UnixMillis(0);
+/// Records that are read in one round trip.
+const AT_ONCE: usize = 256;
+
+pub(super) struct Shared {
+    kind: Kind,
+    line: Arc<Line>,
+    keyring: Keyring,
+    recent: Recent<Uuid, (Instant, Arc<[u8]>)>,
+}
+
+impl Shared {
+    pub(super) fn new(kind: Kind, line: Arc<Line>, keyring: Keyring) -> Self {
+        Self { kind, line, keyring, recent: Recent::new() }
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The sealed record of an id, as it was within the last second.
+    pub(super) async fn sealed(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
+        let epoch = self.line.epoch_of(id);
+        if self.line.is_fresh()
+            && let Some((read, sealed)) = self.recent.get(&id, epoch)
+            && read.elapsed() < KNOWN
+        {
+            return Ok(Some(sealed));
+        }
+        self.fetch(id).await
+    }
+
+    pub(super) fn open<R: DeserializeOwned>(&self, id: Uuid, sealed: &[u8]) -> Result<R, StoreError> {
+        open(&self.keyring, self.kind, &self.place(id), sealed)
+    }
+
+    pub(super) async fn list<R: DeserializeOwned, T>(
+        &self,
+        told: impl Fn(Uuid, &R) -> T,
+    ) -> Result<Vec<T>, StoreError> {
+        let ids = self.ask_behind(&self.question("record.ids")).await?;
+        let ids = list(&ids, id).map_err(StoreError::Shared)?;
+        let mut all = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            let question = self.question("record.read").with_all(some.iter().map(Uuid::to_string));
+            let Value::Array(found) = self.ask_behind(&question).await? else {
+                return Err(StoreError::Shared(Fault::Nonsense));
+            };
+            for (id, found) in some.iter().zip(&found) {
+                // One that was removed since its id was told.
+                if let Some(sealed) = text(found).map_err(StoreError::Shared)? {
+                    all.push(told(*id, &self.open(*id, &sealed)?));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn update<R, T, E>(
+        &self,
+        id: Uuid,
+        change: impl Fn(Option<R>) -> Result<Becomes<R, T>, E>,
+    ) -> Result<T, E>
+    where
+        R: Serialize + DeserializeOwned,
+        E: From<StoreError>,
+    {
+        for _ in 0..CONTESTED_MAX {
+            let before = self.fetch(id).await?;
+            let known = before.as_deref().map(|sealed| self.open(id, sealed)).transpose()?;
+            let (after, answer, told) = match change(known)? {
+                Becomes::Kept(answer) => return Ok(answer),
+                Becomes::Anew(record, answer) => (self.seal(id, &record)?, answer, false),
+                Becomes::Otherwise(record, answer) => (self.seal(id, &record)?, answer, true),
+            };
+            if self.put(id, before.as_deref().unwrap_or_default(), after, told).await? {
+                return Ok(answer);
+            }
+        }
+        Err(StoreError::Contested.into())
+    }
+
+    pub(super) async fn remove<R: DeserializeOwned, T>(
+        &self,
+        id: Uuid,
+        told: impl Fn(&R) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let answer = self.ask(&self.question("record.remove").with(id.to_string())).await;
+        self.line.changed(id, self.kind.change(id));
+        let Some(sealed) = text(&answer?).map_err(StoreError::Shared)? else { return Ok(None) };
+        Ok(Some(told(&self.open(id, &sealed)?)))
+    }
+
+    fn seal<R: Serialize>(&self, id: Uuid, record: &R) -> Result<Vec<u8>, StoreError> {
+        sealed(&self.keyring, self.kind, &self.place(id), record)
+    }
+
+    /// What the store has, asked now.
+    async fn fetch(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
+        let (epoch, read) = (self.line.epoch_of(id), Instant::now());
+        let answer = self.ask(&self.question("record.read").with(id.to_string())).await?;
+        let Value::Array(found) = &answer else { return Err(StoreError::Shared(Fault::Nonsense)) };
+        let [found] = found.as_slice() else { return Err(StoreError::Shared(Fault::Nonsense)) };
+        let Some(sealed) = text(found).map_err(StoreError::Shared)? else { return Ok(None) };
+        let sealed: Arc<[u8]> = sealed.into();
+        self.recent.put(id, epoch, (read, Arc::clone(&sealed)));
+        Ok(Some(sealed))
+    }
+
+    /// Puts a record in the place of the one that was read, or of none; whether that one was still there.
+    async fn put(&self, id: Uuid, before: &[u8], after: Vec<u8>, told: bool) -> Result<bool, StoreError> {
+        let tells = if told { "1" } else { "" };
+        let question = self.question("record.put").with(id.to_string()).with(before).with(after).with(tells);
+        let answer = self.ask(&question).await;
+        // Also where it is not known what came of it.
+        if told {
+            self.line.changed(id, self.kind.change(id));
+        } else {
+            self.line.rewritten(id);
+        }
+        Ok(number(&answer?).map_err(StoreError::Shared)? == 1)
+    }
+
+    /// The name of a record's key, which it is sealed for.
+    fn place(&self, id: Uuid) -> Vec<u8> {
+        format!("{}:{}:{id}", base(self.line.prefix()), self.word()).into_bytes()
+    }
+
+    /// What keys and words on the channel call the kind.
+    const fn word(&self) -> &'static str {
+        match self.kind {
+            Kind::Account => "account",
+            Kind::ApiKey => "apikey",
+        }
+    }
+
+    fn question(&self, verb: &str) -> Question {
+        self.line.question(verb, TIMELESS).with(self.word())
+    }
+
+    /// Asks within what a request waits.
+    async fn ask(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask(question, self.line.budget()).await.map_err(StoreError::Shared)
+    }
+
+    /// Asks where no request waits.
+    async fn ask_behind(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask(question, BEHIND.max(self.line.budget())).await.map_err(StoreError::Shared)
+    }
+}
+
+fn text(answer: &Value) -> Result<Option<Vec<u8>>, Fault> {
+    if matches!(answer, Value::Nil) {
+        return Ok(None);
+    }
+    let Value::BulkString(text) = answer else { return Err(Fault::Nonsense) };
+    Ok(Some(text.clone()))
+}
