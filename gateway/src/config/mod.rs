@@ -20,6 +20,7 @@ mod questions;
 mod reader;
 mod records;
 mod redis;
+mod redis_url;
 pub mod secret;
 mod secret_file;
 pub mod settings;

@@ -31,10 +31,13 @@ async fn adapters() -> Vec<Tried> {
         settings.leases = Some(LeaseSettings { percent: 10, idle: Duration::from_secs(60) });
     });
     let leased = leased.await;
+    let nodes = Server::shared_cluster().await;
+    let cluster = nodes.counters(|settings| settings.given_time = true).await;
     vec![
         Tried { name: "memory", counters: memory, _server: None },
         Tried { name: "redis", counters: redis, _server: Some(Arc::new(server)) },
         Tried { name: LEASED, counters: leased, _server: Some(Arc::new(other)) },
+        Tried { name: "a cluster", counters: cluster, _server: Some(nodes) },
     ]
 }
 

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -11,10 +10,7 @@ use redis::{
     PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
 
-use super::{Fault, IN_FLIGHT_MAX, RedisAddress, RedisPlace};
-
-/// How long a connection may take until it is there, with its handshake and login.
-const CONNECT: Duration = Duration::from_secs(2);
+use super::{Fault, IN_FLIGHT_MAX, RedisHost, RedisLogin, RedisTls, Unfound};
 
 /// The error codes that are told as they are. A server's own words are its business, and may hold anything.
 const CODES: [&str; 18] = [
@@ -51,50 +47,42 @@ pub(crate) struct Link {
 /// everything that was said before it was heard. It must not wait.
 pub(crate) type Hear = Box<dyn Fn(&[u8]) + Send + Sync>;
 
+/// One server, and who we are there.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) at: At,
+    pub(super) tls: Option<RedisTls>,
+    pub(super) login: Option<RedisLogin>,
+    pub(super) database: u16,
+}
+
+/// Where it listens.
+#[derive(Clone)]
+pub(super) enum At {
+    Tcp(RedisHost),
+    #[cfg(test)]
+    Unix(std::path::PathBuf),
+}
+
+/// What a new connection is for.
+pub(super) struct Use<'a> {
+    /// What is left there.
+    pub(super) script: &'a str,
+    /// The channel that is listened to, over this same connection.
+    pub(super) heard: Option<(&'a str, Hear)>,
+    /// Whether it has to say that it is a master before anything is left there.
+    pub(super) is_master: bool,
+}
+
 impl Link {
     /// Connects, logs in, and leaves the script there.
-    pub(crate) async fn connect(place: &RedisPlace, script: &str) -> Result<Self, Fault> {
-        Self::within(place, script, None).await
-    }
-
-    /// The same, and listens to a channel from then on, over this same connection.
-    pub(crate) async fn hearing(
-        place: &RedisPlace,
-        script: &str,
-        channel: &str,
-        hear: Hear,
-    ) -> Result<Self, Fault> {
-        Self::within(place, script, Some((channel, hear))).await
-    }
-
-    async fn within(place: &RedisPlace, script: &str, heard: Option<(&str, Hear)>) -> Result<Self, Fault> {
-        tokio::time::timeout(CONNECT, Self::connected(place, script, heard))
-            .await
-            .unwrap_or(Err(Fault::Unreachable))
-    }
-
-    async fn connected(place: &RedisPlace, script: &str, heard: Option<(&str, Hear)>) -> Result<Self, Fault> {
-        // A server says something unasked in the newer protocol alone.
-        let protocol = if heard.is_some() { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
-        let client = client(place, protocol)?;
+    pub(super) async fn open(peer: &Peer, purpose: Use<'_>) -> Result<Self, Fault> {
+        let Use { script, heard, is_master } = purpose;
         let (channel, hear) = heard.unzip();
-        // Every wait is ours: a request's is the budget.
-        let mut config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(IN_FLIGHT_MAX);
-        if let Some(hear) = hear {
-            config = config.set_push_sender(move |said: PushInfo| -> Result<(), Infallible> {
-                if let (PushKind::Message, Some(Value::BulkString(text))) = (said.kind, said.data.get(1)) {
-                    hear(text);
-                }
-                Ok(())
-            });
+        let mut connection = peer.connection(hear).await?;
+        if is_master {
+            says_that_it_is_master(&mut connection).await?;
         }
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| while_connecting(&error))?;
         let name: String = redis::cmd("SCRIPT")
             .arg("LOAD")
             .arg(script)
@@ -125,37 +113,77 @@ impl Link {
     }
 }
 
-/// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.
-fn client(place: &RedisPlace, protocol: ProtocolVersion) -> Result<Client, Fault> {
-    let login = RedisConnectionInfo::default()
-        .set_username(&place.user)
-        .set_password(place.password.expose())
-        .set_db(place.database.into())
-        .set_protocol(protocol)
-        .set_skip_set_lib_name();
-    let (address, certificates) = match &place.address {
-        RedisAddress::Tcp { host, port, tls: None } => (ConnectionAddr::Tcp(host.clone(), *port), None),
-        RedisAddress::Tcp { host, port, tls: Some(tls) } => {
-            let address =
-                ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None };
-            let authorities = TlsCertificates { client_tls: None, root_cert: tls.authorities.clone() };
-            (address, Some(authorities))
+impl Peer {
+    /// A new connection to it, which hears what is said there unasked, where somebody listens. It waits for as long as
+    /// it is let.
+    pub(super) async fn connection(&self, hear: Option<Hear>) -> Result<MultiplexedConnection, Fault> {
+        // A server says something unasked in the newer protocol alone.
+        let protocol = if hear.is_some() { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
+        // Every wait is ours: a request's is the budget.
+        let mut config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(IN_FLIGHT_MAX);
+        if let Some(hear) = hear {
+            config = config.set_push_sender(move |said: PushInfo| -> Result<(), Infallible> {
+                if let (PushKind::Message, Some(Value::BulkString(text))) = (said.kind, said.data.get(1)) {
+                    hear(text);
+                }
+                Ok(())
+            });
         }
-        #[cfg(test)]
-        RedisAddress::Unix(path) => (ConnectionAddr::Unix(path.clone()), None),
-    };
-    // A question is one small packet that somebody waits for.
-    let tcp = TcpSettings::default().set_nodelay(true);
-    let info = address
-        .into_connection_info()
-        .map_err(|_| Fault::Settings)?
-        .set_redis_settings(login)
-        .set_tcp_settings(tcp);
-    let client = match certificates {
-        Some(certificates) => Client::build_with_tls(info, certificates),
-        None => Client::open(info),
-    };
-    client.map_err(|_| Fault::Settings)
+        let connection = self.client(protocol)?.get_multiplexed_async_connection_with_config(&config).await;
+        connection.map_err(|error| while_connecting(&error))
+    }
+
+    /// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.
+    fn client(&self, protocol: ProtocolVersion) -> Result<Client, Fault> {
+        let mut who = RedisConnectionInfo::default()
+            .set_db(self.database.into())
+            .set_protocol(protocol)
+            .set_skip_set_lib_name();
+        if let Some(login) = &self.login {
+            who = who.set_username(&login.user).set_password(login.password.expose());
+        }
+        let (address, certificates) = match (&self.at, &self.tls) {
+            (At::Tcp(RedisHost { host, port }), None) => (ConnectionAddr::Tcp(host.clone(), *port), None),
+            (At::Tcp(RedisHost { host, port }), Some(tls)) => {
+                let address = ConnectionAddr::TcpTls {
+                    host: host.clone(),
+                    port: *port,
+                    insecure: false,
+                    tls_params: None,
+                };
+                let authorities = TlsCertificates { client_tls: None, root_cert: tls.authorities.clone() };
+                (address, Some(authorities))
+            }
+            #[cfg(test)]
+            (At::Unix(path), _) => (ConnectionAddr::Unix(path.clone()), None),
+        };
+        // A question is one small packet that somebody waits for.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let info = address
+            .into_connection_info()
+            .map_err(|_| Fault::Settings)?
+            .set_redis_settings(who)
+            .set_tcp_settings(tcp);
+        let client = match certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        };
+        client.map_err(|_| Fault::Settings)
+    }
+}
+
+/// A sentinel that lags, or that was told wrong, may name what is no master any more.
+async fn says_that_it_is_master(connection: &mut MultiplexedConnection) -> Result<(), Fault> {
+    let role: Value = redis::cmd("ROLE").query_async(connection).await.map_err(|error| fault(&error))?;
+    let Value::Array(parts) = role else { return Err(Fault::Nonsense) };
+    match parts.first() {
+        Some(Value::BulkString(name)) if name == b"master" => Ok(()),
+        Some(_) => Err(Fault::Unfound(Unfound::NotMaster)),
+        None => Err(Fault::Nonsense),
+    }
 }
 
 fn while_connecting(error: &RedisError) -> Fault {

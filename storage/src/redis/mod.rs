@@ -3,15 +3,19 @@
 //! Each keeper has a connection of its own and decides by itself what to do without it: limits go on
 //! ([`crate::counters`]), sessions are refused ([`crate::sessions`]).
 
+mod claim;
+mod finder;
 mod link;
 mod pause;
 #[cfg(test)]
 pub(crate) mod server;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::Secret;
+pub(crate) use finder::Finder;
 pub(crate) use link::{Link, fault};
 pub(crate) use pause::{Pause, STEADY};
 
@@ -29,10 +33,23 @@ pub struct RedisPlace {
     pub user: String,
     /// Its password.
     pub password: Secret<String>,
-    /// The database's number.
+    /// The database's number; a cluster has no other than 0.
     pub database: u16,
     /// What every key begins with, so that several installations can share one server.
     pub prefix: String,
+}
+
+impl RedisPlace {
+    /// What keys begin with that one script names together. In a cluster a tag keeps them on one node; elsewhere none is
+    /// needed.
+    pub(crate) fn together(&self, tag: &str) -> String {
+        match &self.address {
+            RedisAddress::Cluster(_) => format!("{}:{{{tag}}}", self.prefix),
+            RedisAddress::Tcp { .. } | RedisAddress::Sentinels(_) => self.prefix.clone(),
+            #[cfg(test)]
+            RedisAddress::Unix(_) => self.prefix.clone(),
+        }
+    }
 }
 
 impl fmt::Debug for RedisPlace {
@@ -42,9 +59,9 @@ impl fmt::Debug for RedisPlace {
 }
 
 /// Where a Redis is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum RedisAddress {
-    /// TCP.
+    /// At one place, for as long as we run.
     Tcp {
         /// A name or an address.
         host: String,
@@ -53,9 +70,79 @@ pub enum RedisAddress {
         /// How the connection is encrypted; `None` is in clear.
         tls: Option<RedisTls>,
     },
+    /// Where sentinels say that the master is.
+    Sentinels(Box<RedisSentinels>),
+    /// At the node of a cluster that has the keys.
+    Cluster(RedisCluster),
     /// A socket on this machine.
     #[cfg(test)]
     Unix(std::path::PathBuf),
+}
+
+/// Sentinels, and which master they are asked for.
+#[derive(Clone)]
+pub struct RedisSentinels {
+    /// Where they are.
+    pub hosts: Vec<RedisHost>,
+    /// Who we are at them; nobody where they ask for nobody.
+    pub login: Option<RedisLogin>,
+    /// How connections to them are encrypted.
+    pub tls: Option<RedisTls>,
+    /// What they call the master.
+    pub master: String,
+    /// How the master is spoken to.
+    pub reached: RedisReached,
+}
+
+/// A cluster: who is asked which node has what.
+#[derive(Clone)]
+pub struct RedisCluster {
+    /// Nodes of it.
+    pub hosts: Vec<RedisHost>,
+    /// How all of them are spoken to.
+    pub reached: RedisReached,
+}
+
+/// How a server is spoken to whose address is not known beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisReached {
+    /// How connections are encrypted.
+    pub tls: Option<RedisTls>,
+    /// Whether it may be spoken to in clear off loopback.
+    pub in_clear: bool,
+}
+
+/// A name or an address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RedisHost {
+    /// The name or the address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl RedisHost {
+    /// Whether nobody but this machine hears what is said to it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl fmt::Display for RedisHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// A user of Redis.
+#[derive(Clone)]
+pub struct RedisLogin {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: Secret<String>,
 }
 
 /// TLS towards a Redis. Its certificate must hold the host's name or address.
@@ -125,6 +212,29 @@ pub enum Fault {
     OtherKey,
     /// Its address or certificates cannot be used.
     Settings,
+    /// It is somewhere else now.
+    Moved,
+    /// Where it is could not be found out.
+    Unfound(Unfound),
+}
+
+/// Why it could not be found out where a Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfound {
+    /// Nobody answers who could say.
+    Silent,
+    /// Who could say does not know our user or password.
+    Login,
+    /// Who could say does not let us ask.
+    Forbidden,
+    /// Who could say knows of none.
+    Unknown,
+    /// What is said is older than what was said before.
+    Older,
+    /// What is named as the master is none.
+    NotMaster,
+    /// It is named off loopback, where it would be spoken to in clear.
+    InClear,
 }
 
 impl std::error::Error for Fault {}
@@ -141,7 +251,23 @@ impl fmt::Display for Fault {
             Self::Nonsense => f.write_str("it gave an answer that means nothing"),
             Self::OtherKey => f.write_str("what it keeps was sealed under a master key that is not ours"),
             Self::Settings => f.write_str("its address or its certificates cannot be used"),
+            Self::Moved => f.write_str("it is somewhere else now"),
+            Self::Unfound(why) => write!(f, "{why}"),
         }
+    }
+}
+
+impl fmt::Display for Unfound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "no sentinel or node that is configured says where it is",
+            Self::Login => "its sentinels or nodes do not accept the user and the password",
+            Self::Forbidden => "its sentinels or nodes do not let our user ask where it is",
+            Self::Unknown => "its sentinels or nodes know of none",
+            Self::Older => "what is said of where it is is older than what was said before",
+            Self::NotMaster => "what its sentinels name is no master",
+            Self::InClear => "it is named off loopback, where it would be spoken to in clear",
+        })
     }
 }
 

@@ -17,7 +17,7 @@ struct Case {
     name: &'static str,
     sessions: Arc<Sessions>,
     _home: Option<TempDir>,
-    _server: Option<Server>,
+    _server: Option<Arc<Server>>,
 }
 
 async fn adapters() -> Vec<Case> {
@@ -27,12 +27,15 @@ async fn adapters() -> Vec<Case> {
     let in_memory = Store::in_memory(&keyring).unwrap();
     let server = Server::start();
     let shared = redis::testing::up(&server, &keyring, RULES).await;
+    let nodes = Server::shared_cluster().await;
+    let cluster = redis::testing::up(&nodes, &keyring, RULES).await;
     let case = |name, sessions| Case { name, sessions: Arc::new(sessions), _home: None, _server: None };
     vec![
         case("memory", Sessions::memory(keyring, RULES)),
         case("embedded", Sessions::embedded(in_memory, RULES)),
         Case { _home: Some(home), ..case("on disk", Sessions::embedded(on_disk, RULES)) },
-        Case { name: "redis", sessions: shared, _home: None, _server: Some(server) },
+        Case { name: "redis", sessions: shared, _home: None, _server: Some(Arc::new(server)) },
+        Case { name: "a cluster", sessions: cluster, _home: None, _server: Some(nodes) },
     ]
 }
 

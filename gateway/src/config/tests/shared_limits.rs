@@ -40,10 +40,8 @@ fn a_redis_and_its_defaults() {
     let (_folder, toml) = naming("redis://gate:s3cret@127.0.0.1:7000/3\n", "");
     let (found, notices) = shared(&toml);
     let found = found.unwrap();
-    assert_eq!(
-        found.place.address,
-        RedisAddress::Tcp { host: "127.0.0.1".to_owned(), port: 7000, tls: None }
-    );
+    let RedisAddress::Tcp { host, port, tls } = &found.place.address else { panic!("one server") };
+    assert_eq!((host.as_str(), *port, tls.is_some()), ("127.0.0.1", 7000, false));
     assert_eq!(
         (found.place.user.as_str(), found.place.password.expose().as_str(), found.place.database),
         ("gate", "s3cret", 3)
@@ -58,8 +56,7 @@ fn a_redis_and_its_defaults() {
     let (_folder, toml) = naming("rediss://gate:p@cache.internal", "budget = \"20ms\"\nprefix = \"a:b\"\n");
     let (found, _) = shared(&format!("[limits]\ngateways = 7\n{toml}"));
     let found = found.unwrap();
-    let RedisAddress::Tcp { tls, .. } = &found.place.address;
-    assert!(tls.is_some());
+    assert!(matches!(&found.place.address, RedisAddress::Tcp { tls: Some(_), .. }));
     assert_eq!(
         (found.place.prefix.as_str(), found.budget, found.gateways),
         ("a:b", Duration::from_millis(20), 7)
@@ -198,6 +195,119 @@ fn threat_14_a_redis_that_is_not_safe_stops_the_start_and_is_never_quoted() {
     check("redis://gate:s3cret@127.0.0.1", "budget = \"2s\"\n", &["gate.toml:4: ", "limits.redis.budget"]);
     check("redis://gate:s3cret@127.0.0.1", "prefix = \"a b\"\n", &["gate.toml:4: ", "limits.redis.prefix"]);
     check("redis://gate:s3cret@127.0.0.1", "timeout = 5\n", &["unknown key `limits.redis.timeout`"]);
+}
+
+/// What the tables say, with each of these texts in a file whose name stands in its place as `{}`, in order.
+fn with_files(texts: &[&str], toml: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut toml = toml.to_owned();
+    for (number, text) in texts.iter().enumerate() {
+        let file = folder.path().join(number.to_string());
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        toml = toml.replacen("{}", &format!("file:{}", file.display()), 1);
+    }
+    (folder, toml)
+}
+
+#[test]
+fn a_redis_is_found_by_sentinels_or_in_a_cluster() {
+    let toml = "[limits.redis]\nurl = \"{}\"\nsentinels = \"{}\"\n";
+    let (_folder, toml) = with_files(
+        &["redis://gate:s3cret@mymaster/3", "rediss://watch:s3cret@a.internal,b.internal:7"],
+        toml,
+    );
+    let (found, notices) = shared(&toml);
+    let place = found.unwrap().place;
+    let RedisAddress::Sentinels(sentinels) = &place.address else { panic!("sentinels") };
+    let hosts: Vec<String> = sentinels.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (sentinels.master.as_str(), hosts.join(" ")),
+        ("mymaster", "a.internal:26379 b.internal:7".into())
+    );
+    assert_eq!((place.user.as_str(), place.database), ("gate", 3));
+    assert_eq!(sentinels.login.as_ref().map(|login| login.user.as_str()), Some("watch"));
+    // Each with TLS of its own; a master that they name off loopback is not spoken to in clear.
+    assert!(sentinels.tls.is_some() && sentinels.reached.tls.is_none() && !sentinels.reached.in_clear);
+    assert!(!notices.iter().any(|notice| notice.contains("names one alone")), "{notices:?}");
+
+    let toml = "[limits.redis]\nurl = \"{}\"\nsentinels = \"{}\"\ninsecure = \"a wire of our own\"\n";
+    let (_folder, toml) = with_files(&["redis://gate:s3cret@mymaster", "redis://a.internal"], toml);
+    let (found, notices) = shared(&toml);
+    let RedisAddress::Sentinels(sentinels) = found.unwrap().place.address else { panic!("sentinels") };
+    assert!(sentinels.login.is_none() && sentinels.tls.is_none() && sentinels.reached.in_clear);
+    assert!(notices.iter().any(|notice| notice.contains("names one alone")), "{notices:?}");
+
+    let toml = "[session.redis]\nurl = \"{}\"\ncluster = true\n";
+    let (_folder, toml) = with_files(&["rediss://gate:s3cret@a.internal:7001,b.internal:7002"], toml);
+    let config = read(&format!("{HOSTS}{toml}"), &keys()).unwrap();
+    let place = config.shared_sessions.as_ref().unwrap().place.clone();
+    let RedisAddress::Cluster(cluster) = &place.address else { panic!("a cluster") };
+    assert!(cluster.hosts.len() == 2 && cluster.reached.tls.is_some());
+    let (_folder, toml) = with_files(
+        &["redis://gate:s3cret@127.0.0.1:7001"],
+        "[limits.redis]\nurl = \"{}\"\ncluster = false\n",
+    );
+    assert!(matches!(shared(&toml).0.unwrap().place.address, RedisAddress::Tcp { .. }));
+}
+
+#[test]
+fn threat_14_sentinels_and_nodes_that_are_not_safe_stop_the_start_and_are_never_quoted() {
+    let check = |texts: &[&str], lines: &str, parts: &[&str]| {
+        let (_folder, toml) = with_files(texts, &format!("[limits.redis]\nurl = \"{{}}\"\n{lines}"));
+        check(&toml, &[], parts);
+        if let Err(faults) = read(&format!("{HOSTS}{toml}"), &keys()) {
+            assert!(!faults.contains("s3cret"), "{faults}");
+        }
+    };
+    const MASTER: &str = "redis://gate:s3cret@mymaster";
+    let sentinels = "sentinels = \"{}\"\n";
+    check(
+        &[MASTER, "redis://a.internal"],
+        sentinels,
+        &["gate.toml:4: ", "`limits.redis.sentinels` is spoken to in clear"],
+    );
+    check(&[MASTER, "redis://watch:s3cret@127.0.0.1,localhost:7,[::1]"], sentinels, &[]);
+    check(&[MASTER, "redis://watch:s3cret@127.0.0.1,a.internal"], sentinels, &["gate.toml:4: ", "in clear"]);
+    check(
+        &["redis://gate:s3cret@mymaster:6379", "redis://localhost"],
+        sentinels,
+        &["gate.toml:3: ", "name of the master"],
+    );
+    check(&["redis://mymaster", "redis://localhost"], sentinels, &["gate.toml:3: ", "names no user"]);
+    check(
+        &[MASTER, "redis://watch:s3cret@h?x"],
+        sentinels,
+        &["gate.toml:4: ", "`limits.redis.sentinels` is no URL", "without USER"],
+    );
+    check(&[MASTER], "sentinels = \"redis://localhost\"\n", &["gate.toml:4: ", "holds a secret itself"]);
+    check(
+        &[MASTER, "redis://localhost"],
+        "sentinels = \"{}\"\ncluster = true\n",
+        &["gate.toml:5: ", "no sentinels"],
+    );
+    check(
+        &[MASTER, "rediss://localhost"],
+        "sentinels = \"{}\"\nsentinel_ca = \"none.pem\"\n",
+        &["gate.toml:5: ", "no certificate is read"],
+    );
+    check(
+        &["redis://gate:s3cret@localhost"],
+        "sentinel_ca = \"none.pem\"\n",
+        &["gate.toml:4: ", "does nothing without sentinels"],
+    );
+    check(
+        &["redis://gate:s3cret@a.internal,b.internal"],
+        "cluster = true\n",
+        &["gate.toml:3: ", "in clear off loopback"],
+    );
+    check(&["redis://gate:s3cret@127.0.0.1,localhost"], "", &["gate.toml:3: ", "`cluster = true`"]);
+    check(&["redis://gate:s3cret@127.0.0.1/1"], "cluster = true\n", &["gate.toml:3: ", "other than 0"]);
+    check(
+        &["redis://gate:s3cret@127.0.0.1"],
+        "cluster = \"yes\"\n",
+        &["gate.toml:4: ", "limits.redis.cluster"],
+    );
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub use self::settings::RedisSettings;
 use super::memory::{Memory, NS_PER_MS, State};
 use super::{LimitKey, Looked, Outcome, Stands, Take, WhenAway};
 use crate::redis::{
-    Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+    Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
 };
 
 /// How long the store has for what nobody waits for.
@@ -47,8 +47,14 @@ const BEHIND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Keys that are merged in one round trip.
 const MERGED_AT_ONCE: usize = 64;
+/// What marks, in a cluster, the keys of all limits. One request takes from limits of its address and of its principal in
+/// one script, and all keys of a script must be on one node (decision 0029).
+const TAG: &str = "limits";
+
 pub(super) struct Redis {
     settings: RedisSettings,
+    finder: Finder,
+    prefix: String,
     observer: Observer,
     memory: Memory,
     owing: Owing,
@@ -71,7 +77,10 @@ impl Drop for Place<'_> {
 
 impl Redis {
     pub(super) fn new(settings: RedisSettings, observer: Observer) -> Self {
+        let prefix = settings.place.together(TAG);
         Self {
+            finder: Finder::new(settings.place.clone(), &prefix),
+            prefix,
             memory: Memory::owing(settings.memory_bytes),
             leases: settings.leases.map(Leases::new),
             began: Instant::now(),
@@ -204,7 +213,7 @@ impl Redis {
             leases.give_up(self.memory.hash(key));
         }
         let link = self.link().ok_or_else(|| self.fault())?;
-        let done = script::forget(&self.settings.place.prefix, key, &link);
+        let done = script::forget(&self.prefix, key, &link);
         tokio::time::timeout(BEHIND, done).await.unwrap_or(Err(Fault::Late))
     }
 
@@ -257,8 +266,8 @@ impl Redis {
     ) -> Result<Told, Fault> {
         // Half of what is left, if all gateways lease at once.
         let parts = self.settings.gateways.saturating_mul(2);
-        let question = Question::new(&self.settings.place.prefix, takes, along, parts, now, self.time(now))
-            .ok_or(Fault::Settings)?;
+        let question =
+            Question::new(&self.prefix, takes, along, parts, now, self.time(now)).ok_or(Fault::Settings)?;
         let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
         for ((take, along), kept) in takes.iter().zip(along).zip(&told.kept) {
             self.memory.settle(take, (along.owed, along.ahead.back.is_some()), *kept, now);
@@ -340,7 +349,7 @@ impl Redis {
 
     /// A connection over which a take was answered in time, after the store was told what it has missed.
     async fn connected(&self) -> Result<Arc<Link>, Fault> {
-        let link = Link::connect(&self.settings.place, script::TEXT).await?;
+        let link = self.finder.connect(script::TEXT).await?;
         self.trial(&link).await?;
         self.merge(&link).await?;
         Ok(Arc::new(link))
@@ -361,9 +370,15 @@ impl Redis {
             *current = Some(link.clone());
             self.standing.send_modify(|standings| standings.now = Standing::Up);
         }
+        let moved = self.finder.moved();
+        tokio::pin!(moved);
         loop {
             tokio::select! {
                 () = self.lost.notified() => return,
+                () = &mut moved => {
+                    self.lose(link, Fault::Moved);
+                    return self.lost.notified().await;
+                }
                 () = tokio::time::sleep(LOOK) => {}
             }
             let looked = match self.trial(link).await {

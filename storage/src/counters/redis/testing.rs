@@ -7,12 +7,12 @@ use engine::time::UnixMillis;
 use super::RedisSettings;
 use crate::counters::Counters;
 use crate::redis::server::{PATIENCE, Server, place};
-use crate::redis::{Observer, RedisAddress, Standing, Standings};
+use crate::redis::{Observer, RedisAddress, RedisPlace, Standing, Standings};
 
 impl Server {
     /// Settings for it, with a budget that no machine exceeds by itself.
     pub(crate) fn settings(&self) -> RedisSettings {
-        settings(self.place().address)
+        of_place(self.place())
     }
 
     /// Counters in it that are tended and asked already.
@@ -27,8 +27,12 @@ impl Server {
 
 /// Settings of a test.
 pub(crate) fn settings(address: RedisAddress) -> RedisSettings {
+    of_place(place(address))
+}
+
+fn of_place(place: RedisPlace) -> RedisSettings {
     RedisSettings {
-        place: place(address),
+        place,
         budget: PATIENCE,
         gateways: 1,
         leases: None,

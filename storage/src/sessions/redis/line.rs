@@ -22,7 +22,7 @@ use crate::Change;
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Epoch;
 use crate::redis::{
-    Answered, Fault, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+    Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
 };
 
 /// How long an answer proves that nothing was missed, from when it was asked for. With what a word takes to get here and
@@ -42,6 +42,7 @@ const TIMELESS: UnixMillis = UnixMillis(0);
 
 pub(crate) struct Line {
     shared: SharedSessions,
+    finder: Finder,
     keyring: Keyring,
     observer: Observer,
     pub(super) heard: Arc<Heard>,
@@ -62,6 +63,7 @@ struct Current {
 impl Line {
     pub(super) fn new(shared: SharedSessions, keyring: Keyring, heard: Heard, observer: Observer) -> Self {
         Self {
+            finder: Finder::new(shared.place.clone(), &script::base(&shared.place.prefix)),
             shared,
             keyring,
             observer,
@@ -223,7 +225,7 @@ impl Line {
         let heard = Arc::clone(&self.heard);
         let hear = Box::new(move |text: &[u8]| heard.said(text));
         let channel = script::channel(self.prefix());
-        let link = Link::hearing(&self.shared.place, script::TEXT, &channel, hear).await?;
+        let link = self.finder.hearing(script::TEXT, &channel, hear).await?;
         let within = async {
             self.beat().ask(&link).await?;
             self.recognise(&link).await
@@ -262,6 +264,8 @@ impl Line {
             self.standing.send_modify(|standings| standings.now = Standing::Up);
         }
         self.heard.asks_again();
+        let moved = self.finder.moved();
+        tokio::pin!(moved);
         loop {
             match self.asked(current, &self.beat(), self.budget()).await {
                 // How often that may be is counted where it is asked.
@@ -270,6 +274,10 @@ impl Line {
             }
             tokio::select! {
                 () = self.lost.notified() => return,
+                () = &mut moved => {
+                    self.lose(current, Fault::Moved);
+                    return self.lost.notified().await;
+                }
                 () = tokio::time::sleep(BEAT) => {}
             }
         }

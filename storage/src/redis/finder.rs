@@ -1,0 +1,237 @@
+//! Which server has what is kept, where that may change: the master that sentinels name, or the node of a cluster that has
+//! a slot.
+//!
+//! All who can say are asked at once, and the newest word counts ([`claim::weigh`]): sentinels and nodes number the changes,
+//! and one that lags is overruled by any other, also by what was said before. Whoever is named must be a master, and be
+//! spoken to no less safely than was configured. Nobody's request waits for any of this.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::task::JoinSet;
+
+use super::claim::{self, Claim, Wanted};
+use super::link::{At, Hear, Peer, Use};
+use super::{
+    Fault, Link, RedisAddress, RedisHost, RedisLogin, RedisPlace, RedisReached, RedisTls, Unfound, fault,
+};
+
+/// How long a connection may take until it is there: found, with its handshake and login.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long who can say where it is has for an answer, with a connection. One that hangs makes it no longer.
+const ASK: Duration = Duration::from_millis(250);
+/// Between two looks whether it is still there: what is written to a master that was replaced while it could not be
+/// reached by its sentinels is lost.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Finds one server, again and again.
+pub(crate) struct Finder {
+    place: RedisPlace,
+    tellers: Vec<Arc<Teller>>,
+    /// The newest word that was believed.
+    known: Mutex<Option<Claim>>,
+}
+
+/// One who can say where it is.
+struct Teller {
+    host: RedisHost,
+    peer: Peer,
+    wanted: Wanted,
+}
+
+/// Connections to those who can say, by their number: kept from one look to the next.
+type Kept = HashMap<usize, MultiplexedConnection>;
+
+impl Finder {
+    /// Of the server that has this key.
+    pub(crate) fn new(place: RedisPlace, key: &str) -> Self {
+        let tellers = match &place.address {
+            RedisAddress::Sentinels(sentinels) => {
+                let wanted = Wanted::Master(sentinels.master.clone());
+                tellers(&sentinels.hosts, sentinels.tls.as_ref(), sentinels.login.as_ref(), &wanted)
+            }
+            RedisAddress::Cluster(cluster) => {
+                let (login, wanted) = (login(&place), Wanted::Slot(claim::slot(key)));
+                tellers(&cluster.hosts, cluster.reached.tls.as_ref(), Some(&login), &wanted)
+            }
+            RedisAddress::Tcp { .. } => Vec::new(),
+            #[cfg(test)]
+            RedisAddress::Unix(_) => Vec::new(),
+        };
+        Self { place, tellers, known: Mutex::default() }
+    }
+
+    /// Connects, logs in, and leaves the script there.
+    pub(crate) async fn connect(&self, script: &str) -> Result<Link, Fault> {
+        self.within(script, None).await
+    }
+
+    /// The same, and listens to a channel from then on, over this same connection.
+    pub(crate) async fn hearing(&self, script: &str, channel: &str, hear: Hear) -> Result<Link, Fault> {
+        self.within(script, Some((channel, hear))).await
+    }
+
+    async fn within(&self, script: &str, heard: Option<(&str, Hear)>) -> Result<Link, Fault> {
+        let connected = async {
+            let is_master = matches!(self.place.address, RedisAddress::Sentinels(_));
+            Link::open(&self.found().await?, Use { script, heard, is_master }).await
+        };
+        tokio::time::timeout(CONNECT, connected).await.unwrap_or(Err(Fault::Unreachable))
+    }
+
+    /// Waits until what was connected to is known to be elsewhere; for ever where it stays where it is. That nobody says
+    /// anything means nothing while the server itself answers.
+    pub(crate) async fn moved(&self) {
+        if self.tellers.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let mut kept = Kept::default();
+        loop {
+            tokio::time::sleep(WATCH).await;
+            let (claims, _) = self.asked(&mut kept).await;
+            if self.is_elsewhere(&claims) {
+                return;
+            }
+        }
+    }
+
+    /// The server of the moment.
+    async fn found(&self) -> Result<Peer, Fault> {
+        let reached = match &self.place.address {
+            RedisAddress::Tcp { host, port, tls } => {
+                let host = RedisHost { host: host.clone(), port: *port };
+                return Ok(self.peer(At::Tcp(host), tls.as_ref()));
+            }
+            #[cfg(test)]
+            RedisAddress::Unix(path) => return Ok(self.peer(At::Unix(path.clone()), None)),
+            RedisAddress::Sentinels(sentinels) => &sentinels.reached,
+            RedisAddress::Cluster(cluster) => &cluster.reached,
+        };
+        let (claims, silence) = self.asked(&mut Kept::default()).await;
+        let host = self.believed(&claims, silence)?;
+        let RedisReached { tls, in_clear } = reached;
+        // Whoever names an address would otherwise be given the password there, and all that listen.
+        if tls.is_none() && !in_clear && !host.is_loopback() {
+            return Err(Fault::Unfound(Unfound::InClear));
+        }
+        Ok(self.peer(At::Tcp(host), tls.as_ref()))
+    }
+
+    fn peer(&self, at: At, tls: Option<&RedisTls>) -> Peer {
+        Peer { at, tls: tls.cloned(), login: Some(login(&self.place)), database: self.place.database }
+    }
+
+    /// What all who can say it say within [`ASK`], in the order of the configuration; and why one of the others did not.
+    async fn asked(&self, kept: &mut Kept) -> (Vec<Claim>, Unfound) {
+        let mut asking = JoinSet::new();
+        for (number, teller) in self.tellers.iter().enumerate() {
+            let (teller, connection) = (Arc::clone(teller), kept.remove(&number));
+            asking.spawn(async move {
+                let told = tokio::time::timeout(ASK, teller.tell(connection)).await;
+                (number, told.unwrap_or(Err(Unfound::Silent)))
+            });
+        }
+        let (mut claims, mut silence) = (Vec::new(), Unfound::Silent);
+        while let Some(joined) = asking.join_next().await {
+            match joined {
+                Ok((number, Ok((connection, claim)))) => {
+                    kept.insert(number, connection);
+                    claims.push((number, claim));
+                }
+                Ok((_, Err(Unfound::Silent))) | Err(_) => {}
+                Ok((_, Err(why))) => silence = why,
+            }
+        }
+        claims.sort_by_key(|(number, _)| *number);
+        (claims.into_iter().map(|(_, claim)| claim).collect(), silence)
+    }
+
+    /// Where it is by these claims, which is known from now on.
+    fn believed(&self, claims: &[Claim], silence: Unfound) -> Result<RedisHost, Fault> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.is_empty() {
+            return Err(Fault::Unfound(silence));
+        }
+        let claim = claim::weigh(claims, self.tellers.len(), known.as_ref());
+        let claim = claim.ok_or(Fault::Unfound(Unfound::Older))?.clone();
+        if known.as_ref().is_none_or(|known| known.host != claim.host) {
+            tracing::info!("redis is at {}", claim.host);
+        }
+        let host = claim.host.clone();
+        *known = Some(claim);
+        Ok(host)
+    }
+
+    /// Whether these claims say that it is elsewhere than was believed. What they say of the number of the change is believed.
+    fn is_elsewhere(&self, claims: &[Claim]) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(counts) = claim::weigh(claims, self.tellers.len(), known.as_ref()) else { return false };
+        let Some(known) = known.as_mut() else { return false };
+        let stays = claims.iter().any(|claim| claim.epoch == counts.epoch && claim.host == known.host);
+        if stays {
+            known.epoch = counts.epoch;
+        }
+        !stays
+    }
+}
+
+fn login(place: &RedisPlace) -> RedisLogin {
+    RedisLogin { user: place.user.clone(), password: place.password.clone() }
+}
+
+fn tellers(
+    hosts: &[RedisHost],
+    tls: Option<&RedisTls>,
+    login: Option<&RedisLogin>,
+    wanted: &Wanted,
+) -> Vec<Arc<Teller>> {
+    let teller = |host: &RedisHost| {
+        let at = At::Tcp(host.clone());
+        let peer = Peer { at, tls: tls.cloned(), login: login.cloned(), database: 0 };
+        Arc::new(Teller { host: host.clone(), peer, wanted: wanted.clone() })
+    };
+    hosts.iter().map(teller).collect()
+}
+
+impl Teller {
+    /// What it says, over the connection that there is or a new one.
+    async fn tell(
+        &self,
+        kept: Option<MultiplexedConnection>,
+    ) -> Result<(MultiplexedConnection, Claim), Unfound> {
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.peer.connection(None).await.map_err(unfound)?,
+        };
+        let mut answers: Vec<Value> = Vec::new();
+        for question in self.wanted.questions() {
+            let answer = question.query_async(&mut connection).await;
+            answers.push(answer.map_err(|error| unfound(fault(&error)))?);
+        }
+        let claim = self.wanted.claimed(&answers, &self.host).ok_or(Unfound::Unknown)?;
+        Ok((connection, claim))
+    }
+}
+
+/// What a fault of who can say means for who asks.
+fn unfound(fault: Fault) -> Unfound {
+    match fault {
+        Fault::Login => Unfound::Login,
+        Fault::Refused("NOPERM") => Unfound::Forbidden,
+        Fault::Refused(_) | Fault::Nonsense => Unfound::Unknown,
+        Fault::Unfound(why) => why,
+        Fault::Unreachable
+        | Fault::ConnectionRefused
+        | Fault::Gone
+        | Fault::Late
+        | Fault::OtherKey
+        | Fault::Settings
+        | Fault::Moved => Unfound::Silent,
+    }
+}
