@@ -24,7 +24,7 @@ fn sharing(upstream: &Upstream, redis: &Redis, limits: &str) -> Production {
 }
 
 /// A key of a service that nobody has asked with.
-fn key(production: &mut Production, name: &str) -> String {
+pub(crate) fn key(production: &mut Production, name: &str) -> String {
     let (content, said) =
         production.cli(&["key", "add", name, "--scope", "docs.*", "--role", "standard_user"], "");
     assert!(content, "{said}");
@@ -34,7 +34,7 @@ fn key(production: &mut Production, name: &str) -> String {
     key.to_owned()
 }
 
-fn ask(production: &Production, target: &str, key: Option<&str>) -> Response {
+pub(crate) fn ask(production: &Production, target: &str, key: Option<&str>) -> Response {
     let request = Request::new("GET", target).with("Host", HOST);
     let request = match key {
         Some(key) => request.with("X-API-Key", key),
@@ -53,7 +53,7 @@ fn admitted(production: &Production, key: &str, asked: usize) -> usize {
     answers.iter().filter(|answer| answer.status == 200).count()
 }
 
-fn told_by_admin(production: &Production, target: &str) -> Response {
+pub(crate) fn told_by_admin(production: &Production, target: &str) -> Response {
     let request = Request::new("GET", target).with("Host", &production.admin().to_string());
     Client::connect(production.admin()).ask(&request).expect("an answer")
 }
@@ -79,7 +79,7 @@ fn events(production: &Production) -> Vec<(bool, String)> {
     production.audit().records().iter().filter_map(about).collect()
 }
 
-fn metric(production: &Production, name: &str) -> u64 {
+pub(crate) fn metric(production: &Production, name: &str) -> u64 {
     let text = told_by_admin(production, "/metrics").text();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
     let value = value.unwrap_or_else(|| panic!("{name} is not in {text}"));

@@ -19,6 +19,8 @@ mod documents;
 #[cfg(feature = "security_tests")]
 mod exchange;
 #[cfg(feature = "security_tests")]
+mod failover;
+#[cfg(feature = "security_tests")]
 mod failures;
 #[cfg(feature = "security_tests")]
 mod fleet;

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod process;
 pub mod production;
 pub mod redis;
+pub mod redis_group;
 pub mod repository;
 pub mod secrets;
 pub mod session;

@@ -1,7 +1,7 @@
 //! A real redis-server of the test's own. `tests/run` installs it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +13,7 @@ use crate::tls::Certificate;
 use crate::wait::{self, PATIENCE};
 
 /// What the gateway's user may do: the line of docs/operate.md.
-const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
+pub(crate) const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
     +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
 
 /// A Redis on a port of the loopback interface; killed when dropped.
@@ -224,18 +224,7 @@ impl Redis {
     /// Says something to it as its administrator; the bytes of its answer.
     #[must_use]
     pub fn say(&self, words: &[&str]) -> String {
-        let mut stream = TcpStream::connect(self.address()).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        stream.write_all(request.as_bytes()).expect("it reads");
-        // What follows is the end of the connection, so that an answer is whole when there is no more.
-        stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer in text");
-        answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned()
+        say(self.address(), words, Quits::Yes)
     }
 
     /// The same where only `+OK` will do.
@@ -253,6 +242,32 @@ impl Redis {
             (numbers.next().expect("seconds"), numbers.next().expect("microseconds"));
         seconds * 1_000_000 + microseconds
     }
+}
+
+/// Whether a server knows how to quit. A sentinel does not, and says so behind its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quits {
+    Yes,
+    No,
+}
+
+/// Says something to a server as its administrator; the bytes of its answer.
+pub(crate) fn say(server: SocketAddr, words: &[&str], quits: Quits) -> String {
+    let mut stream = TcpStream::connect(server).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+    }
+    stream.write_all(request.as_bytes()).expect("it reads");
+    // What follows is the end of the connection, so that an answer is whole when there is no more.
+    stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").expect("it reads");
+    if quits == Quits::No {
+        stream.shutdown(Shutdown::Write).expect("it is connected");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer in text");
+    answer.strip_suffix("+OK\r\n").unwrap_or(&answer).to_owned()
 }
 
 impl Drop for Redis {

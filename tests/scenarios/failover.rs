@@ -1,0 +1,233 @@
+//! A master that is killed under load, and what takes over: limits hold, nobody is signed out, and nobody comes back.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::Value;
+use tests::process::Process;
+use tests::production::Production;
+use tests::redis_group::{Group, Kind};
+use tests::session::WHOAMI;
+use tests::upstream::Upstream;
+use tests::wait::{self, PATIENCE};
+
+use crate::limits::{self, key, metric, told_by_admin};
+use crate::production::{add_account, ask, request, sign_in};
+
+/// Keys that lie where limits and where sessions do.
+const LIMITS: &str = "cedargate:{limits}:x";
+const SESSIONS: &str = "cedargate:{session}:x";
+/// What the caller asks for: a class of routes of its own, which whoever only looks at sessions does not spend.
+const EXPORT: &str = "/api/docs/export/txt?id=one";
+/// What the caller has of it, an hour.
+const QUOTA: usize = 600;
+/// Who asks at the same time.
+const CALLERS: usize = 2;
+/// People with a session who do nothing meanwhile.
+const CROWD: usize = 2;
+
+/// Two gateways that share limits and sessions.
+struct World {
+    gateways: Vec<Production>,
+    _processes: Vec<Process>,
+    _upstream: Upstream,
+    /// A key of a service, at the first gateway.
+    key: String,
+    /// Cookies of sessions that are live.
+    live: Vec<String>,
+    /// Of one that has ended.
+    ended: String,
+}
+
+impl World {
+    fn start(group: &Group) -> Self {
+        let upstream = Upstream::start();
+        let budget = "budget = \"400ms\"\n";
+        let lines = format!(
+            "[limits]\nper_user = \"1000000/1h\"\n[limits.class.files]\nrate = \"{QUOTA}/1h\"\n{}{budget}{}{budget}",
+            group.lines_of("limits.redis"),
+            group.lines_of("session.redis")
+        );
+        let mut gateways: Vec<Production> = Vec::new();
+        for _ in 0..2 {
+            let mut production = Production::before(upstream.address()).with_lines(lines.clone());
+            if let Some(first) = gateways.first() {
+                production.environment = first.environment.clone();
+            }
+            production.secrets.extend(group.passwords());
+            add_account(&mut production, "ada", "standard_user");
+            gateways.push(production);
+        }
+        let key = key(&mut gateways[0], "caller");
+        let processes = gateways.iter().map(Production::start).collect();
+        for gateway in &gateways {
+            both_reach(gateway, "up");
+        }
+        let mut cookies: Vec<String> = (0..=CROWD).map(|_| sign_in(&gateways[0], "ada")).collect();
+        let values =
+            cookies.iter().flat_map(|cookie| cookie.split("; ").filter_map(|pair| pair.split_once('=')));
+        let values: Vec<String> =
+            values.map(|(_, value)| value.to_owned()).filter(|value| value.len() >= 20).collect();
+        for gateway in &mut gateways {
+            gateway.secrets.extend(values.iter().cloned());
+        }
+        let ended = cookies.pop().expect("more than the crowd");
+        let world = Self { gateways, _processes: processes, _upstream: upstream, key, live: cookies, ended };
+        world.sign_out();
+        world
+    }
+
+    /// Ends that one session, at a gateway that has not begun it; known to have ended by the other from then on.
+    fn sign_out(&self) {
+        let me = ask(&self.gateways[0], &with_cookie(&self.ended)).json();
+        let id = me["session"]["id"].as_str().expect("its public id").to_owned();
+        let (content, said) = self.gateways[1].cli(&["session", "end", &id], "");
+        assert!(content, "{said}");
+        wait::until("its end", PATIENCE, || (self.who(0, &self.ended) == 401).then_some(()));
+    }
+
+    /// Whether the caller is let through at the first gateway; or else told when to come again, and nothing else.
+    fn is_let_through(&self) -> bool {
+        let answer = limits::ask(&self.gateways[0], EXPORT, Some(&self.key));
+        assert!(matches!(answer.status, 200 | 429), "{}: {}", answer.status, answer.text());
+        assert_eq!(answer.header("retry-after").is_some(), answer.status == 429, "{:?}", answer.headers);
+        answer.status == 200
+    }
+
+    /// How a gateway answers whoever comes with these cookies.
+    fn who(&self, at: usize, cookie: &str) -> u16 {
+        ask(&self.gateways[at], &with_cookie(cookie)).status
+    }
+
+    /// Looks at every session at every gateway: refused as long as nobody can be asked, and never taken for another.
+    fn look(&self, may_be_away: bool) {
+        for at in 0..self.gateways.len() {
+            for (cookie, right) in self.live.iter().map(|cookie| (cookie, 200)).chain([(&self.ended, 401)]) {
+                let status = self.who(at, cookie);
+                assert!(
+                    status == right || may_be_away && status == 503,
+                    "gateway {at}: {status}, not {right}"
+                );
+            }
+        }
+    }
+
+    /// Kills the master that has this key while all ask, and goes on until another has taken over. How many requests were
+    /// let through.
+    fn loses_the_master_of(&self, group: &mut Group, master_of: &str, part: &str) -> usize {
+        let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let going_on = || !done.load(Ordering::Relaxed);
+        let so_many_more = |count: usize| {
+            let until = asked.load(Ordering::Relaxed) + count;
+            wait::until("requests", PATIENCE, || (asked.load(Ordering::Relaxed) >= until).then_some(()));
+        };
+        std::thread::scope(|scope| {
+            let calling: Vec<_> = (0..CALLERS)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut count = 0;
+                        while going_on() {
+                            count += usize::from(self.is_let_through());
+                            asked.fetch_add(1, Ordering::Relaxed);
+                        }
+                        count
+                    })
+                })
+                .collect();
+            let looking = scope.spawn(|| {
+                while going_on() {
+                    self.look(true);
+                }
+            });
+            so_many_more(50);
+            group.kill_master_of(master_of);
+            for state in ["degraded", "up"] {
+                for gateway in &self.gateways {
+                    reaches(gateway, part, state);
+                }
+            }
+            for gateway in &self.gateways {
+                both_reach(gateway, "up");
+            }
+            so_many_more(50);
+            done.store(true, Ordering::Relaxed);
+            looking.join().expect("every session was what it is");
+            calling.into_iter().map(|caller| caller.join().expect("every request was answered")).sum()
+        })
+    }
+}
+
+fn with_cookie(cookie: &str) -> tests::client::Request {
+    request("GET", WHOAMI)
+        .with("Cookie", cookie)
+        .with("Sec-Fetch-Site", "same-origin")
+        .with("Accept", "application/json")
+}
+
+/// Waits until a part of readiness says so.
+fn reaches(production: &Production, part: &str, state: &str) {
+    wait::until(&format!("{part} is {state}"), PATIENCE, || {
+        let told = told_by_admin(production, "/readyz").json();
+        (told["parts"][part]["state"] == state).then_some(())
+    });
+}
+
+fn both_reach(production: &Production, state: &str) {
+    for part in ["limits", "sessions"] {
+        reaches(production, part, state);
+    }
+}
+
+/// How often its records say that a store went away.
+fn outages(production: &Production, refusal: &str) -> usize {
+    let records = production.audit().records();
+    records.iter().filter(|record: &&Value| record["decision"]["refusal"] == refusal).count()
+}
+
+/// Kills these masters under load, one after the other.
+fn holds(kind: Kind, killed: &[(&str, &str)]) {
+    let mut group = Group::start(kind);
+    let world = World::start(&group);
+    let begun = Instant::now();
+    let mut let_through = 0;
+    for (master_of, part) in killed {
+        let_through += world.loses_the_master_of(&mut group, master_of, part);
+        world.look(false);
+    }
+    // What is left is taken, until one is refused: then all of it was.
+    let gateway = &world.gateways[0];
+    while world.is_let_through() {
+        let_through += 1;
+    }
+    let regained = usize::try_from(begun.elapsed().as_secs()).expect("seconds") * QUOTA / 3_600 + 1;
+    let outages = wait::until("a record of each outage", PATIENCE, || {
+        Some(outages(gateway, "limits_away")).filter(|count| *count >= 1)
+    });
+    // What was under way when one was killed may be counted twice for one, or once for two.
+    let under_way = CALLERS * outages;
+    assert!(
+        (QUOTA - under_way..=QUOTA + under_way + regained).contains(&let_through),
+        "{let_through}, {outages} outages, {regained} regained"
+    );
+    // Nobody waited for a master that was gone, but for those that were on their way to it.
+    let told =
+        |result: &str| metric(gateway, &format!("cedargate_limits_redis_total{{result=\"{result}\"}}"));
+    assert_eq!(
+        metric(gateway, "cedargate_limits_redis_seconds_count"),
+        told("answered") + told("failed") + told("late")
+    );
+    assert!(told("late") + told("failed") <= (3 + CALLERS as u64) * outages as u64, "late or failed");
+    for gateway in &world.gateways {
+        both_reach(gateway, "up");
+    }
+}
+
+#[test]
+fn a_master_that_is_killed_is_followed_by_the_one_that_its_sentinels_name() {
+    holds(Kind::Sentinels, &[(SESSIONS, "sessions")]);
+}
+
+#[test]
+fn a_node_of_a_cluster_that_is_killed_is_followed_by_its_replica() {
+    holds(Kind::Cluster, &[(LIMITS, "limits"), (SESSIONS, "sessions")]);
+}

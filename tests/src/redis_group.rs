@@ -1,0 +1,276 @@
+//! Several real redis-servers of the test's own that take over from each other: a master, its replica and three sentinels,
+//! or the six nodes of a cluster.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::ports::Port;
+use crate::production::random_hex;
+use crate::redis::{GRANTED, Quits, say};
+use crate::wait::{self, PATIENCE};
+
+/// What the sentinels call the master.
+const MASTER: &str = "mymaster";
+/// What the gateway's user may do besides: the lines of docs/operate.md.
+const GRANTED_BESIDES: [&str; 2] = ["+role", "+cluster|nodes"];
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
+/// How the servers find out which of them is the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Three sentinels agree on it.
+    Sentinels,
+    /// The masters of a cluster do.
+    Cluster,
+}
+
+/// Servers that take over from each other. All of them end with it.
+#[derive(Debug)]
+pub struct Group {
+    kind: Kind,
+    password: String,
+    /// Of the gateway at the sentinels.
+    watch_password: String,
+    servers: Vec<Node>,
+    sentinels: Vec<Node>,
+    folder: TempDir,
+}
+
+/// One server or sentinel; killed when dropped.
+#[derive(Debug)]
+struct Node {
+    child: Child,
+    quits: Quits,
+    port: Port,
+    bus: Port,
+    _folder: TempDir,
+}
+
+impl Group {
+    /// Starts them, and waits until each master has a replica that has all.
+    #[must_use]
+    pub fn start(kind: Kind) -> Self {
+        let mut group = Self {
+            kind,
+            password: random_hex(),
+            watch_password: random_hex(),
+            servers: Vec::new(),
+            sentinels: Vec::new(),
+            folder: TempDir::new().expect("a folder"),
+        };
+        match kind {
+            Kind::Sentinels => group.start_sentinels(),
+            Kind::Cluster => group.start_cluster(),
+        }
+        group
+    }
+
+    fn server(&self, arguments: &[&str]) -> Node {
+        let mut all = vec!["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+        let password = format!(">{}", self.password);
+        all.extend(["--user", "cedargate", "on", &password]);
+        all.extend(GRANTED.split_whitespace().chain(GRANTED_BESIDES));
+        all.extend(arguments);
+        Node::start(&all, None)
+    }
+
+    fn start_sentinels(&mut self) {
+        let master = self.server(&[]);
+        let port = master.port().to_string();
+        let replica = self.server(&["--replicaof", "127.0.0.1", &port]);
+        self.servers = vec![master, replica];
+        until_replicated(&self.servers[1]);
+        let lines = format!(
+            "sentinel monitor {MASTER} 127.0.0.1 {port} 2\nsentinel down-after-milliseconds {MASTER} 1000\n\
+             sentinel failover-timeout {MASTER} 4000\n\
+             user watch on >{} -@all +sentinel|master +sentinel|get-master-addr-by-name\n",
+            self.watch_password
+        );
+        self.sentinels = (0..3).map(|_| Node::start(&[], Some(&lines))).collect();
+        // A fail-over is decided by most, once they know of each other and of the replica.
+        for sentinel in &self.sentinels {
+            wait::until("a sentinel that knows of all", PATIENCE, || {
+                let told = sentinel.say(&["SENTINEL", "MASTER", MASTER]);
+                let field = |name: &str| {
+                    let mut lines = told.lines().skip_while(|line| *line != name);
+                    lines.nth(2).map(str::to_owned)
+                };
+                let knows = |name: &str, count: &str| field(name).as_deref() == Some(count);
+                (knows("num-other-sentinels", "2") && knows("num-slaves", "1")).then_some(())
+            });
+        }
+    }
+
+    fn start_cluster(&mut self) {
+        let node = |_| self.server(&["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]);
+        self.servers = (0..6).map(node).collect();
+        for (number, server) in self.servers.iter().enumerate() {
+            order(server, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+        }
+        for (number, server) in (0_u16..).zip(&self.servers[..3]) {
+            let bounds = [number, number + 1].map(|part| u32::from(part) * u32::from(SLOTS) / 3);
+            let [first, last] = [bounds[0], bounds[1] - 1].map(|slot| slot.to_string());
+            order(server, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        for other in &self.servers[1..] {
+            let (port, bus) = (other.port().to_string(), other.bus.address().port().to_string());
+            order(&self.servers[0], &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        }
+        let all_know = |count: usize, word: &str| {
+            wait::until("nodes that know of all", PATIENCE, || {
+                let knows = |server: &Node| {
+                    let told = server.say(&["CLUSTER", "NODES"]);
+                    let known =
+                        told.lines().filter(|line| line.contains(word) && line.contains(" connected"));
+                    known.count() == count
+                };
+                self.servers.iter().all(knows).then_some(())
+            });
+        };
+        all_know(6, "master");
+        for (replica, master) in self.servers[3..].iter().zip(&self.servers) {
+            let id = master.say(&["CLUSTER", "MYID"]);
+            let id = id.lines().nth(1).expect("an id").to_owned();
+            order(replica, &["CLUSTER", "REPLICATE", &id]);
+        }
+        all_know(3, "slave");
+        self.servers[3..].iter().for_each(until_replicated);
+        for server in &self.servers {
+            wait::until("a cluster that is there", PATIENCE, || {
+                server.say(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
+            });
+        }
+    }
+
+    /// The one that has this key: its number, as the others see it.
+    fn master_of(&self, key: &str) -> usize {
+        let is_master = |server: &Node| server.is_up() && server.say(&["ROLE"]).contains("master");
+        let has = |server: &Node| match self.kind {
+            Kind::Sentinels => true,
+            // Another node says where the key is instead.
+            Kind::Cluster => !server.say(&["EXISTS", key]).starts_with('-'),
+        };
+        let found = self.servers.iter().position(|server| is_master(server) && has(server));
+        found.expect("a master that has it")
+    }
+
+    /// Waits until a replica has all that its master was told about this key, and kills the master, as a crash would. Gone
+    /// is what was told in between.
+    pub fn kill_master_of(&mut self, key: &str) {
+        let number = self.master_of(key);
+        self.replicate(key);
+        self.servers[number].kill();
+    }
+
+    /// Waits until a replica of this key's master has all of this moment.
+    pub fn replicate(&self, key: &str) {
+        let master = &self.servers[self.master_of(key)];
+        wait::until("a replica that has all", PATIENCE, || {
+            (master.say(&["WAIT", "1", "1000"]) == ":1\r\n").then_some(())
+        });
+    }
+
+    /// The passwords of the gateway.
+    #[must_use]
+    pub fn passwords(&self) -> [String; 2] {
+        [self.password.clone(), self.watch_password.clone()]
+    }
+
+    /// The lines of a table that name them, their URLs in files.
+    #[must_use]
+    pub fn lines_of(&self, table: &str) -> String {
+        let hosts = |nodes: &[Node]| {
+            let hosts: Vec<String> = nodes.iter().map(|node| node.address().to_string()).collect();
+            hosts.join(",")
+        };
+        let Self { password, watch_password, .. } = self;
+        match self.kind {
+            Kind::Sentinels => {
+                let url = self.file("url", &format!("redis://cedargate:{password}@{MASTER}/0"));
+                let of = format!("redis://watch:{watch_password}@{}", hosts(&self.sentinels));
+                let sentinels = self.file("sentinels", &of);
+                format!("[{table}]\nurl = \"{url}\"\nsentinels = \"{sentinels}\"\n")
+            }
+            Kind::Cluster => {
+                let of = format!("redis://cedargate:{password}@{}", hosts(&self.servers));
+                format!("[{table}]\nurl = \"{}\"\ncluster = true\n", self.file("url", &of))
+            }
+        }
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).expect("a file");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+        format!("file:{}", file.display())
+    }
+}
+
+/// Says something where only `+OK` will do.
+fn order(server: &Node, words: &[&str]) {
+    assert_eq!(server.say(words), "+OK\r\n", "{words:?}");
+}
+
+fn until_replicated(replica: &Node) {
+    wait::until("a replica that follows its master", PATIENCE, || {
+        replica.say(&["INFO", "replication"]).contains("master_link_status:up").then_some(())
+    });
+}
+
+impl Node {
+    /// Starts one with these arguments, or a sentinel with these lines in a file that it may write to.
+    fn start(arguments: &[&str], sentinel: Option<&str>) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let (port, bus) = (Port::take(), Port::take());
+        let numbers = [&port, &bus].map(|port| port.address().port().to_string());
+        let mut command = Command::new("redis-server");
+        if let Some(lines) = sentinel {
+            let file = folder.path().join("sentinel.conf");
+            std::fs::write(&file, lines).expect("a file");
+            command.arg(file).arg("--sentinel");
+        }
+        command.args(["--bind", "127.0.0.1", "--port", &numbers[0], "--loglevel", "warning"]);
+        command.arg("--dir").arg(folder.path());
+        command.args(arguments);
+        if arguments.contains(&"--cluster-enabled") {
+            command.args(["--cluster-port", &numbers[1]]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("redis-server is installed: tests/run sees to it");
+        let quits = if sentinel.is_some() { Quits::No } else { Quits::Yes };
+        let node = Self { child, quits, port, bus, _folder: folder };
+        wait::until("redis", PATIENCE, || TcpStream::connect(node.address()).ok());
+        node
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    fn is_up(&self) -> bool {
+        TcpStream::connect(self.address()).is_ok()
+    }
+
+    fn say(&self, words: &[&str]) -> String {
+        say(self.address(), words, self.quits)
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
