@@ -49,11 +49,17 @@ impl Reader<'_> {
         let absolute = self.pick(&mut section, "absolute", None);
         let place = place.or_else(|| absolute.as_ref().map(|written| written.place.clone()));
         let absolute = self.duration(absolute, SECOND..=30 * DAY).unwrap_or(DAY);
+        let replicas = self.pick(&mut section, "replicas", None);
+        let replicas = self.number(replicas, 0..=5).and_then(|number| u8::try_from(number).ok()).unwrap_or(0);
         let shared = match self.redis(&mut section, SESSIONS_BUDGET) {
+            Named::Absent if replicas > 0 => {
+                self.notices.push("`session.replicas` does nothing without `session.redis`".to_owned());
+                None
+            }
             Named::Absent | Named::Faulty => None,
             Named::There(place, budget) => {
                 self.notices.push(OWN.to_owned());
-                Some(SharedSessions { place, budget })
+                Some(SharedSessions { place, budget, replicas })
             }
         };
         let brings = self.pick(&mut section, "bring_credentials", None);

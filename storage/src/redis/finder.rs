@@ -34,6 +34,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(crate) struct Finder {
     place: RedisPlace,
     tellers: Vec<Arc<Teller>>,
+    replicas: u8,
     /// The newest word that was believed.
     known: Mutex<Option<Claim>>,
 }
@@ -64,7 +65,12 @@ impl Finder {
             #[cfg(test)]
             RedisAddress::Unix(_) => Vec::new(),
         };
-        Self { place, tellers, known: Mutex::default() }
+        Self { place, tellers, replicas: 0, known: Mutex::default() }
+    }
+
+    /// The same, where so many replicas have to have what must last.
+    pub(crate) fn with_replicas(self, replicas: u8) -> Self {
+        Self { replicas, ..self }
     }
 
     /// Connects, logs in, and leaves the script there.
@@ -80,7 +86,7 @@ impl Finder {
     async fn within(&self, script: &str, heard: Option<(&str, Hear)>) -> Result<Link, Fault> {
         let connected = async {
             let is_master = matches!(self.place.address, RedisAddress::Sentinels(_));
-            Link::open(&self.found().await?, Use { script, heard, is_master }).await
+            Link::open(&self.found().await?, Use { script, heard, is_master, replicas: self.replicas }).await
         };
         tokio::time::timeout(CONNECT, connected).await.unwrap_or(Err(Fault::Unreachable))
     }
@@ -232,6 +238,7 @@ fn unfound(fault: Fault) -> Unfound {
         | Fault::Late
         | Fault::OtherKey
         | Fault::Settings
-        | Fault::Moved => Unfound::Silent,
+        | Fault::Moved
+        | Fault::Unkept => Unfound::Silent,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -37,6 +38,8 @@ const CODES: [&str; 18] = [
 /// A connection, and how it does.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
+    /// Where what must last is asked for, and waited for: a server answers nothing else on a connection that waits.
+    lasting: Option<(MultiplexedConnection, u8)>,
     /// The name of the script there.
     pub(crate) script: String,
     /// Answers in a row that came too late.
@@ -72,12 +75,14 @@ pub(super) struct Use<'a> {
     pub(super) heard: Option<(&'a str, Hear)>,
     /// Whether it has to say that it is a master before anything is left there.
     pub(super) is_master: bool,
+    /// How many replicas have what must last before it is said to be done.
+    pub(super) replicas: u8,
 }
 
 impl Link {
     /// Connects, logs in, and leaves the script there.
     pub(super) async fn open(peer: &Peer, purpose: Use<'_>) -> Result<Self, Fault> {
-        let Use { script, heard, is_master } = purpose;
+        let Use { script, heard, is_master, replicas } = purpose;
         let (channel, hear) = heard.unzip();
         let mut connection = peer.connection(hear).await?;
         if is_master {
@@ -92,12 +97,29 @@ impl Link {
         if let Some(channel) = channel {
             connection.subscribe(channel).await.map_err(|error| fault(&error))?;
         }
-        Ok(Self { connection, script: name, late: AtomicU32::new(0) })
+        let lasting = if replicas > 0 { Some((peer.connection(None).await?, replicas)) } else { None };
+        Ok(Self { connection, lasting, script: name, late: AtomicU32::new(0) })
     }
 
     /// A handle for one question.
     pub(crate) fn connection(&self) -> MultiplexedConnection {
         self.connection.clone()
+    }
+
+    /// A handle for one question whose effect must last, to be followed by [`Link::lasts`].
+    pub(crate) fn lasting(&self) -> MultiplexedConnection {
+        self.lasting.as_ref().map_or(&self.connection, |(connection, _)| connection).clone()
+    }
+
+    /// Waits until as many replicas as are wanted have what was done by [`Link::lasting`], for so long at most.
+    pub(crate) async fn lasts(&self, at_most: Duration) -> Result<(), Fault> {
+        let Some((connection, replicas)) = &self.lasting else { return Ok(()) };
+        // Nothing would be for ever.
+        let wait = at_most.as_millis().max(1);
+        let mut question = redis::cmd("WAIT");
+        question.arg(replicas).arg(u64::try_from(wait).unwrap_or(u64::MAX));
+        let have: i64 = question.query_async(&mut connection.clone()).await.map_err(|error| fault(&error))?;
+        if have >= i64::from(*replicas) { Ok(()) } else { Err(Fault::Unkept) }
     }
 
     /// It answered.

@@ -214,6 +214,8 @@ pub enum Fault {
     Settings,
     /// It is somewhere else now.
     Moved,
+    /// What was done there is not where it would survive it.
+    Unkept,
     /// Where it is could not be found out.
     Unfound(Unfound),
 }
@@ -252,6 +254,7 @@ impl fmt::Display for Fault {
             Self::OtherKey => f.write_str("what it keeps was sealed under a master key that is not ours"),
             Self::Settings => f.write_str("its address or its certificates cannot be used"),
             Self::Moved => f.write_str("it is somewhere else now"),
+            Self::Unkept => f.write_str("too few of its replicas have what was done"),
             Self::Unfound(why) => write!(f, "{why}"),
         }
     }

@@ -22,7 +22,7 @@ const PASSWORD: &str = "the-password-of-a-test";
 /// What the gateway's user may do: the list of docs/operate.md.
 const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
     +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe \
-    +role +cluster|nodes";
+    +role +cluster|nodes +wait";
 
 /// Killed when dropped.
 pub(crate) struct Server {
@@ -100,6 +100,12 @@ impl Server {
     /// Says something to it as its administrator.
     pub(crate) async fn say(&self, words: &[&str]) -> redis::Value {
         self.say_bytes(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).await
+    }
+
+    /// The same to one that may not listen yet.
+    pub(crate) async fn try_say(&self, words: &[&str]) -> Option<redis::Value> {
+        tokio::net::UnixStream::connect(self.socket()).await.ok()?;
+        Some(self.say(words).await)
     }
 
     /// The same, where words are no text.

@@ -83,6 +83,8 @@ pub struct SharedSessions {
     pub place: RedisPlace,
     /// How long a request waits for an answer at most. Past it there is no session.
     pub budget: Duration,
+    /// How many replicas have a sign-in, or an end, before it is said to be done; 0 where the one server's word is enough.
+    pub replicas: u8,
 }
 
 /// How long sessions live and how many there may be.

@@ -344,6 +344,12 @@ fn sessions_are_shared_where_a_redis_is_named_for_them() {
     }
     check("[session]\nbring_credentials = \"yes\"\n", &[], &["gate.toml:3: ", "session.bring_credentials"]);
 
+    assert_eq!(shared.replicas, 0);
+    let kept = read(&format!("{HOSTS}[session]\nreplicas = 2\n{toml}"), &keys()).unwrap();
+    assert_eq!(kept.shared_sessions.as_ref().map(|shared| shared.replicas), Some(2));
+    let alone = read(&format!("{HOSTS}[session]\nreplicas = 2\n"), &keys()).unwrap();
+    assert!(alone.notices().iter().any(|notice| notice.contains("`session.replicas` does nothing")));
+    check("[session]\nreplicas = 6\n", &[], &["gate.toml:3: ", "session.replicas"]);
     check(&format!("{toml}budget = \"2s\"\n"), &[], &["gate.toml:4: ", "session.redis.budget"]);
     check(&format!("{toml}timeout = 5\n"), &[], &["unknown key `session.redis.timeout`"]);
     check("[session.redis]\nbudget = \"5ms\"\n", &[], &["gate.toml:2: ", "`session.redis.url` is not set"]);

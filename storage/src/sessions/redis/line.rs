@@ -63,7 +63,8 @@ struct Current {
 impl Line {
     pub(super) fn new(shared: SharedSessions, keyring: Keyring, heard: Heard, observer: Observer) -> Self {
         Self {
-            finder: Finder::new(shared.place.clone(), &script::base(&shared.place.prefix)),
+            finder: Finder::new(shared.place.clone(), &script::base(&shared.place.prefix))
+                .with_replicas(shared.replicas),
             shared,
             keyring,
             observer,
@@ -126,12 +127,21 @@ impl Line {
 
     /// Asks, and waits for so long at most, also for its turn.
     pub(crate) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
+        self.ask_as(question, budget, false).await
+    }
+
+    /// The same for what must not be undone by the loss of one server.
+    pub(crate) async fn ask_lasting(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
+        self.ask_as(question, budget, true).await
+    }
+
+    async fn ask_as(&self, question: &Question, budget: Duration, lasts: bool) -> Result<Value, Fault> {
         let Some(current) = self.current() else {
             (self.observer)(Answered::Away, None);
             return Err(self.standing.borrow().last.unwrap_or(Fault::Unreachable));
         };
         let begun = Instant::now();
-        let answer = self.asked(&current, question, budget).await;
+        let answer = self.asked(&current, question, budget, lasts).await;
         let answered = match answer {
             Ok(_) => Answered::Answered,
             Err(Fault::Late) => Answered::Late,
@@ -146,11 +156,17 @@ impl Line {
         current: &Arc<Current>,
         question: &Question,
         budget: Duration,
+        lasts: bool,
     ) -> Result<Value, Fault> {
         let begun = self.since_born();
         let turn = async {
             let _place = self.places.acquire().await;
-            question.ask(&current.link).await
+            if lasts {
+                // Half of it, so that replicas that are away are told from a server that is.
+                question.ask_lasting(&current.link, budget / 2).await
+            } else {
+                question.ask(&current.link).await
+            }
         };
         let answer = tokio::time::timeout(budget, turn).await.unwrap_or(Err(Fault::Late));
         match &answer {
@@ -160,8 +176,9 @@ impl Line {
                 current.fresh.fetch_max(fresh, Ordering::AcqRel);
             }
             Err(Fault::Late) if current.link.was_late() < LATE_MAX => {}
-            // It answers, and will not do this: a memory that is full takes no session more, and those that are live.
-            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE")) => {}
+            // It answers, and will not do this: a memory that is full takes no session more, and those that are live. Or it
+            // has done it, and too few replicas have it.
+            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE") | Fault::Unkept) => {}
             Err(fault) => self.lose(current, *fault),
         }
         answer
@@ -267,7 +284,7 @@ impl Line {
         let moved = self.finder.moved();
         tokio::pin!(moved);
         loop {
-            match self.asked(current, &self.beat(), self.budget()).await {
+            match self.asked(current, &self.beat(), self.budget(), false).await {
                 // How often that may be is counted where it is asked.
                 Ok(_) | Err(Fault::Late) => {}
                 Err(fault) => self.lose(current, fault),

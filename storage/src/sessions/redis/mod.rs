@@ -93,6 +93,17 @@ impl Redis {
         self.line.ask(question, self.line.budget()).await.map_err(StoreError::Shared)
     }
 
+    /// The same for what must not be undone by the loss of one server.
+    async fn ask_lasting(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask_lasting(question, self.line.budget()).await.map_err(StoreError::Shared)
+    }
+
+    /// The same where no request waits.
+    async fn ask_lasting_behind(&self, question: &Question) -> Result<Value, StoreError> {
+        let within = BEHIND.max(self.line.budget());
+        self.line.ask_lasting(question, within).await.map_err(StoreError::Shared)
+    }
+
     /// Asks where no request waits.
     async fn ask_behind(&self, question: &Question) -> Result<Value, StoreError> {
         self.line.ask(question, BEHIND.max(self.line.budget())).await.map_err(StoreError::Shared)
@@ -123,7 +134,7 @@ impl Redis {
             .with(session.absolute_end.0.to_string())
             .with(session.idle_end.0.to_string())
             .with(self.rules.per_account_max.max(1).to_string());
-        let displaced = self.gone(&self.ask(&question).await?)?;
+        let displaced = self.gone(&self.ask_lasting(&question).await?)?;
         Ok(CreatedSession { secret, session, displaced: displaced.iter().map(|gone| gone.id).collect() })
     }
 
@@ -193,7 +204,7 @@ impl Redis {
     }
 
     pub(super) async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {
-        let answer = self.ask(&self.line.question("end", now).with(id.to_string())).await?;
+        let answer = self.ask_lasting(&self.line.question("end", now).with(id.to_string())).await?;
         let Some(stored) = script::stored(&answer).map_err(StoreError::Shared)? else { return Ok(None) };
         self.line.heard.ended(&stored.place, id);
         Ok(Some(self.open(&stored)?).filter(|session| session.is_live(now)))
@@ -201,7 +212,7 @@ impl Redis {
 
     pub(super) async fn end_all(&self, account: Uuid, now: UnixMillis) -> Result<Vec<Uuid>, StoreError> {
         let question = self.line.question("end_account", now).with(account.to_string());
-        let gone = self.gone(&self.ask_behind(&question).await?)?;
+        let gone = self.gone(&self.ask_lasting_behind(&question).await?)?;
         Ok(lived(&gone))
     }
 
@@ -221,7 +232,7 @@ impl Redis {
                 .question("end_provider", now)
                 .with_all(session.digests(&self.keyring).map(|digest| hex(&digest))),
         };
-        let gone = self.gone(&self.ask_behind(&question).await?)?;
+        let gone = self.gone(&self.ask_lasting_behind(&question).await?)?;
         Ok(lived(&gone))
     }
 

@@ -1,8 +1,10 @@
 //! What the script is asked, and what it answers.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use engine::time::UnixMillis;
+use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use uuid::Uuid;
 
@@ -68,7 +70,17 @@ impl Question {
 
     /// Asks it there. A server that was restarted, or that dropped the script, is sent its text.
     pub(super) async fn ask(&self, link: &Link) -> Result<Value, Fault> {
-        let mut connection = link.connection();
+        self.ask_over(link.connection(), link).await
+    }
+
+    /// The same, where it is done once replicas have it, within so much time.
+    pub(super) async fn ask_lasting(&self, link: &Link, at_most: Duration) -> Result<Value, Fault> {
+        let answer = self.ask_over(link.lasting(), link).await?;
+        link.lasts(at_most).await?;
+        Ok(answer)
+    }
+
+    async fn ask_over(&self, mut connection: MultiplexedConnection, link: &Link) -> Result<Value, Fault> {
         let answer = match self.command("EVALSHA", &link.script).query_async(&mut connection).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 self.command("EVAL", TEXT).query_async(&mut connection).await

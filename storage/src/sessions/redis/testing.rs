@@ -14,7 +14,7 @@ pub(crate) fn tended(
     rules: SessionRules,
     observer: Observer,
 ) -> Arc<Sessions> {
-    let shared = SharedSessions { place: server.place(), budget: PATIENCE };
+    let shared = SharedSessions { place: server.place(), budget: PATIENCE, replicas: 0 };
     let sessions = Sessions::redis(shared, keyring.clone(), rules, Changes::default(), observer);
     let sessions = Arc::new(sessions);
     let tending = Arc::clone(&sessions);

@@ -78,6 +78,34 @@ async fn what_ends_at_one_gateway_ends_at_the_others_and_they_tell_who_rests_on_
 }
 
 #[tokio::test]
+async fn what_must_last_is_done_when_a_replica_has_it() {
+    let (mut master, replica) = (Server::start(), Server::start());
+    let shared = SharedSessions { place: master.place(), budget: Duration::from_millis(900), replicas: 1 };
+    let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
+    let sessions = Arc::new(sessions);
+    let tending = Arc::clone(&sessions);
+    tokio::spawn(async move { tending.tend().await });
+    reaches(&sessions, is_up).await;
+    // Nobody would have it if this one server were lost; which is no reason to take it for lost.
+    let alone = sessions.create(new(1), NOW).await.err();
+    assert!(matches!(alone, Some(StoreError::Shared(Fault::Unkept))), "{alone:?}");
+    assert!(is_up(&sessions.standing().unwrap().borrow()));
+    let host = master.host();
+    let follows = async {
+        while replica.try_say(&["REPLICAOF", &host.host, &host.port.to_string()]).await.is_none() {}
+        while sessions.create(new(1), NOW).await.is_err() {}
+    };
+    tokio::time::timeout(PATIENCE, follows).await.expect("a replica that follows");
+    let (kept, ended) =
+        (sessions.create(new(2), NOW).await.unwrap(), sessions.create(new(2), NOW).await.unwrap());
+    assert!(sessions.end(ended.session.id, NOW).await.unwrap().is_some());
+    master.kill();
+    let key = |session: &SessionView| String::from_utf8(record_key("cedargate", &session.place)).unwrap();
+    assert_eq!(replica.say(&["EXISTS", &key(&kept.session)]).await, Value::Int(1));
+    assert_eq!(replica.say(&["EXISTS", &key(&ended.session)]).await, Value::Int(0));
+}
+
+#[tokio::test]
 async fn a_use_that_one_gateway_notes_holds_at_the_others() {
     let server = Server::start();
     let (one, other) = (up(&server, &ring(1), RULES).await, up(&server, &ring(1), RULES).await);
@@ -164,7 +192,7 @@ async fn threat_14_what_ends_while_a_gateway_hears_nothing_is_not_found_by_it() 
 #[tokio::test]
 async fn a_server_that_hangs_is_away_and_nothing_that_was_read_is_believed_for_long() {
     let server = Server::start();
-    let shared = SharedSessions { place: server.place(), budget: Duration::from_millis(400) };
+    let shared = SharedSessions { place: server.place(), budget: Duration::from_millis(400), replicas: 0 };
     let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
     let sessions = Arc::new(sessions);
     let tending = Arc::clone(&sessions);
