@@ -165,11 +165,18 @@ impl Group {
         self.servers[number].kill();
     }
 
-    /// Waits until a replica of this key's master has all of this moment.
+    /// Waits until a replica of this key's master says that it has all of this moment. `WAIT` over a new connection waits
+    /// for what was written over it alone.
     pub fn replicate(&self, key: &str) {
         let master = &self.servers[self.master_of(key)];
+        let offset = |name: &str, end: &str| -> Option<u64> {
+            let told = master.say(&["INFO", "replication"]);
+            let (_, rest) = told.split_once(name)?;
+            rest.split_once(end)?.0.parse().ok()
+        };
+        let written = offset("master_repl_offset:", "\r").expect("an offset");
         wait::until("a replica that has all", PATIENCE, || {
-            (master.say(&["WAIT", "1", "1000"]) == ":1\r\n").then_some(())
+            offset("offset=", ",").filter(|had| *had >= written)
         });
     }
 
