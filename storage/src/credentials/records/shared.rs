@@ -119,7 +119,7 @@ impl Shared {
         id: Uuid,
         told: impl Fn(&R) -> T,
     ) -> Result<Option<T>, StoreError> {
-        let answer = self.ask(&self.question("record.remove").with(id.to_string())).await;
+        let answer = self.ask_lasting(&self.question("record.remove").with(id.to_string())).await;
         self.line.changed(id, self.kind.change(id));
         let Some(sealed) = text(&answer?).map_err(StoreError::Shared)? else { return Ok(None) };
         Ok(Some(told(&self.open(id, &sealed)?)))
@@ -145,7 +145,7 @@ impl Shared {
     async fn put(&self, id: Uuid, before: &[u8], after: Vec<u8>, told: bool) -> Result<bool, StoreError> {
         let tells = if told { "1" } else { "" };
         let question = self.question("record.put").with(id.to_string()).with(before).with(after).with(tells);
-        let answer = self.ask(&question).await;
+        let answer = if told { self.ask_lasting(&question).await } else { self.ask(&question).await };
         // Also where it is not known what came of it.
         if told {
             self.line.changed(id, self.kind.change(id));
@@ -175,6 +175,11 @@ impl Shared {
     /// Asks within what a request waits.
     async fn ask(&self, question: &Question) -> Result<Value, StoreError> {
         self.line.ask(question, self.line.budget()).await.map_err(StoreError::Shared)
+    }
+
+    /// The same for what must not be undone by the loss of one server: a key that was revoked would hold again.
+    async fn ask_lasting(&self, question: &Question) -> Result<Value, StoreError> {
+        self.line.ask_lasting(question, self.line.budget()).await.map_err(StoreError::Shared)
     }
 
     /// Asks where no request waits.
