@@ -73,10 +73,16 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("benchmarks: {failure}");
+            eprintln!("benchmarks: {failure}{}", causes(&*failure));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What an error goes back to.
+fn causes(failure: &dyn std::error::Error) -> String {
+    let next = std::iter::successors(failure.source(), |cause| cause.source());
+    next.map(|cause| format!(": {cause}")).collect()
 }
 
 #[cfg(test)]
