@@ -243,25 +243,15 @@ impl Accounts {
     /// # Errors
     /// When a store fails; then some may have been moved.
     pub async fn bring(&self, to: &Self) -> Result<usize, StoreError> {
-        let all = self.records.list(|id, record: &Record| (id, record.clone())).await?;
-        let count = all.len();
-        for (id, own) in all {
-            to.records
-                .update(id, move |known: Option<Record>| {
-                    Ok::<_, StoreError>(match known {
-                        None => Becomes::Anew(own.clone(), ()),
-                        Some(mut known) if own.suspended && !known.suspended => {
-                            known.suspended = true;
-                            known.version += 1;
-                            Becomes::Otherwise(known, ())
-                        }
-                        Some(_) => Becomes::Kept(()),
-                    })
-                })
-                .await?;
-            self.records.remove(id, |_: &Record| ()).await?;
-        }
-        Ok(count)
+        let takes_over = |own: &Record, known: &mut Record| {
+            let suspends = own.suspended && !known.suspended;
+            if suspends {
+                known.suspended = true;
+                known.version += 1;
+            }
+            suspends
+        };
+        self.records.bring(&to.records, takes_over).await
     }
 
     async fn update(

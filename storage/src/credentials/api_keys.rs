@@ -172,24 +172,14 @@ impl ApiKeys {
     /// # Errors
     /// When a store fails; then some may have been moved.
     pub async fn bring(&self, to: &Self) -> Result<usize, StoreError> {
-        let all = self.records.list(|id, record: &Record| (id, record.clone())).await?;
-        let count = all.len();
-        for (id, own) in all {
-            to.records
-                .update(id, move |known: Option<Record>| {
-                    Ok::<_, StoreError>(match known {
-                        None => Becomes::Anew(own.clone(), ()),
-                        Some(mut known) if own.revoked_at.is_some() && known.revoked_at.is_none() => {
-                            known.revoked_at = own.revoked_at;
-                            Becomes::Otherwise(known, ())
-                        }
-                        Some(_) => Becomes::Kept(()),
-                    })
-                })
-                .await?;
-            self.records.remove(id, |_: &Record| ()).await?;
-        }
-        Ok(count)
+        let takes_over = |own: &Record, known: &mut Record| {
+            let revokes = own.revoked_at.is_some() && known.revoked_at.is_none();
+            if revokes {
+                known.revoked_at = own.revoked_at;
+            }
+            revokes
+        };
+        self.records.bring(&to.records, takes_over).await
     }
 
     /// Revokes a key by its public id; it is found by nobody from then on, at another gateway within a second. Answers the

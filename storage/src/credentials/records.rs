@@ -230,6 +230,33 @@ impl Records {
         store.changes().tell(kind.change(id));
         Ok(removed)
     }
+
+    /// Moves all of these to others, one after the other, and answers how many there were. One that is there already stays
+    /// there, with what `takes_over` makes of it: whether that is something else to whoever rests on it.
+    ///
+    /// # Errors
+    /// When either store fails; then some may have been moved.
+    pub(super) async fn bring<R>(
+        &self,
+        to: &Self,
+        takes_over: impl Fn(&R, &mut R) -> bool + Copy + Send + 'static,
+    ) -> Result<usize, StoreError>
+    where
+        R: Clone + Serialize + DeserializeOwned + Send + 'static,
+    {
+        let all = self.list(|id, record: &R| (id, record.clone())).await?;
+        let count = all.len();
+        for (id, own) in all {
+            let becomes = move |known: Option<R>| {
+                let Some(mut known) = known else { return Ok(Becomes::Anew(own.clone(), ())) };
+                let otherwise = takes_over(&own, &mut known);
+                Ok::<_, StoreError>(if otherwise { Becomes::Otherwise(known, ()) } else { Becomes::Kept(()) })
+            };
+            to.update(id, becomes).await?;
+            self.remove(id, |_: &R| ()).await?;
+        }
+        Ok(count)
+    }
 }
 
 /// Makes the tables, so that readers find them.
