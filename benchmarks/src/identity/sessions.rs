@@ -71,13 +71,8 @@ async fn found(stores: &Stores, cookies: &[String], number: u32) -> Result<Sessi
 async fn begun(stores: &Stores, number: u32) -> Result<String, Failure> {
     let now = clock::now();
     let new = NewSession {
-        account: person(number)?.origin.account_id(),
-        assurance: 1,
-        authenticated_at: now,
-        client: None,
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
-        provider: None,
-        person: None,
+        ..NewSession::of(person(number)?.origin.account_id(), now)
     };
     Ok(stores.sessions.create(new, now).await?.secret.reveal().to_string())
 }

@@ -74,15 +74,7 @@ async fn rate(stores: &Stores) -> Result<f64, Failure> {
                 let SignInOutcome::Accepted { account, .. } = outcome else {
                     return Err(Failure::from("somebody is not let in"));
                 };
-                let new = NewSession {
-                    account: account.id,
-                    assurance: 1,
-                    authenticated_at: now,
-                    client: None,
-                    user_agent: None,
-                    provider: None,
-                    person: None,
-                };
+                let new = NewSession::of(account.id, now);
                 sessions.create(new, now).await?;
                 done += 1;
             }

@@ -82,15 +82,7 @@ impl World {
     }
 
     async fn session(&mut self, name: &'static str, account: Uuid) -> Uuid {
-        let new = NewSession {
-            account,
-            assurance: 1,
-            authenticated_at: NOW,
-            client: None,
-            user_agent: None,
-            provider: None,
-            person: None,
-        };
+        let new = NewSession::of(account, NOW);
         let created = self.authn.sessions.create(new, NOW).await.unwrap();
         self.known.push((name, created.secret.reveal().to_string()));
         created.session.id

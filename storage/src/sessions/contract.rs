@@ -41,13 +41,9 @@ async fn adapters() -> Vec<Case> {
 
 fn new(account: u128) -> NewSession {
     NewSession {
-        account: Uuid::from_u128(account),
-        assurance: 1,
-        authenticated_at: NOW,
         client: Some("192.0.2.1".parse().unwrap()),
         user_agent: Some("x".repeat(USER_AGENT_BYTES_MAX - 1) + "é"),
-        provider: None,
-        person: None,
+        ..NewSession::of(Uuid::from_u128(account), NOW)
     }
 }
 

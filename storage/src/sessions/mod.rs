@@ -119,6 +119,22 @@ pub struct NewSession {
     pub person: Option<Person>,
 }
 
+impl NewSession {
+    /// By one factor that was proved then, and nothing known beside.
+    #[must_use]
+    pub const fn of(account: Uuid, authenticated_at: UnixMillis) -> Self {
+        Self {
+            account,
+            assurance: 1,
+            authenticated_at,
+            client: None,
+            user_agent: None,
+            provider: None,
+            person: None,
+        }
+    }
+}
+
 /// A session that was just created.
 pub struct CreatedSession {
     /// What the cookie carries. It is not stored; this is the only time that it is there.

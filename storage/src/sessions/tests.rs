@@ -26,15 +26,7 @@ fn open(home: &Path, keyring: &Keyring) -> Sessions {
 }
 
 fn new(account: u128) -> NewSession {
-    NewSession {
-        account: Uuid::from_u128(account),
-        assurance: 1,
-        authenticated_at: NOW,
-        client: None,
-        user_agent: None,
-        provider: None,
-        person: None,
-    }
+    NewSession::of(Uuid::from_u128(account), NOW)
 }
 
 #[tokio::test]

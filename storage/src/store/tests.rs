@@ -92,15 +92,7 @@ impl StorageBackend for Disk {
 async fn a_full_disk_refuses_and_heals_without_a_restart() {
     let now = engine::time::UnixMillis(1_800_000_000_000);
     let rules = SessionRules { idle_ms: 60_000, absolute_ms: 60_000, per_account_max: 100 };
-    let new = || NewSession {
-        account: uuid::Uuid::nil(),
-        assurance: 1,
-        authenticated_at: now,
-        client: None,
-        user_agent: None,
-        provider: None,
-        person: None,
-    };
+    let new = || NewSession::of(uuid::Uuid::nil(), now);
     let disk = Disk::default();
     let open = {
         let disk = disk.clone();

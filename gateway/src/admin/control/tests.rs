@@ -122,15 +122,7 @@ async fn accounts_and_their_sessions() {
     assert_eq!(done(world.ask(json!({"verb": "account.list"})).await).as_array().unwrap().len(), 1);
 
     let account = Uuid::parse_str(ada["id"].as_str().unwrap()).unwrap();
-    let new = || NewSession {
-        account,
-        assurance: 1,
-        authenticated_at: clock::now(),
-        client: None,
-        user_agent: None,
-        provider: None,
-        person: None,
-    };
+    let new = || NewSession::of(account, clock::now());
     let verbs = [
         json!({"verb": "account.suspend", "account": "ada"}),
         json!({"verb": "account.set_password", "account": account, "password": "another long password"}),

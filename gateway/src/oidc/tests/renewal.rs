@@ -51,15 +51,7 @@ impl World {
         let login = Login::parse("corp:ada").unwrap();
         let person = Person { origin, login, roles: ["viewer".to_owned()].into(), groups: [].into() };
         let account = self.accounts.vouched(person, NOW).await.unwrap().id;
-        let new = NewSession {
-            account,
-            assurance: 1,
-            authenticated_at: NOW,
-            client: None,
-            user_agent: None,
-            provider: None,
-            person: None,
-        };
+        let new = NewSession::of(account, NOW);
         let session = self.sessions.create(new, NOW).await.unwrap().session;
         let grant = Grant {
             issuer: self.standin.issuer.clone(),

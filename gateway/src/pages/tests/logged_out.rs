@@ -24,15 +24,7 @@ impl Provider {
 
     async fn session(&self, account: Uuid, sid: Option<&str>) -> String {
         let provider = sid.and_then(|sid| ProviderSession::new(ISSUER, sid));
-        let new = NewSession {
-            account,
-            assurance: 1,
-            authenticated_at: NOW,
-            client: None,
-            user_agent: None,
-            provider,
-            person: None,
-        };
+        let new = NewSession { provider, ..NewSession::of(account, NOW) };
         let created = self.world.pages.parts.sessions.create(new, NOW).await.unwrap();
         created.secret.reveal().to_string()
     }

@@ -80,15 +80,7 @@ impl World {
     }
 
     async fn session(&self, account: Uuid) -> (String, SessionView) {
-        let new = NewSession {
-            account,
-            assurance: 1,
-            authenticated_at: NOW,
-            client: None,
-            user_agent: None,
-            provider: None,
-            person: None,
-        };
+        let new = NewSession::of(account, NOW);
         let created = self.pages.parts.sessions.create(new, NOW).await.unwrap();
         (created.secret.reveal().to_string(), created.session)
     }

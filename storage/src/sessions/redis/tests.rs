@@ -22,13 +22,8 @@ fn ring(master: u8) -> Keyring {
 
 fn new(account: u128) -> NewSession {
     NewSession {
-        account: Uuid::from_u128(account),
-        assurance: 1,
-        authenticated_at: NOW,
-        client: None,
         user_agent: Some("a browser that is known".to_owned()),
-        provider: None,
-        person: None,
+        ..NewSession::of(Uuid::from_u128(account), NOW)
     }
 }
 
