@@ -12,7 +12,7 @@ use tests::upstream::Upstream;
 use tests::wait::{self, PATIENCE};
 
 use crate::limits::{self, key, metric, told_by_admin};
-use crate::production::{add_account, ask, request, sign_in};
+use crate::production::{ask, request, sharing, sign_in};
 
 /// Keys that lie where limits and where sessions do.
 const LIMITS: &str = "cedargate:{limits}:x";
@@ -48,18 +48,7 @@ impl World {
             group.lines_of("limits.redis"),
             group.lines_of("session.redis")
         );
-        let mut gateways: Vec<Production> = Vec::new();
-        for _ in 0..2 {
-            let mut production = Production::before(upstream.address()).with_lines(lines.clone());
-            if let Some(first) = gateways.first() {
-                production.environment = first.environment.clone();
-            }
-            production.secrets.extend(group.passwords());
-            if gateways.is_empty() {
-                add_account(&mut production, "ada", "standard_user");
-            }
-            gateways.push(production);
-        }
+        let mut gateways = sharing(2, upstream.address(), &lines, &group.passwords());
         let key = key(&mut gateways[0], "caller");
         let processes = gateways.iter().map(Production::start).collect();
         for gateway in &gateways {

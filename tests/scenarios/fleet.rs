@@ -13,7 +13,7 @@ use tests::wait::{self, PATIENCE};
 use tests::websocket::{PeerServer, RawSocket};
 
 use crate::openid::{CALLBACK, private_secret, sign_in as openid_sign_in};
-use crate::production::{PASSWORD, add_account, ask, request, sign_in};
+use crate::production::{ask, request, sharing, sign_in};
 
 const WS: &str = "/ws";
 
@@ -31,18 +31,7 @@ impl Fleet {
     /// With these lines more in their configuration.
     pub(crate) fn with(count: usize, upstream: SocketAddr, redis: &Redis, more: &str) -> Self {
         let lines = format!("{}budget = \"400ms\"\n{more}", redis.lines_of("session.redis"));
-        let mut gateways: Vec<Production> = Vec::new();
-        for _ in 0..count {
-            let mut production = Production::before(upstream).with_lines(lines.clone());
-            if let Some(first) = gateways.first() {
-                production.environment = first.environment.clone();
-            }
-            production.secrets.extend([redis.password().to_owned(), PASSWORD.to_owned()]);
-            if gateways.is_empty() {
-                add_account(&mut production, "ada", "standard_user");
-            }
-            gateways.push(production);
-        }
+        let gateways = sharing(count, upstream, &lines, &[redis.password().to_owned()]);
         let processes = gateways.iter().map(Production::start).collect();
         let fleet = Self { gateways, processes };
         for gateway in &fleet.gateways {

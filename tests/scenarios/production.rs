@@ -1,5 +1,7 @@
 //! `cedargate run`: a configuration, keys and accounts of one's own, TLS, proxies before it, signals.
 
+use std::net::SocketAddr;
+
 use rustix::process::Signal;
 use tests::client::{Client, Request, Response};
 use tests::guardrail;
@@ -48,6 +50,30 @@ pub(crate) fn add_account(production: &mut Production, login: &str, role: &str) 
     let (content, said) =
         production.cli(&["account", "add", login, "--role", role], &format!("{PASSWORD}\n"));
     assert!(content, "{said}");
+}
+
+/// Gateways with one set of keys and these lines, not yet started, and one person whom all know who share their accounts:
+/// the first has made it. Nobody may see what is secret.
+pub(crate) fn sharing(
+    count: usize,
+    upstream: SocketAddr,
+    lines: &str,
+    secrets: &[String],
+) -> Vec<Production> {
+    let mut gateways: Vec<Production> = Vec::new();
+    for _ in 0..count {
+        let mut production = Production::before(upstream).with_lines(lines.to_owned());
+        production.secrets.extend(secrets.iter().cloned());
+        match gateways.first() {
+            Some(first) => {
+                production.environment = first.environment.clone();
+                production.secrets.push(PASSWORD.to_owned());
+            }
+            None => add_account(&mut production, "ada", "standard_user"),
+        }
+        gateways.push(production);
+    }
+    gateways
 }
 
 #[test]
