@@ -2,12 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use gateway::config::Config;
 use gateway::config::environment::Environment;
@@ -19,11 +15,10 @@ use storage::{Keyring, Mark, Store};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::process::{found, free_address, pause};
-use crate::{Failure, cores};
+use crate::Failure;
+use crate::redis::Redis;
+use crate::secrets::{KEYS, hex, leave};
 
-/// The keys that a configuration is not taken without.
-const KEYS: [&str; 3] = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
 /// What the gateway's user may do there: the line of docs/operate.md.
 const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
     +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
@@ -73,7 +68,7 @@ impl House {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let issuer = format!("http://{}", listener.local_addr()?);
-        let (home, redis) = (TempDir::new()?, Redis::start(core)?);
+        let (home, redis) = (TempDir::new()?, Redis::start(core, GRANTED)?);
         let house = Self { home, environment, issuer, redis, keys: Arc::default() };
         house.provide(listener)?;
         Ok(house)
@@ -101,9 +96,9 @@ impl House {
         let folder = self.home.path().join(name);
         fs::create_dir(&folder)?;
         let secret = folder.join("secret");
-        private(&secret, &hex()?)?;
+        leave(&secret, &hex()?)?;
         let redis = match &self.redis {
-            Some(redis) if in_redis => redis.lines(&folder)?,
+            Some(redis) if in_redis => redis.lines("session.redis"),
             Some(_) | None => String::new(),
         };
         let file = folder.join("cedargate.toml");
@@ -165,69 +160,4 @@ impl House {
         })?;
         Ok(())
     }
-}
-
-/// A redis-server of this run; killed when dropped.
-struct Redis {
-    child: Child,
-    address: SocketAddr,
-    password: String,
-    /// It works in there, and goes before it.
-    _folder: TempDir,
-}
-
-impl Redis {
-    fn start(core: usize) -> Result<Option<Self>, Failure> {
-        let Some(binary) = found("redis-server") else { return Ok(None) };
-        let (address, password, folder) = (free_address()?, hex()?, TempDir::new()?);
-        let mut command = Command::new(binary);
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
-        command.arg("--dir").arg(folder.path());
-        command.args(["--user", "cedargate", "on", &format!(">{password}")]).args(GRANTED.split_whitespace());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = cores::spawn_on(core, &mut command)?;
-        let redis = Self { child, address, password, _folder: folder };
-        redis.listens()?;
-        Ok(Some(redis))
-    }
-
-    fn listens(&self) -> Result<(), Failure> {
-        const LOOKS: usize = 400;
-        const LOOK: Duration = Duration::from_millis(25);
-        for _ in 0..LOOKS {
-            if TcpStream::connect(self.address).is_ok() {
-                return Ok(());
-            }
-            pause(LOOK);
-        }
-        Err("the redis-server does not listen".into())
-    }
-
-    /// The lines that name it. Its budget is one that no busy machine exceeds by itself.
-    fn lines(&self, folder: &Path) -> Result<String, Failure> {
-        let file = folder.join("url");
-        private(&file, &format!("redis://cedargate:{}@{}/0", self.password, self.address))?;
-        Ok(format!("[session.redis]\nurl = \"file:{}\"\nbudget = \"1s\"\n", file.display()))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn private(file: &Path, text: &str) -> Result<(), Failure> {
-    let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    Ok(written.write_all(text.as_bytes())?)
-}
-
-/// 32 random bytes in hexadecimal.
-fn hex() -> Result<String, Failure> {
-    use ring::rand::{SecureRandom as _, SystemRandom};
-    let mut bytes = [0_u8; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| "the system gives no random bytes")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,28 +1,25 @@
-//! Gateways with limits of their own, in front of one upstream, and the Redis that they may count in.
+//! Gateways with limits of their own, in front of one upstream.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::Failure;
 use crate::builds::repository;
 use crate::figures::Figure;
 use crate::load::Target;
-use crate::process::{Process, found, free_address, pause};
+use crate::process::{Process, free_address, pause};
+use crate::secrets::{KEYS, hex};
 use crate::world::{PATH, metrics};
-use crate::{Failure, cores};
 
 /// The host that the gateways answer to.
 const HOST: &str = "gateway.example";
-/// The keys that a gateway does not start without.
-const KEYS: [&str; 3] = ["BOTSERVER_ENCRYPTION_KEY", "DATABASE_ENCRYPTION_KEY", "BOTSERVER_JWT_SECRET"];
-/// What the gateway's user may do there: the list of docs/operate.md.
-const GRANTED: [&str; 7] = ["~cedargate:*", "+eval", "+evalsha", "+script|load", "+get", "+set", "+time"];
+/// What the gateway's user may do in Redis: the list of docs/operate.md.
+pub(super) const GRANTED: &str = "~cedargate:* +eval +evalsha +script|load +get +set +time";
 /// The metric that tells what became of the questions to Redis.
 const ASKED: &str = "cedargate_limits_redis_total{result=";
 
@@ -156,57 +153,4 @@ impl Serving {
         #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
         Ok(others as f64 / all.max(1) as f64)
     }
-}
-
-/// A redis-server of this run; killed when dropped.
-pub(super) struct Redis {
-    child: Child,
-    address: SocketAddr,
-    password: String,
-    folder: TempDir,
-}
-
-impl Redis {
-    /// One on a core, where there is one to start.
-    ///
-    /// # Errors
-    /// It does not start.
-    pub(super) fn start(core: usize) -> Result<Option<Self>, Failure> {
-        let Some(binary) = found("redis-server") else { return Ok(None) };
-        let (address, password, folder) = (free_address()?, hex()?, TempDir::new()?);
-        let mut command = Command::new(binary);
-        command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
-        command.arg("--dir").arg(folder.path());
-        command.args(["--user", "cedargate", "on", &format!(">{password}")]).args(GRANTED);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = cores::spawn_on(core, &mut command)?;
-        Ok(Some(Self { child, address, password, folder }))
-    }
-
-    /// The lines that name it. Its budget is one that no busy machine exceeds by itself: what is measured is a gateway
-    /// that asks.
-    ///
-    /// # Errors
-    /// The file of its URL cannot be written.
-    pub(super) fn lines(&self) -> Result<String, Failure> {
-        let file = self.folder.path().join("url");
-        let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-        write!(written, "redis://cedargate:{}@{}/0", self.password, self.address)?;
-        Ok(format!("[limits.redis]\nurl = \"file:{}\"\nbudget = \"1s\"\n", file.display()))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// 32 random bytes in hexadecimal digits.
-fn hex() -> Result<String, Failure> {
-    let mut bytes = [0; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

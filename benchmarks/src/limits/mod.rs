@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use gateway::clock;
 
-use self::house::{House, Redis, Serving};
+use self::house::{GRANTED, House, Serving};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
+use crate::redis::Redis;
 use crate::{Failure, builds, load, upstream};
 
 /// Connections that are kept busy.
@@ -77,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut figures = table::figures(cores.proxy)?;
     let binary = builds::cedargate(options.as_built)?;
     let upstream = upstream::start(cores.load)?;
-    let redis = Redis::start(cores.load)?;
+    let redis = Redis::start(cores.load, GRANTED)?;
     if redis.is_none() {
         eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
     }
@@ -88,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     };
     let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
     if let Some(redis) = &redis {
-        let lines = redis.lines()?;
+        let lines = redis.lines("limits.redis");
         for (name, leases) in [("redis", ""), ("leased", LEASED)] {
             let subject = start(name, &format!("{COUNTED}{leases}{lines}"))?;
             subject.serving.asks_redis()?;
