@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{AuthzRequest, Decision};
 use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_principal};
-use crate::bundle::tests::fixture::{load, sources, with};
+use crate::bundle::tests::fixture::{load, sources, spell as spell_faults, with};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::Denial;
 use crate::route::Parameters;
@@ -110,6 +110,21 @@ fn unknown_memberships_are_ignored_and_told() {
     let service = principal(PrincipalKind::Service, &held);
     assert_eq!(bundle.unknown_memberships(&service), ["group:press", "group:prses", "role:raeder"]);
     check(&bundle, &user(&["role:raeder", "group:prses"]), "docs.read", "docs", "deny");
+}
+
+/// Who has just asked is kept with all that was above them; a bundle that is made of the one before keeps none of it.
+#[test]
+fn threat_15_a_group_that_loses_a_role_loses_it_for_whoever_has_just_asked() {
+    let (before, person) = (load(&sources()), user(&["group:press"]));
+    for _ in 0..2 {
+        check(&before, &person, "docs.write", "docs", "permit docs.editors");
+    }
+    let parents = "\"parents\": [{ \"type\": \"Role\", \"id\": \"editor\" }]";
+    let without = with("entities/all.json", parents, "\"parents\": []");
+    let after =
+        Bundle::load_after(&without, &before).unwrap_or_else(|faults| panic!("{}", spell_faults(&faults)));
+    check(&after, &person, "docs.write", "docs", "deny");
+    check(&before, &person, "docs.write", "docs", "permit docs.editors");
 }
 
 #[test]
