@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(crate) struct Finder {
     place: RedisPlace,
     tellers: Vec<Arc<Teller>>,
-    replicas: u8,
+    lasts: bool,
     /// The newest word that was believed.
     known: Mutex<Option<Claim>>,
 }
@@ -65,12 +65,12 @@ impl Finder {
             #[cfg(test)]
             RedisAddress::Unix(_) => Vec::new(),
         };
-        Self { place, tellers, replicas: 0, known: Mutex::default() }
+        Self { place, tellers, lasts: false, known: Mutex::default() }
     }
 
-    /// The same, where so many replicas have to have what must last.
-    pub(crate) fn with_replicas(self, replicas: u8) -> Self {
-        Self { replicas, ..self }
+    /// The same, where replicas will be waited for.
+    pub(crate) fn lasting(self, lasts: bool) -> Self {
+        Self { lasts, ..self }
     }
 
     /// Connects, logs in, and leaves the script there.
@@ -86,7 +86,7 @@ impl Finder {
     async fn within(&self, script: &str, heard: Option<(&str, Hear)>) -> Result<Link, Fault> {
         let connected = async {
             let is_master = matches!(self.place.address, RedisAddress::Sentinels(_));
-            Link::open(&self.found().await?, Use { script, heard, is_master, replicas: self.replicas }).await
+            Link::open(&self.found().await?, Use { script, heard, is_master, lasts: self.lasts }).await
         };
         tokio::time::timeout(CONNECT, connected).await.unwrap_or(Err(Fault::Unreachable))
     }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -38,8 +37,8 @@ const CODES: [&str; 18] = [
 /// A connection, and how it does.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
-    /// Where what must last is asked for, and waited for: a server answers nothing else on a connection that waits.
-    lasting: Option<(MultiplexedConnection, u8)>,
+    /// Where replicas are waited for: a server answers nothing else on a connection that waits.
+    lasting: Option<MultiplexedConnection>,
     /// The name of the script there.
     pub(crate) script: String,
     /// Answers in a row that came too late.
@@ -75,14 +74,14 @@ pub(super) struct Use<'a> {
     pub(super) heard: Option<(&'a str, Hear)>,
     /// Whether it has to say that it is a master before anything is left there.
     pub(super) is_master: bool,
-    /// How many replicas have what must last before it is said to be done.
-    pub(super) replicas: u8,
+    /// Whether replicas will be waited for.
+    pub(super) lasts: bool,
 }
 
 impl Link {
     /// Connects, logs in, and leaves the script there.
     pub(super) async fn open(peer: &Peer, purpose: Use<'_>) -> Result<Self, Fault> {
-        let Use { script, heard, is_master, replicas } = purpose;
+        let Use { script, heard, is_master, lasts } = purpose;
         let (channel, hear) = heard.unzip();
         let mut connection = peer.connection(hear).await?;
         if is_master {
@@ -97,7 +96,7 @@ impl Link {
         if let Some(channel) = channel {
             connection.subscribe(channel).await.map_err(|error| fault(&error))?;
         }
-        let lasting = if replicas > 0 { Some((peer.connection(None).await?, replicas)) } else { None };
+        let lasting = if lasts { Some(peer.second(is_master).await?) } else { None };
         Ok(Self { connection, lasting, script: name, late: AtomicU32::new(0) })
     }
 
@@ -106,20 +105,9 @@ impl Link {
         self.connection.clone()
     }
 
-    /// A handle for one question whose effect must last, to be followed by [`Link::lasts`].
-    pub(crate) fn lasting(&self) -> MultiplexedConnection {
-        self.lasting.as_ref().map_or(&self.connection, |(connection, _)| connection).clone()
-    }
-
-    /// Waits until as many replicas as are wanted have what was done by [`Link::lasting`], for so long at most.
-    pub(crate) async fn lasts(&self, at_most: Duration) -> Result<(), Fault> {
-        let Some((connection, replicas)) = &self.lasting else { return Ok(()) };
-        // Nothing would be for ever.
-        let wait = at_most.as_millis().max(1);
-        let mut question = redis::cmd("WAIT");
-        question.arg(replicas).arg(u64::try_from(wait).unwrap_or(u64::MAX));
-        let have: i64 = question.query_async(&mut connection.clone()).await.map_err(|error| fault(&error))?;
-        if have >= i64::from(*replicas) { Ok(()) } else { Err(Fault::Unkept) }
+    /// The connection that replicas are waited for on, where they will be.
+    pub(crate) fn lasting(&self) -> Option<MultiplexedConnection> {
+        self.lasting.clone()
     }
 
     /// It answered.
@@ -156,6 +144,15 @@ impl Peer {
         }
         let connection = self.client(protocol)?.get_multiplexed_async_connection_with_config(&config).await;
         connection.map_err(|error| while_connecting(&error))
+    }
+
+    /// One more connection to what must be a master where the first had to be one: a name may lead elsewhere by now.
+    async fn second(&self, is_master: bool) -> Result<MultiplexedConnection, Fault> {
+        let mut connection = self.connection(None).await?;
+        if is_master {
+            says_that_it_is_master(&mut connection).await?;
+        }
+        Ok(connection)
     }
 
     /// Made anew for each connection: it holds the password in a form that is not wiped, and is gone with the attempt.

@@ -1,8 +1,8 @@
-//! The one connection to the store: kept, asked within a budget, listened to, and believed for as long as it answers.
+//! The connection to the store: kept, asked within a budget, listened to, and believed for as long as it answers.
 //!
 //! What others end is said on the connection that questions are answered on, in order. So an answer proves that whatever
 //! was ended before its question was asked has been heard, and for [`FRESH`] from then what was read before is believed.
-//! Where nobody asks, a beat does.
+//! Where nobody asks, a beat does. What [`mod@lasting`] waits for is another connection's word, and proves nothing here.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::super::SharedSessions;
 use super::heard::Heard;
+use super::lasting::{self, Lasting, Rounds, Second};
 use super::script::{self, Question};
 use crate::Change;
 use crate::keyring::{Digest, Keyring, Purpose};
@@ -29,7 +30,7 @@ use crate::redis::{
 /// what a request takes that was under way, an end reaches everybody within a second.
 const FRESH: Duration = Duration::from_millis(500);
 /// Between two beats: half of it, so that one that is late leaves no gap.
-const BEAT: Duration = Duration::from_millis(200);
+pub(super) const BEAT: Duration = Duration::from_millis(200);
 /// How long what is open stands without a connection before it asks again, and is refused.
 const GRACE: Duration = Duration::from_millis(500);
 /// How long the store has for what no request waits for.
@@ -56,6 +57,8 @@ pub(crate) struct Line {
 /// The connection of the moment.
 struct Current {
     link: Link,
+    /// Where replicas are waited for, if they are.
+    lasting: Option<Lasting>,
     /// Until when it is believed, in milliseconds since the line was made.
     fresh: AtomicU64,
 }
@@ -64,7 +67,7 @@ impl Line {
     pub(super) fn new(shared: SharedSessions, keyring: Keyring, heard: Heard, observer: Observer) -> Self {
         Self {
             finder: Finder::new(shared.place.clone(), &script::base(&shared.place.prefix))
-                .with_replicas(shared.replicas),
+                .lasting(shared.replicas > 0),
             shared,
             keyring,
             observer,
@@ -130,7 +133,7 @@ impl Line {
         self.ask_as(question, budget, false).await
     }
 
-    /// The same for what must not be undone by the loss of one server.
+    /// The same for what must not be undone by the loss of one server. What is [`Fault::Unkept`] was done.
     pub(crate) async fn ask_lasting(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
         self.ask_as(question, budget, true).await
     }
@@ -141,7 +144,12 @@ impl Line {
             return Err(self.standing.borrow().last.unwrap_or(Fault::Unreachable));
         };
         let begun = Instant::now();
-        let answer = self.asked(&current, question, budget, lasts).await;
+        let mut answer = self.asked(&current, question, budget).await;
+        if let (true, Ok(_), Some(lasting)) = (lasts, &answer, &current.lasting)
+            && let Err(fault) = lasting.kept(budget.saturating_sub(begun.elapsed())).await
+        {
+            answer = Err(fault);
+        }
         let answered = match answer {
             Ok(_) => Answered::Answered,
             Err(Fault::Late) => Answered::Late,
@@ -156,17 +164,11 @@ impl Line {
         current: &Arc<Current>,
         question: &Question,
         budget: Duration,
-        lasts: bool,
     ) -> Result<Value, Fault> {
         let begun = self.since_born();
         let turn = async {
             let _place = self.places.acquire().await;
-            if lasts {
-                // Half of it, so that replicas that are away are told from a server that is.
-                question.ask_lasting(&current.link, budget / 2).await
-            } else {
-                question.ask(&current.link).await
-            }
+            question.ask(&current.link).await
         };
         let answer = tokio::time::timeout(budget, turn).await.unwrap_or(Err(Fault::Late));
         match &answer {
@@ -176,9 +178,8 @@ impl Line {
                 current.fresh.fetch_max(fresh, Ordering::AcqRel);
             }
             Err(Fault::Late) if current.link.was_late() < LATE_MAX => {}
-            // It answers, and will not do this: a memory that is full takes no session more, and those that are live. Or it
-            // has done it, and too few replicas have it.
-            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE") | Fault::Unkept) => {}
+            // It answers, and will not do this: a memory that is full takes no session more, and those that are live.
+            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE")) => {}
             Err(fault) => self.lose(current, *fault),
         }
         answer
@@ -199,10 +200,10 @@ impl Line {
     pub(super) async fn tend(&self) -> Infallible {
         let (mut pause, mut served) = (Pause::default(), false);
         loop {
-            let current = self.connected_again(&mut pause, served).await;
+            let (current, rounds) = self.connected_again(&mut pause, served).await;
             served = true;
             let since = Instant::now();
-            self.serve(&current).await;
+            self.serve(&current, rounds).await;
             if since.elapsed() >= STEADY {
                 pause = Pause::default();
             }
@@ -210,7 +211,7 @@ impl Line {
     }
 
     /// A connection, however long it takes. Where there was one, what is open asks when there is none for too long.
-    async fn connected_again(&self, pause: &mut Pause, served: bool) -> Arc<Current> {
+    async fn connected_again(&self, pause: &mut Pause, served: bool) -> (Arc<Current>, Option<Rounds>) {
         let connecting = async {
             if served {
                 tokio::time::sleep(pause.next()).await;
@@ -227,10 +228,10 @@ impl Line {
         connecting.await
     }
 
-    async fn connecting(&self, pause: &mut Pause) -> Arc<Current> {
+    async fn connecting(&self, pause: &mut Pause) -> (Arc<Current>, Option<Rounds>) {
         loop {
             match self.connected().await {
-                Ok(current) => return Arc::new(current),
+                Ok((current, rounds)) => return (Arc::new(current), rounds),
                 Err(fault) => self.standing.send_modify(|standings| standings.leaves(fault)),
             }
             tokio::time::sleep(pause.next()).await;
@@ -238,17 +239,32 @@ impl Line {
     }
 
     /// A connection that hears, to a store that can be written and holds what our keys open.
-    async fn connected(&self) -> Result<Current, Fault> {
+    async fn connected(&self) -> Result<(Current, Option<Rounds>), Fault> {
         let heard = Arc::clone(&self.heard);
         let hear = Box::new(move |text: &[u8]| heard.said(text));
         let channel = script::channel(self.prefix());
         let link = self.finder.hearing(script::TEXT, &channel, hear).await?;
         let within = async {
             self.beat().ask(&link).await?;
-            self.recognise(&link).await
+            self.recognise(&link).await?;
+            self.second(&link).await
         };
-        tokio::time::timeout(BEHIND, within).await.unwrap_or(Err(Fault::Late))?;
-        Ok(Current { link, fresh: AtomicU64::new(0) })
+        let second = tokio::time::timeout(BEHIND, within).await.unwrap_or(Err(Fault::Late))?;
+        let rounds = second.map(|second| lasting::rounds(second, self.shared.replicas, self.budget()));
+        let (lasting, rounds) = rounds.unzip();
+        Ok((Current { link, lasting, fresh: AtomicU64::new(0) }, rounds))
+    }
+
+    /// The connection that replicas are waited for on, where they are. It has to lead to the same server: the replicas of
+    /// another have nothing of what is done here.
+    async fn second(&self, link: &Link) -> Result<Option<Second>, Fault> {
+        let Some(connection) = link.lasting() else { return Ok(None) };
+        let mark = self.question("mark", TIMELESS).with(Uuid::new_v4().to_string());
+        mark.ask(link).await?;
+        if mark.ask_over(connection.clone(), &link.script).await? != Value::Int(1) {
+            return Err(Fault::Moved);
+        }
+        Ok(Some(Second { connection, script: link.script.clone(), mark, beat: self.beat() }))
     }
 
     /// A gateway with other master keys would find no session, and tell everybody that theirs has ended.
@@ -272,7 +288,7 @@ impl Line {
     }
 
     /// Lets requests ask until the connection is lost.
-    async fn serve(&self, current: &Arc<Current>) {
+    async fn serve(&self, current: &Arc<Current>, rounds: Option<Rounds>) {
         {
             let mut place = self.current.write().unwrap_or_else(PoisonError::into_inner);
             // What was read over another connection may have ended while nobody listened.
@@ -281,22 +297,32 @@ impl Line {
             self.standing.send_modify(|standings| standings.now = Standing::Up);
         }
         self.heard.asks_again();
-        let moved = self.finder.moved();
-        tokio::pin!(moved);
+        let waited_for = async {
+            match (&current.lasting, rounds) {
+                (Some(lasting), Some(mut rounds)) => rounds.run(lasting).await,
+                (None, _) | (_, None) => std::future::pending().await,
+            }
+        };
+        let fault = tokio::select! {
+            () = self.lost.notified() => return,
+            () = self.finder.moved() => Fault::Moved,
+            fault = waited_for => fault,
+            fault = self.beats(current) => fault,
+        };
+        self.lose(current, fault);
+        // Of whoever has lost it first.
+        self.lost.notified().await;
+    }
+
+    /// Asks again and again, until it is told otherwise than that it is late: how often that may be is counted where it is
+    /// asked.
+    async fn beats(&self, current: &Arc<Current>) -> Fault {
         loop {
-            match self.asked(current, &self.beat(), self.budget(), false).await {
-                // How often that may be is counted where it is asked.
+            match self.asked(current, &self.beat(), self.budget()).await {
                 Ok(_) | Err(Fault::Late) => {}
-                Err(fault) => self.lose(current, fault),
+                Err(fault) => return fault,
             }
-            tokio::select! {
-                () = self.lost.notified() => return,
-                () = &mut moved => {
-                    self.lose(current, Fault::Moved);
-                    return self.lost.notified().await;
-                }
-                () = tokio::time::sleep(BEAT) => {}
-            }
+            tokio::time::sleep(BEAT).await;
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `:p:DIGEST` | the ids that go back to a session of a provider |
 //! | `:ends` | all ids, by when they end unless they are used |
 //! | `:x:PLACE` | that a session was ended, until its absolute end |
+//! | `:mark:RANDOM` | nothing: it is written so that replicas have it, where they are waited for |
 //! | `:key` | a digest that tells which master key the sessions are sealed under |
 //!
 //! The record is sealed for its key, and alone believed: who can write there may take sessions away and bring back one
@@ -17,6 +18,7 @@
 //! Without the store there is no session: every question is an error then, which is no word about anybody.
 
 mod heard;
+mod lasting;
 pub(super) mod line;
 pub(super) mod script;
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What the script is asked, and what it answers.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use engine::time::UnixMillis;
 use redis::aio::MultiplexedConnection;
@@ -70,18 +69,16 @@ impl Question {
 
     /// Asks it there. A server that was restarted, or that dropped the script, is sent its text.
     pub(super) async fn ask(&self, link: &Link) -> Result<Value, Fault> {
-        self.ask_over(link.connection(), link).await
+        self.ask_over(link.connection(), &link.script).await
     }
 
-    /// The same, where it is done once replicas have it, within so much time.
-    pub(super) async fn ask_lasting(&self, link: &Link, at_most: Duration) -> Result<Value, Fault> {
-        let answer = self.ask_over(link.lasting(), link).await?;
-        link.lasts(at_most).await?;
-        Ok(answer)
-    }
-
-    async fn ask_over(&self, mut connection: MultiplexedConnection, link: &Link) -> Result<Value, Fault> {
-        let answer = match self.command("EVALSHA", &link.script).query_async(&mut connection).await {
+    /// The same over one connection, where the script is known by this name.
+    pub(super) async fn ask_over(
+        &self,
+        mut connection: MultiplexedConnection,
+        script: &str,
+    ) -> Result<Value, Fault> {
+        let answer = match self.command("EVALSHA", script).query_async(&mut connection).await {
             Err(error) if error.code() == Some("NOSCRIPT") => {
                 self.command("EVAL", TEXT).query_async(&mut connection).await
             }

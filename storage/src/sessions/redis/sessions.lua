@@ -78,6 +78,15 @@ if verb == 'beat' then
   return redis.call('DEL', base .. ':beat')
 end
 
+-- Writes something, whatever is full: what replicas have of it says what they have of all before. Answers whether ARGV[3] was
+-- there, which is how two connections find out that they lead to one server.
+if verb == 'mark' then
+  local key = base .. ':mark:' .. ARGV[3]
+  local was = redis.call('DEL', key)
+  redis.call('SET', key, '1', 'PX', '60000')
+  return was
+end
+
 -- Which master key sessions are sealed under here. ARGV[3]: ours, ARGV[4]: the older one of ours in whose place it comes.
 if verb == 'key' then
   local known = redis.call('GET', base .. ':key')

@@ -12,6 +12,8 @@ use crate::redis::server::{PATIENCE, Server};
 use crate::redis::{Answered, Fault, Standing};
 use crate::{Change, Secret};
 
+mod lasting;
+
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const RULES: SessionRules =
     SessionRules { idle_ms: 30 * 60_000, absolute_ms: 8 * 3_600_000, per_account_max: 3 };
@@ -70,37 +72,6 @@ async fn what_ends_at_one_gateway_ends_at_the_others_and_they_tell_who_rests_on_
     for made in &all {
         assert_eq!(one.find(&made.secret, NOW.plus(4)).await.unwrap(), None);
     }
-}
-
-#[tokio::test]
-async fn what_must_last_is_done_when_a_replica_has_it() {
-    let (mut master, replica) = (Server::start(), Server::start());
-    let shared = SharedSessions { place: master.place(), budget: Duration::from_millis(900), replicas: 1 };
-    let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
-    let sessions = Arc::new(sessions);
-    let tending = Arc::clone(&sessions);
-    tokio::spawn(async move { tending.tend().await });
-    reaches(&sessions, is_up).await;
-    // Nobody would have it if this one server were lost; which is no reason to take it for lost.
-    let alone = sessions.create(new(1), NOW).await.err();
-    assert!(matches!(alone, Some(StoreError::Shared(Fault::Unkept))), "{alone:?}");
-    assert!(is_up(&sessions.standing().unwrap().borrow()));
-    let host = master.host();
-    let follows = async {
-        while replica.try_say(&["REPLICAOF", &host.host, &host.port.to_string()]).await.is_none() {}
-        // A replica counts for what was written before it came as soon as it is sent that, so the first success says little.
-        for _ in 0..2 {
-            while sessions.create(new(1), NOW).await.is_err() {}
-        }
-    };
-    tokio::time::timeout(PATIENCE, follows).await.expect("a replica that follows");
-    let (kept, ended) =
-        (sessions.create(new(2), NOW).await.unwrap(), sessions.create(new(2), NOW).await.unwrap());
-    assert!(sessions.end(ended.session.id, NOW).await.unwrap().is_some());
-    master.kill();
-    let key = |session: &SessionView| String::from_utf8(record_key("cedargate", &session.place)).unwrap();
-    assert_eq!(replica.say(&["EXISTS", &key(&kept.session)]).await, Value::Int(1));
-    assert_eq!(replica.say(&["EXISTS", &key(&ended.session)]).await, Value::Int(0));
 }
 
 #[tokio::test]

@@ -1,0 +1,133 @@
+//! What must not be undone by the loss of one server: all who wait for that at one time wait together.
+//!
+//! Everything is done over the connection that hears. Then something more is written over a second connection, and `WAIT`
+//! says how many replicas have that, and so whatever was written before it: they get it in order. A server answers nothing
+//! else on a connection that waits, so who comes meanwhile waits here, and then all of them do once. A wait that was in vain
+//! is not begun again for [`SPARED`]: a replica that is missing holds up nobody for longer than one wait.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::line::BEAT;
+use super::script::Question;
+use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, fault};
+
+/// How long nobody waits after a wait that was in vain; it is told at once then that too few have it.
+const SPARED: Duration = Duration::from_millis(250);
+
+/// One who waits, told what came of it.
+type Waiting = oneshot::Sender<Result<(), Fault>>;
+
+/// Where one waits.
+pub(super) struct Lasting {
+    next: mpsc::Sender<Waiting>,
+    /// When the last wait was in vain.
+    in_vain: Mutex<Option<Instant>>,
+}
+
+/// What is waited by.
+pub(super) struct Rounds {
+    connection: MultiplexedConnection,
+    /// The name of the script there.
+    script: String,
+    mark: Question,
+    beat: Question,
+    replicas: u8,
+    /// How long the replicas have.
+    at_most: Duration,
+    /// How long the server has for an answer beside that.
+    budget: Duration,
+    next: mpsc::Receiver<Waiting>,
+}
+
+/// The second connection, and what is asked over it.
+pub(super) struct Second {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) script: String,
+    /// What is written there.
+    pub(super) mark: Question,
+    pub(super) beat: Question,
+}
+
+/// For so many replicas, which have half of the budget: the rest is for the question itself.
+pub(super) fn rounds(second: Second, replicas: u8, budget: Duration) -> (Lasting, Rounds) {
+    let Second { connection, script, mark, beat } = second;
+    let (sender, next) = mpsc::channel(IN_FLIGHT_MAX);
+    let at_most = (budget / 2).max(Duration::from_millis(1));
+    let lasting = Lasting { next: sender, in_vain: Mutex::default() };
+    (lasting, Rounds { connection, script, mark, beat, replicas, at_most, budget, next })
+}
+
+impl Lasting {
+    /// Waits until the replicas have what was done until now, for so long at most. What is not known to be there is not.
+    pub(super) async fn kept(&self, within: Duration) -> Result<(), Fault> {
+        if self.is_spared() {
+            return Err(Fault::Unkept);
+        }
+        let (told, tell) = oneshot::channel();
+        // As many as may ask at once wait already, or the connection is gone.
+        self.next.try_send(told).map_err(|_| Fault::Unkept)?;
+        match tokio::time::timeout(within, tell).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(_)) | Err(_) => Err(Fault::Unkept),
+        }
+    }
+
+    /// Whether a wait was in vain a moment ago.
+    pub(super) fn is_spared(&self) -> bool {
+        let in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        in_vain.is_some_and(|when| when.elapsed() < SPARED)
+    }
+
+    fn was_in_vain(&self) {
+        *self.in_vain.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+impl Rounds {
+    /// Lets them wait, round by round, until the connection is of no use any more; answers why. Where nobody waits it is
+    /// asked all the same, or one that is dead would be found out by whoever comes next.
+    pub(super) async fn run(&mut self, lasting: &Lasting) -> Fault {
+        let mut late = 0_u32;
+        loop {
+            let mut together = Vec::new();
+            let asks = tokio::select! {
+                count = self.next.recv_many(&mut together, IN_FLIGHT_MAX) => count > 0,
+                () = tokio::time::sleep(BEAT) => false,
+            };
+            let within = self.at_most.saturating_add(self.budget);
+            let round = async { if asks { self.kept().await } else { self.beat().await } };
+            let answer = tokio::time::timeout(within, round).await.unwrap_or(Err(Fault::Late));
+            if answer.is_err() {
+                lasting.was_in_vain();
+            }
+            for waiting in together {
+                // Whoever does not wait any more was told that it is not known.
+                waiting.send(answer.map_err(|_| Fault::Unkept)).ok();
+            }
+            late = if answer == Err(Fault::Late) { late.saturating_add(1) } else { 0 };
+            match answer {
+                Ok(()) | Err(Fault::Unkept) => {}
+                Err(Fault::Late) if late < LATE_MAX => {}
+                Err(fault) => return fault,
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<(), Fault> {
+        self.beat.ask_over(self.connection.clone(), &self.script).await.map(drop)
+    }
+
+    async fn kept(&self) -> Result<(), Fault> {
+        self.mark.ask_over(self.connection.clone(), &self.script).await?;
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(self.replicas).arg(u64::try_from(self.at_most.as_millis()).unwrap_or(u64::MAX));
+        let have: i64 =
+            wait.query_async(&mut self.connection.clone()).await.map_err(|error| fault(&error))?;
+        if have >= i64::from(self.replicas) { Ok(()) } else { Err(Fault::Unkept) }
+    }
+}

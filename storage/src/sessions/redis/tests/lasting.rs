@@ -1,0 +1,184 @@
+//! What must last: done when replicas have it, and what happens where they do not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::*;
+use crate::redis::server::place;
+use crate::redis::{RedisAddress, RedisHost, RedisPlace};
+
+/// Of one replica. Long enough for any machine, and half of it is what replicas have.
+const BUDGET: Duration = Duration::from_millis(900);
+
+/// Sessions of one more gateway that has a replica keep what must last.
+async fn wanting_replicas(place: RedisPlace) -> Arc<Sessions> {
+    let shared = SharedSessions { place, budget: BUDGET, replicas: 1 };
+    let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
+    let sessions = Arc::new(sessions);
+    let tending = Arc::clone(&sessions);
+    tokio::spawn(async move { tending.tend().await });
+    sessions
+}
+
+/// Makes a server another's replica, and waits until something has lasted.
+async fn follows(replica: &Server, master: &Server, sessions: &Sessions) {
+    let host = master.host();
+    let follows = async {
+        while replica.try_say(&["REPLICAOF", &host.host, &host.port.to_string()]).await.is_none() {}
+        // A replica counts for what was written before it came as soon as it is sent that, so the first success says little.
+        for _ in 0..2 {
+            while sessions.create(new(99), NOW).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, follows).await.expect("a replica that follows");
+}
+
+/// Stands between a gateway and servers, and can leave one connection without an answer.
+struct Relay {
+    port: u16,
+    begun: Arc<AtomicUsize>,
+    dead: watch::Sender<Option<usize>>,
+}
+
+impl Relay {
+    /// The connections lead to these, one after the other, and all others to the last.
+    async fn to(servers: &[&Server]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hosts: Vec<RedisHost> = servers.iter().map(|server| server.host()).collect();
+        let (dead, is_dead) = watch::channel(None);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let begins = Arc::clone(&begun);
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let number = begins.fetch_add(1, Ordering::Relaxed);
+                let host = hosts[number.min(hosts.len() - 1)].clone();
+                let mut is_dead = is_dead.clone();
+                tokio::spawn(async move {
+                    let Ok(mut far) = TcpStream::connect((host.host, host.port)).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => return,
+                        _ = is_dead.wait_for(|dead| *dead == Some(number)) => {}
+                    }
+                    // Both ends stay open.
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self { port, begun, dead }
+    }
+
+    /// How many connections there were: of a gateway that is there, the last two are its own.
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn place(&self) -> RedisPlace {
+        place(RedisAddress::Tcp { host: "127.0.0.1".to_owned(), port: self.port, tls: None })
+    }
+
+    /// From now on nothing passes on this connection.
+    fn leaves(&self, number: usize) {
+        self.dead.send_replace(Some(number));
+    }
+}
+
+#[tokio::test]
+async fn what_must_last_is_done_when_a_replica_has_it() {
+    let (mut master, replica) = (Server::start(), Server::start());
+    let sessions = wanting_replicas(master.place()).await;
+    reaches(&sessions, is_up).await;
+    // Nobody would have it if this one server were lost; which is no reason to take it for lost.
+    let alone = sessions.create(new(1), NOW).await.err();
+    assert!(matches!(alone, Some(StoreError::Shared(Fault::Unkept))), "{alone:?}");
+    assert!(is_up(&sessions.standing().unwrap().borrow()));
+    follows(&replica, &master, &sessions).await;
+    let (kept, ended) =
+        (sessions.create(new(2), NOW).await.unwrap(), sessions.create(new(2), NOW).await.unwrap());
+    assert!(sessions.end(ended.session.id, NOW).await.unwrap().is_some());
+    master.kill();
+    let key = |session: &SessionView| String::from_utf8(record_key("cedargate", &session.place)).unwrap();
+    assert_eq!(replica.say(&["EXISTS", &key(&kept.session)]).await, Value::Int(1));
+    assert_eq!(replica.say(&["EXISTS", &key(&ended.session)]).await, Value::Int(0));
+}
+
+#[tokio::test]
+async fn threat_14_what_another_connection_answers_says_nothing_about_the_one_that_hears() {
+    let (master, replica) = (Server::start(), Server::start());
+    let relay = Relay::to(&[&master]).await;
+    let sessions = wanting_replicas(relay.place()).await;
+    reaches(&sessions, is_up).await;
+    follows(&replica, &master, &sessions).await;
+    let before = reaches(&sessions, is_up).await.outages;
+    relay.leaves(relay.begun() - 2);
+    let lost = async {
+        while sessions.standing().unwrap().borrow().outages == before {
+            sessions.end(Uuid::from_u128(7), NOW).await.ok();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, lost)
+        .await
+        .expect("what hears nothing is given up, whatever else answers");
+    reaches(&sessions, is_up).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_wait_on_that_is_dead_is_found_out_though_nobody_waits() {
+    let master = Server::start();
+    let relay = Relay::to(&[&master]).await;
+    let sessions = wanting_replicas(relay.place()).await;
+    // A server may not listen at first; what counts is what comes after.
+    let before = reaches(&sessions, is_up).await.outages;
+    relay.leaves(relay.begun() - 1);
+    let standings = reaches(&sessions, |standings| standings.outages > before).await;
+    assert_eq!(standings.last, Some(Fault::Late));
+    reaches(&sessions, is_up).await;
+}
+
+/// A name, or what spreads connections, may lead elsewhere the second time: the replicas of another server say nothing.
+#[tokio::test]
+async fn both_connections_have_to_lead_to_one_server() {
+    let (one, other) = (Server::start(), Server::start());
+    for server in [&one, &other] {
+        up(server, &ring(1), RULES).await;
+    }
+    let relay = Relay::to(&[&one, &other, &one]).await;
+    let sessions = wanting_replicas(relay.place()).await;
+    let standings = reaches(&sessions, is_up).await;
+    assert_eq!((standings.outages, standings.last), (1, Some(Fault::Moved)));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_missing_holds_nobody_up_and_loses_the_store_for_nobody() {
+    let master = Server::start();
+    let alone = up(&master, &ring(1), RULES).await;
+    let mut made = Vec::new();
+    for account in 0..40 {
+        made.push(alone.create(new(account), NOW).await.unwrap());
+    }
+    let sessions = wanting_replicas(master.place()).await;
+    reaches(&sessions, is_up).await;
+    let ends: Vec<_> = made
+        .iter()
+        .map(|made| {
+            let (sessions, id) = (Arc::clone(&sessions), made.session.id);
+            tokio::spawn(async move { sessions.end(id, NOW).await })
+        })
+        .collect();
+    for end in ends {
+        let ended = end.await.unwrap();
+        assert!(matches!(ended, Err(StoreError::Shared(Fault::Unkept))), "{ended:?}");
+    }
+    for made in &made {
+        assert_eq!(sessions.find(&made.secret, NOW).await.unwrap(), None, "done all the same");
+    }
+    let standings = *sessions.standing().unwrap().borrow();
+    assert_eq!((standings.now, standings.outages), (Standing::Up, 0));
+}
