@@ -128,6 +128,17 @@ impl Line {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whether replicas have to have what must last.
+    pub(crate) fn lasts(&self) -> bool {
+        self.shared.replicas > 0
+    }
+
+    /// Whether they had too little of it a moment ago: what is done now would not be said to be done.
+    pub(crate) fn misses_replicas(&self) -> bool {
+        let current = self.current();
+        current.is_some_and(|current| current.lasting.as_ref().is_some_and(Lasting::is_spared))
+    }
+
     /// Asks, and waits for so long at most, also for its turn.
     pub(crate) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
         self.ask_as(question, budget, false).await

@@ -47,7 +47,7 @@ use super::{
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::Recent;
-use crate::redis::{Observer, Standings};
+use crate::redis::{Fault, Observer, Standings};
 use crate::seal::{seal, unseal};
 use crate::{Changes, StoreError};
 
@@ -134,10 +134,59 @@ impl Redis {
             .with(sealed)
             .with(touch(&self.keyring, &place, now))
             .with(session.absolute_end.0.to_string())
-            .with(session.idle_end.0.to_string())
-            .with(self.rules.per_account_max.max(1).to_string());
-        let displaced = self.gone(&self.ask_lasting(&question).await?)?;
+            .with(session.idle_end.0.to_string());
+        let displaced = if self.line.lasts() {
+            self.create_lasting(question, &session, now).await?
+        } else {
+            self.gone(&self.ask(&question.with(self.per_account_max())).await?)?
+        };
         Ok(CreatedSession { secret, session, displaced: displaced.iter().map(|gone| gone.id).collect() })
+    }
+
+    /// Creates a session that replicas have to have. It takes nothing away before they do, and does not stay where they do
+    /// not: nobody is signed out by a sign-in that came to nothing, however often.
+    async fn create_lasting(
+        &self,
+        question: Question,
+        session: &SessionView,
+        now: UnixMillis,
+    ) -> Result<Vec<Gone>, StoreError> {
+        if self.line.misses_replicas() {
+            return Err(StoreError::Shared(Fault::Unkept));
+        }
+        let displace = self
+            .line
+            .question("displace", now)
+            .with(session.account.to_string())
+            .with(session.id.to_string())
+            .with(self.per_account_max());
+        let begun = Instant::now();
+        let created = async {
+            self.ask_lasting(&question.with("")).await?;
+            let left = self.line.budget().saturating_sub(begun.elapsed());
+            self.gone(&self.line.ask(&displace, left).await.map_err(StoreError::Shared)?)
+        };
+        let created = created.await;
+        if let Err(StoreError::Shared(Fault::Unkept | Fault::Late | Fault::Refused(_) | Fault::Nonsense)) =
+            &created
+        {
+            self.take_back(session.id, now);
+        }
+        created
+    }
+
+    /// Ends a session that was made in vain. Whoever wanted it has their answer by then.
+    fn take_back(&self, id: Uuid, now: UnixMillis) {
+        let (line, undo) = (Arc::clone(&self.line), self.line.question("end", now).with(id.to_string()));
+        tokio::spawn(async move {
+            if let Err(error) = line.ask(&undo, BEHIND).await {
+                tracing::warn!(%error, "a session that nobody holds may be left in the store");
+            }
+        });
+    }
+
+    fn per_account_max(&self) -> String {
+        self.rules.per_account_max.max(1).to_string()
     }
 
     pub(super) async fn find(

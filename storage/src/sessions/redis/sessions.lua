@@ -73,6 +73,29 @@ local function finish_all(ids)
   return answer
 end
 
+-- Ends the oldest of an account's sessions that are too many beside this one, and answers of each what it was.
+local function displace(owner, id, max)
+  local live = {}
+  for _, other in ipairs(redis.call('ZRANGE', owner, 0, -1)) do
+    if other ~= id then
+      if when_ends(other) > now and redis.call('EXISTS', base .. ':i:' .. other) == 1 then
+        live[#live + 1] = other
+      else
+        finish(other)
+        redis.call('ZREM', owner, other)
+      end
+    end
+  end
+  local displaced = {}
+  for index = 1, #live + 1 - max do
+    local ended = finish_aloud(live[index])
+    if ended then
+      displaced[#displaced + 1] = { live[index], ended[1], 1 }
+    end
+  end
+  return displaced
+end
+
 -- Whether this Redis can be written: a replica, or one that cannot save, says no. Nothing is.
 if verb == 'beat' then
   return redis.call('DEL', base .. ':beat')
@@ -133,25 +156,12 @@ if verb == 'count' then
   return redis.call('ZCOUNT', ends_key, '(' .. ARGV[2], '+inf')
 end
 
+-- ARGV[11]: how many of an account there may be; nothing where that is seen to when this one is kept.
 if verb == 'create' then
   local place, id, account, provider = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
   local record, touch, ends, idle_end, max = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
   local owner = base .. ':a:' .. account
-  local live, displaced = {}, {}
-  for _, other in ipairs(redis.call('ZRANGE', owner, 0, -1)) do
-    if when_ends(other) > now and redis.call('EXISTS', base .. ':i:' .. other) == 1 then
-      live[#live + 1] = other
-    else
-      finish(other)
-      redis.call('ZREM', owner, other)
-    end
-  end
-  for index = 1, #live + 1 - max do
-    local ended = finish_aloud(live[index])
-    if ended then
-      displaced[#displaced + 1] = { live[index], ended[1], 1 }
-    end
-  end
+  local displaced = displace(owner, id, max or math.huge)
   local whole = tonumber(ends) - now + SLACK
   local ttl = string.format('%.0f', math.min(tonumber(idle_end), tonumber(ends)) - now + SLACK)
   local key = base .. ':s:' .. place
@@ -167,6 +177,11 @@ if verb == 'create' then
     keep(base .. ':p:' .. provider, whole)
   end
   return displaced
+end
+
+-- ARGV[3]: account, ARGV[4]: the id of what it has just got, ARGV[5]: how many of it there may be.
+if verb == 'displace' then
+  return displace(base .. ':a:' .. ARGV[3], ARGV[4], tonumber(ARGV[5]))
 end
 
 -- ARGV[3]: place, ARGV[4]: id, ARGV[5]: the last use that was read, ARGV[6]: this one, ARGV[7]: when it is idle too long.

@@ -182,3 +182,42 @@ async fn a_replica_that_is_missing_holds_nobody_up_and_loses_the_store_for_nobod
     let standings = *sessions.standing().unwrap().borrow();
     assert_eq!((standings.now, standings.outages), (Standing::Up, 0));
 }
+
+#[tokio::test]
+async fn sign_ins_that_came_to_nothing_sign_nobody_out() {
+    let master = Server::start();
+    let alone = up(&master, &ring(1), RULES).await;
+    let mut made = Vec::new();
+    for at in 0..RULES.per_account_max as u64 {
+        made.push(alone.create(new(1), NOW.plus(at)).await.unwrap());
+    }
+    let sessions = wanting_replicas(master.place()).await;
+    reaches(&sessions, is_up).await;
+    for at in 10..15 {
+        let vain = sessions.create(new(1), NOW.plus(at)).await.map(|created| created.session);
+        assert!(matches!(vain, Err(StoreError::Shared(Fault::Unkept))), "{vain:?}");
+    }
+    let ids: Vec<Uuid> = made.iter().map(|made| made.session.id).collect();
+    let taken_back = async {
+        while alone.list(Some(Uuid::from_u128(1)), NOW.plus(20)).await.unwrap().len() > ids.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken_back).await.expect("what nobody holds is ended");
+    let left = alone.list(Some(Uuid::from_u128(1)), NOW.plus(20)).await.unwrap();
+    assert_eq!(left.iter().map(|session| session.id).collect::<Vec<_>>(), ids);
+
+    // One that is kept ends the oldest, as ever.
+    let replica = Server::start();
+    follows(&replica, &master, &sessions).await;
+    let kept = sessions.create(new(1), NOW.plus(30)).await.unwrap();
+    let live: Vec<Uuid> = alone
+        .list(Some(Uuid::from_u128(1)), NOW.plus(30))
+        .await
+        .unwrap()
+        .iter()
+        .map(|session| session.id)
+        .collect();
+    assert_eq!(live, [&ids[1..], &[kept.session.id]].concat());
+    assert_eq!(kept.displaced, ids[..1]);
+}
