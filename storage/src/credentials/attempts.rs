@@ -16,7 +16,8 @@
 //! one of a sixty-fourth part, in which nobody can aim for another's, because the parts are keyed.
 //!
 //! Gateways that share sessions share counters as well ([`Attempts::shared`]): one question an attempt, so that a
-//! guess at one is a guess at all. Without an answer nobody is let try. Of as many counters the lightest of all goes.
+//! guess at one is a guess at all. Without an answer nobody is let try. Of as many counters the lightest of all goes. Time is
+//! the store's there: a gateway whose clock is wrong lifts no lock early.
 
 mod counter;
 mod embedded;
@@ -98,13 +99,16 @@ impl Attempts {
     /// The counters beside the sessions that gateways share; nothing where those are not shared.
     #[must_use]
     pub fn shared(sessions: &Sessions, rules: AttemptRules) -> Option<Self> {
-        Self::bounded(sessions, rules, SHARED_MAX)
+        let (line, keyring) = sessions.line()?;
+        let shared = Shared::new(line, keyring, rules.checked(), SHARED_MAX);
+        Some(Self { adapter: Adapter::Shared(Arc::new(shared)) })
     }
 
-    /// The same, with room for so many.
-    pub(super) fn bounded(sessions: &Sessions, rules: AttemptRules, room: usize) -> Option<Self> {
+    /// The same, with room for so many and by the time of whoever asks.
+    #[cfg(test)]
+    pub(super) fn by_caller(sessions: &Sessions, rules: AttemptRules, room: usize) -> Option<Self> {
         let (line, keyring) = sessions.line()?;
-        let shared = Shared::new(line, keyring, rules.checked(), room);
+        let shared = Shared::new(line, keyring, rules.checked(), room).by_caller();
         Some(Self { adapter: Adapter::Shared(Arc::new(shared)) })
     }
 

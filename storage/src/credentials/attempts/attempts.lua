@@ -1,15 +1,20 @@
 -- Attempts to sign in, counted for all gateways: the arithmetic of credentials/attempts/counter.rs, and a property holds one
--- to the other. The script of the sessions goes on below, and KEYS[1], ARGV[1] and ARGV[2] are what they are there.
+-- to the other. The script of the sessions goes on below, and KEYS[1] and ARGV[1] are what they are there. ARGV[2]: milliseconds
+-- since 1970, or nothing for this server's own time, which is the same for all gateways.
 --
 -- ARGV[3]: N. ARGV[4]: how long a lock lasts. ARGV[5] and ARGV[6]: the first wait and the longest. ARGV[7]: after how long
 -- without an attempt failures are forgotten; all in milliseconds. ARGV[8]: how many counters there may be. ARGV[9..]: the
 -- places of one counter, the active master key's first.
 if string.sub(ARGV[1], 1, 8) == 'attempt.' then
   local base, verb, now = KEYS[1], string.sub(ARGV[1], 9), tonumber(ARGV[2])
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
   local max, lockout, forgotten_after = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[7])
   local weights, ends = base .. ':tw', base .. ':te'
   local lock_at = 2 * max
-  -- Keys stay this much longer than they are needed for, because clocks differ, in milliseconds.
+  -- Keys stay this much longer than they are needed for, because the server's clock may be set, in milliseconds.
   local SLACK = 600000
   -- What is tidied up beside one attempt, at most.
   local TIDIED = 8
@@ -88,7 +93,8 @@ if string.sub(ARGV[1], 1, 8) == 'attempt.' then
     end
   end
 
-  -- Answers what became of it (0: granted, 1: slow, 2: locked), a number about that, and which place it is counted at.
+  -- Answers what became of it (0: granted, 1: slow, 2: locked), a number about that (milliseconds that are left), and which
+  -- place it is counted at.
   if verb == 'reserve' then
     local index, counter = 9, nil
     for at = 9, #ARGV do
@@ -101,7 +107,7 @@ if string.sub(ARGV[1], 1, 8) == 'attempt.' then
     counter = counter or { failures = 0, hurried = 0, last = now, locked = 0 }
     settle(counter)
     if now < counter.locked then
-      return { 2, counter.locked, index - 9 }
+      return { 2, counter.locked - now, index - 9 }
     end
     local wait = 0
     if counter.failures >= max then
@@ -113,7 +119,7 @@ if string.sub(ARGV[1], 1, 8) == 'attempt.' then
       lock(counter)
       write(ARGV[index], counter)
       if now < counter.locked then
-        return { 2, counter.locked, index - 9 }
+        return { 2, counter.locked - now, index - 9 }
       end
       return { 1, wait - waited, index - 9 }
     end

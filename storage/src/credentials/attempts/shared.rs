@@ -26,17 +26,32 @@ pub(super) struct Shared {
     keyring: Keyring,
     rules: AttemptRules,
     room: usize,
+    /// Whether time is what the caller says, for tests; or else what the store says.
+    #[cfg(test)]
+    by_caller: bool,
 }
 
 impl Shared {
     pub(super) fn new(line: Arc<Line>, keyring: Keyring, rules: AttemptRules, room: usize) -> Self {
-        Self { line, keyring, rules, room }
+        Self {
+            line,
+            keyring,
+            rules,
+            room,
+            #[cfg(test)]
+            by_caller: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn by_caller(self) -> Self {
+        Self { by_caller: true, ..self }
     }
 
     pub(super) async fn reserve(&self, name: &[u8], now: UnixMillis) -> Result<Attempt, StoreError> {
         let places = self.places(name);
         let answer = self.ask(self.question("attempt.reserve", now, &places)).await?;
-        let (counted, at) = counted(&answer).map_err(StoreError::Shared)?;
+        let (counted, at) = counted(&answer, now).map_err(StoreError::Shared)?;
         let place = places.get(at).ok_or(StoreError::Shared(Fault::Nonsense))?;
         Ok(Attempt::of(counted, *place, now))
     }
@@ -64,8 +79,7 @@ impl Shared {
     }
 
     fn question(&self, verb: &str, now: UnixMillis, places: &[Digest]) -> Question {
-        self.line
-            .question(verb, now)
+        self.timed(verb, now)
             .with(self.rules.attempts_max.to_string())
             .with(self.rules.lockout_ms.to_string())
             .with(WAIT_MS.to_string())
@@ -73,6 +87,16 @@ impl Shared {
             .with(FORGET_MS.to_string())
             .with(self.room.to_string())
             .with_all(places.iter().map(hex))
+    }
+
+    #[cfg(not(test))]
+    fn timed(&self, verb: &str, _now: UnixMillis) -> Question {
+        self.line.question_by_its_clock(verb)
+    }
+
+    #[cfg(test)]
+    fn timed(&self, verb: &str, now: UnixMillis) -> Question {
+        if self.by_caller { self.line.question(verb, now) } else { self.line.question_by_its_clock(verb) }
     }
 
     async fn number(&self, verb: &str, now: UnixMillis, places: &[Digest]) -> Result<usize, StoreError> {
@@ -85,7 +109,7 @@ impl Shared {
 }
 
 /// What became of an attempt, and which of the places it is counted at.
-fn counted(answer: &Value) -> Result<(Counted, usize), Fault> {
+fn counted(answer: &Value, now: UnixMillis) -> Result<(Counted, usize), Fault> {
     let Value::Array(parts) = answer else { return Err(Fault::Nonsense) };
     let [Value::Int(kind), Value::Int(value), Value::Int(at)] = parts.as_slice() else {
         return Err(Fault::Nonsense);
@@ -94,7 +118,7 @@ fn counted(answer: &Value) -> Result<(Counted, usize), Fault> {
     let counted = match (kind, value) {
         (0, 0 | 1) => Counted::Granted { warned: value == 1 },
         (1, _) => Counted::Slow(value),
-        (2, _) => Counted::Locked(UnixMillis(value)),
+        (2, _) => Counted::Locked(now.plus(value)),
         (_, _) => return Err(Fault::Nonsense),
     };
     Ok((counted, usize::try_from(*at).map_err(|_| Fault::Nonsense)?))
@@ -108,18 +132,18 @@ mod tests {
     fn answers_that_mean_nothing_grant_nothing() {
         let check = |parts: &[i64], expected: Result<(Counted, usize), Fault>| {
             let answer = Value::Array(parts.iter().map(|part| Value::Int(*part)).collect());
-            assert_eq!(counted(&answer), expected, "{parts:?}");
+            assert_eq!(counted(&answer, UnixMillis(100)), expected, "{parts:?}");
         };
         check(&[0, 0, 0], Ok((Counted::Granted { warned: false }, 0)));
         check(&[0, 1, 1], Ok((Counted::Granted { warned: true }, 1)));
         check(&[1, 500, 0], Ok((Counted::Slow(500), 0)));
-        check(&[2, 7, 0], Ok((Counted::Locked(UnixMillis(7)), 0)));
+        check(&[2, 7, 0], Ok((Counted::Locked(UnixMillis(107)), 0)));
         for wrong in [&[][..], &[0], &[0, 0], &[0, 2, 0], &[0, 0, -1], &[1, -1, 0], &[3, 0, 0], &[0, 0, 0, 0]]
         {
             check(wrong, Err(Fault::Nonsense));
         }
         for wrong in [Value::Nil, Value::Okay, Value::Int(0)] {
-            assert_eq!(counted(&wrong), Err(Fault::Nonsense), "{wrong:?}");
+            assert_eq!(counted(&wrong, UnixMillis(100)), Err(Fault::Nonsense), "{wrong:?}");
         }
     }
 }

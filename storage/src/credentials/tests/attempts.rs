@@ -10,7 +10,7 @@ use super::*;
 async fn counters() -> ([(&'static str, Attempts); 2], (Server, Arc<Sessions>)) {
     let server = Server::start();
     let sessions = up(&server, &keyring(), SESSIONS).await;
-    let shared = Attempts::shared(&sessions, RULES).unwrap();
+    let shared = Attempts::by_caller(&sessions, RULES, 65_536).unwrap();
     let alone = Attempts::open(Store::in_memory(&keyring()).unwrap(), RULES).unwrap();
     ([("alone", alone), ("shared", shared)], (server, sessions))
 }
@@ -71,7 +71,7 @@ async fn unknown_logins_take_bounded_memory_and_do_not_push_a_lock_out() {
     let server = Server::start();
     let sessions = up(&server, &keyring(), SESSIONS).await;
     let alone = Attempts::open(Store::in_memory(&keyring()).unwrap(), RULES).unwrap();
-    let shared = Attempts::bounded(&sessions, RULES, 100).unwrap();
+    let shared = Attempts::by_caller(&sessions, RULES, 100).unwrap();
     for (attempts, strangers, room) in [(alone, 70_000, 65_536), (shared, 400, 100)] {
         lock(&attempts, &login("ada")).await;
         // Failures of somebody who is not locked weigh more than a stranger's one, too.

@@ -75,7 +75,7 @@ struct Desk {
 async fn desks(gate: HashingGateSettings) -> [Desk; 2] {
     let server = Server::start();
     let sessions = up(&server, &keyring(), SESSIONS).await;
-    let shared = Attempts::shared(&sessions, RULES).unwrap();
+    let shared = Attempts::by_caller(&sessions, RULES, 65_536).unwrap();
     let alone = Attempts::open(Store::in_memory(&keyring()).unwrap(), RULES).unwrap();
     [desk("alone", alone, gate, None).await, desk("shared", shared, gate, Some((server, sessions))).await]
 }

@@ -15,7 +15,7 @@ use crate::sessions::redis::testing::reaches;
 /// The counters of one more gateway, and its sessions.
 async fn gateway(server: &Server, keyring: &Keyring) -> (Attempts, Arc<Sessions>) {
     let sessions = up(server, keyring, SESSIONS).await;
-    (Attempts::shared(&sessions, RULES).unwrap(), sessions)
+    (Attempts::by_caller(&sessions, RULES, 1_000).unwrap(), sessions)
 }
 
 /// Threat 11: who asks every gateway in turn has as many guesses as who asks one.
@@ -43,6 +43,26 @@ async fn threat_11_a_guess_at_one_gateway_is_a_guess_at_all() {
     assert!(!at(1).forget(&login("ada")).await.unwrap(), "once");
     for gateway in 0..3 {
         assert!(matches!(asked(at(gateway), &login("ada"), NOW.plus(31_000)).await, Attempt::Granted(_)));
+    }
+}
+
+/// Threat 11: a gateway whose clock is ahead lifts no lock early, and none lays one on for longer.
+#[tokio::test]
+async fn threat_11_attempts_go_by_one_clock_whatever_those_of_the_gateways_say() {
+    let server = Server::start();
+    let sessions = up(&server, &keyring(), SESSIONS).await;
+    let [one, ahead] = [(); 2].map(|()| Attempts::shared(&sessions, RULES).unwrap());
+    let days = 2 * 24 * 3_600_000;
+    let clocks = [NOW, NOW.plus(days), UnixMillis(NOW.0 - days)];
+    // Each counts, as failed or as one that came before its wait was over.
+    for (number, now) in (0..2 * RULES.attempts_max).zip(clocks.into_iter().cycle()) {
+        asked(if number % 2 == 0 { &one } else { &ahead }, &login("ada"), now).await;
+    }
+    for (attempts, now) in [&one, &ahead].into_iter().cycle().zip(clocks) {
+        let held = asked(attempts, &login("ada"), now).await;
+        // Everybody is told by their own clock how long it lasts.
+        let Attempt::Locked { until } = held else { panic!("{held:?}") };
+        assert!((1..=RULES.lockout_ms).contains(&until.since(now)), "{until:?}");
     }
 }
 
@@ -163,7 +183,7 @@ fn shared_counters_say_what_one_gateway_alone_would() {
         case.set(case.get() + 1);
         let rules = AttemptRules { attempts_max, lockout_ms };
         let alone = Attempts::open(Store::in_memory(&keyring()).unwrap(), rules).unwrap();
-        let shared = Attempts::shared(&sessions, rules).unwrap();
+        let shared = Attempts::by_caller(&sessions, rules, 65_536).unwrap();
         let mut now = NOW;
         for (number, Step { who, after, act }) in steps.into_iter().enumerate() {
             now = UnixMillis(now.0.saturating_add_signed(after));

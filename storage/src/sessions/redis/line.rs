@@ -96,6 +96,11 @@ impl Line {
         Question::new(self.prefix(), verb, now)
     }
 
+    /// A question for which it is as late as the store says.
+    pub(crate) fn question_by_its_clock(&self, verb: &str) -> Question {
+        Question::by_its_clock(self.prefix(), verb)
+    }
+
     fn beat(&self) -> Question {
         self.question("beat", TIMELESS)
     }

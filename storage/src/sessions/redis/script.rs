@@ -46,6 +46,11 @@ impl Question {
         Self { base: base(prefix), words: vec![verb.into(), now.0.to_string().into()] }
     }
 
+    /// With this verb, at the moment that it is for the server.
+    pub(super) fn by_its_clock(prefix: &str, verb: &str) -> Self {
+        Self { base: base(prefix), words: vec![verb.into(), Vec::new()] }
+    }
+
     /// With one word more.
     pub(crate) fn with(mut self, word: impl Into<Vec<u8>>) -> Self {
         self.words.push(word.into());
