@@ -148,6 +148,11 @@ pub(super) fn weigh<'c>(claims: &'c [Claim], of: usize, known: Option<&Claim>) -
     newer().rev().max_by_key(|claim| votes.get(&claim.host))
 }
 
+/// The claim that more than half of so many make, word for word.
+pub(super) fn most(claims: &[Claim], of: usize) -> Option<&Claim> {
+    claims.iter().find(|claim| claims.iter().filter(|other| other == claim).count().saturating_mul(2) > of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

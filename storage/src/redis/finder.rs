@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::claim::{self, Claim, Wanted};
 use super::link::{At, Hear, Peer, Use};
@@ -30,13 +31,24 @@ const ASK: Duration = Duration::from_millis(250);
 /// reached by its sentinels is lost.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// How long a newer word is believed which most do not come to say. Sentinels and nodes tell each other within seconds.
+const APART: Duration = Duration::from_secs(30);
+
 /// Finds one server, again and again.
 pub(crate) struct Finder {
     place: RedisPlace,
     tellers: Vec<Arc<Teller>>,
     lasts: bool,
-    /// The newest word that was believed.
-    known: Mutex<Option<Claim>>,
+    known: Mutex<Known>,
+}
+
+/// What was believed.
+#[derive(Default)]
+struct Known {
+    /// The newest word of it.
+    claim: Option<Claim>,
+    /// Since when most say something older.
+    apart_since: Option<Instant>,
 }
 
 /// One who can say where it is.
@@ -164,26 +176,43 @@ impl Finder {
         if claims.is_empty() {
             return Err(Fault::Unfound(silence));
         }
-        let claim = claim::weigh(claims, self.tellers.len(), known.as_ref());
+        let claim = known.counts(claims, self.tellers.len());
         let claim = claim.ok_or(Fault::Unfound(Unfound::Older))?.clone();
-        if known.as_ref().is_none_or(|known| known.host != claim.host) {
+        if known.claim.as_ref().is_none_or(|known| known.host != claim.host) {
             tracing::info!("redis is at {}", claim.host);
         }
         let host = claim.host.clone();
-        *known = Some(claim);
+        known.claim = Some(claim);
         Ok(host)
     }
 
     /// Whether these claims say that it is elsewhere than was believed. What they say of the number of the change is believed.
     fn is_elsewhere(&self, claims: &[Claim]) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(counts) = claim::weigh(claims, self.tellers.len(), known.as_ref()) else { return false };
-        let Some(known) = known.as_mut() else { return false };
+        let Some(counts) = known.counts(claims, self.tellers.len()) else { return false };
+        let Some(known) = known.claim.as_mut() else { return false };
         let stays = claims.iter().any(|claim| claim.epoch == counts.epoch && claim.host == known.host);
         if stays {
             known.epoch = counts.epoch;
         }
         !stays
+    }
+}
+
+impl Known {
+    /// The claim that counts of those that were made, by so many. A word that is newer than what most say counts at once, for
+    /// somebody is the first to know; and no longer when most have not come to say it for [`APART`], whether whoever said it
+    /// still does or not: no number, however high, is believed for ever on one word.
+    fn counts<'c>(&mut self, claims: &'c [Claim], of: usize) -> Option<&'c Claim> {
+        if let Some(most) = claim::most(claims, of) {
+            let newest = claims.iter().chain(&self.claim).map(|claim| claim.epoch).max();
+            if newest <= Some(most.epoch) {
+                self.apart_since = None;
+            } else if self.apart_since.get_or_insert_with(Instant::now).elapsed() >= APART {
+                return Some(most);
+            }
+        }
+        claim::weigh(claims, of, self.claim.as_ref())
     }
 }
 

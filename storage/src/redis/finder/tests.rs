@@ -168,6 +168,49 @@ async fn what_was_said_before_is_not_unsaid_by_who_lags_but_by_all() {
     assert_eq!(found(&finder).await, Ok(6));
 }
 
+/// One alone that says a number which none can exceed leads astray for a while, and neither while it speaks nor afterwards
+/// for ever.
+#[tokio::test(start_paused = true)]
+async fn what_most_do_not_come_to_say_is_not_believed_for_ever() {
+    let address = RedisAddress::Sentinels(Box::new(RedisSentinels {
+        hosts: (1..=3).map(at).collect(),
+        login: None,
+        tls: None,
+        master: MASTER.to_owned(),
+        reached: RedisReached { tls: None, in_clear: false },
+    }));
+    let claims = |claims: &[(u64, u16)]| -> Vec<Claim> {
+        claims.iter().map(|(epoch, port)| Claim { epoch: *epoch, host: at(*port) }).collect()
+    };
+    let (one, most) = (claims(&[(u64::MAX, 9), (1, 1), (1, 1)]), claims(&[(1, 1), (1, 1)]));
+    let later = Duration::from_secs(60);
+    for still_says in [true, false] {
+        let finder = Finder::new(place(address.clone()), "cedargate");
+        let port = |claims: &[Claim]| finder.believed(claims, Unfound::Silent).map(|host| host.port);
+        assert_eq!(port(&one), Ok(9), "it may be the first to know");
+        assert_eq!(port(&most), Err(Fault::Unfound(Unfound::Older)));
+        assert!(!finder.is_elsewhere(&one));
+        tokio::time::advance(later).await;
+        let now = if still_says { &one } else { &most };
+        assert!(finder.is_elsewhere(now));
+        assert_eq!(port(now), Ok(1));
+        assert!(!finder.is_elsewhere(now));
+        // What most come to say counts, and stays.
+        let changed = claims(&[(u64::MAX, 9), (2, 2), (2, 2)]);
+        assert_eq!(port(if still_says { &changed } else { &changed[1..] }), Ok(2));
+    }
+    let finder = Finder::new(place(address), "cedargate");
+    let port = |claims: &[Claim]| finder.believed(claims, Unfound::Silent).map(|host| host.port);
+    assert_eq!(port(&claims(&[(2, 2), (1, 1), (1, 1)])), Ok(2));
+    assert_eq!(port(&claims(&[(2, 2), (2, 2), (1, 1)])), Ok(2), "most know it by now");
+    tokio::time::advance(later).await;
+    assert_eq!(
+        port(&claims(&[(1, 1), (1, 1)])),
+        Err(Fault::Unfound(Unfound::Older)),
+        "again only two that lag"
+    );
+}
+
 #[tokio::test]
 async fn whoever_is_named_must_be_a_master() {
     let (master, replica) = (Server::start(), Server::start());
