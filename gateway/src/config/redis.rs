@@ -123,11 +123,26 @@ impl Reader<'_> {
             }
         };
         let found = found?;
+        self.redis_named_by_sentinels(&found, kind)?;
         let (hosts, database) = (found.parts.hosts.clone(), found.parts.database);
         let login = found.parts.login.clone()?;
         // Whom sentinels will name is not known here: what they name off loopback is not spoken to in clear.
         let tls = self.redis_tls(found, insecure || kind == Kind::Master)?;
         Some((address(hosts, sentinels, kind, RedisReached { tls, in_clear: insecure })?, login, database))
+    }
+
+    /// Sentinels may be led to name any address, and any authority of the system's has certified whoever is there: TLS to a
+    /// master proves something by an authority that is named.
+    fn redis_named_by_sentinels(&mut self, found: &Found, kind: Kind) -> Option<()> {
+        if kind != Kind::Master || !found.parts.encrypted || found.authorities.is_some() {
+            return Some(());
+        }
+        let ca = found.name.replace("url`", "ca`");
+        let message =
+            format!("{} names a master whose address sentinels say, and {ca} is not set", found.name);
+        let remedy = "name the PEM file of the authorities that signed the certificates of the servers";
+        self.fault(found.place.clone(), message, remedy);
+        None
     }
 
     fn redis_url(&mut self, url: Written<'_>, ca: Option<Written<'_>>, kind: Kind) -> Option<Found> {

@@ -286,6 +286,14 @@ fn threat_14_sentinels_and_nodes_that_are_not_safe_stop_the_start_and_are_never_
         "sentinels = \"{}\"\ncluster = true\n",
         &["gate.toml:5: ", "no sentinels"],
     );
+    // Any authority of the system's has a certificate for whatever address sentinels may be led to name.
+    const OVER_TLS: &str = "rediss://gate:s3cret@mymaster";
+    check(&[OVER_TLS, "rediss://a.internal"], sentinels, &["gate.toml:3: ", "`limits.redis.ca`"]);
+    let made = rcgen::generate_simple_self_signed(vec!["cache.internal".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).unwrap();
+    check(&[OVER_TLS, "rediss://a.internal"], &format!("{sentinels}ca = {pem:?}\n"), &[]);
     check(
         &[MASTER, "rediss://localhost"],
         "sentinels = \"{}\"\nsentinel_ca = \"none.pem\"\n",
