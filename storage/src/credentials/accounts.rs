@@ -173,13 +173,13 @@ impl Accounts {
         Ok(found)
     }
 
-    /// The account of a login, and the hash of its password.
+    /// The account of a login, and the hash of its password. One that is not there costs what one that is does.
     pub(super) async fn find_with_password(
         &self,
         login: &Login,
     ) -> Result<Option<(Account, PasswordHash)>, StoreError> {
         let id = login.account_id();
-        let Some(record) = self.records.load::<Record>(id).await? else { return Ok(None) };
+        let Some(record) = self.records.load_anew::<Record>(id).await? else { return Ok(None) };
         let Some(password) = &record.password else { return Ok(None) };
         let hash = PasswordHash::parse(password.clone()).map_err(|_| StoreError::Malformed)?;
         Ok(Some((record.account(id), hash)))

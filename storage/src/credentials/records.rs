@@ -141,6 +141,17 @@ impl Records {
         self.look(id, |sealed| self.open(id, sealed)).await
     }
 
+    /// The same, of the store itself whatever was read before: how long it takes says nothing about who is known.
+    pub(super) async fn load_anew<R: DeserializeOwned>(&self, id: Uuid) -> Result<Option<R>, StoreError> {
+        match &self.place {
+            Place::Embedded(_) => self.load(id).await,
+            Place::Shared(shared) => {
+                let sealed = Box::pin(shared.fetch(id)).await?;
+                sealed.map(|sealed| shared.open(id, &sealed)).transpose()
+            }
+        }
+    }
+
     /// What `told` makes of each record.
     pub(super) async fn list<R: DeserializeOwned, T: Send + 'static>(
         &self,
@@ -235,7 +246,7 @@ impl Records {
     /// there, with what `takes_over` makes of it: whether that is something else to whoever rests on it.
     ///
     /// # Errors
-    /// When either store fails; then some may have been moved.
+    /// When either store fails; then some may have been moved. None is lost: what was not moved for good stays here.
     pub(super) async fn bring<R>(
         &self,
         to: &Self,
@@ -253,9 +264,19 @@ impl Records {
                 Ok::<_, StoreError>(if otherwise { Becomes::Otherwise(known, ()) } else { Becomes::Kept(()) })
             };
             to.update(id, becomes).await?;
+            to.kept(id).await?;
             self.remove(id, |_: &R| ()).await?;
         }
         Ok(count)
+    }
+
+    /// Makes sure that the record of an id is there for good.
+    async fn kept(&self, id: Uuid) -> Result<(), StoreError> {
+        match &self.place {
+            // It was when it was written.
+            Place::Embedded(_) => Ok(()),
+            Place::Shared(shared) => Box::pin(shared.kept(id)).await,
+        }
     }
 }
 

@@ -77,12 +77,10 @@ impl Shared {
         let mut all = Vec::new();
         for some in ids.chunks(AT_ONCE) {
             let question = self.question("record.read").with_all(some.iter().map(Uuid::to_string));
-            let Value::Array(found) = self.ask_behind(&question).await? else {
-                return Err(StoreError::Shared(Fault::Nonsense));
-            };
-            for (id, found) in some.iter().zip(&found) {
+            let answer = self.ask_behind(&question).await?;
+            for (id, found) in some.iter().zip(each(&answer, some.len()).map_err(StoreError::Shared)?) {
                 // One that was removed since its id was told.
-                if let Some(sealed) = text(found).map_err(StoreError::Shared)? {
+                if let Some(sealed) = found {
                     all.push(told(*id, &self.open(*id, &sealed)?));
                 }
             }
@@ -129,13 +127,20 @@ impl Shared {
         sealed(&self.keyring, self.kind, &self.place(id), record)
     }
 
+    /// Makes sure that what is read of an id would survive the loss of one server.
+    pub(super) async fn kept(&self, id: Uuid) -> Result<(), StoreError> {
+        let answer = self.ask_lasting(&self.question("record.read").with(id.to_string())).await?;
+        let found = each(&answer, 1).map_err(StoreError::Shared)?;
+        // Gone with a server that has been replaced since it was written.
+        if found.iter().all(Option::is_some) { Ok(()) } else { Err(StoreError::Shared(Fault::Unkept)) }
+    }
+
     /// What the store has, asked now.
-    async fn fetch(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
+    pub(super) async fn fetch(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
         let (epoch, read) = (self.line.epoch_of(id), Instant::now());
         let answer = self.ask(&self.question("record.read").with(id.to_string())).await?;
-        let Value::Array(found) = &answer else { return Err(StoreError::Shared(Fault::Nonsense)) };
-        let [found] = found.as_slice() else { return Err(StoreError::Shared(Fault::Nonsense)) };
-        let Some(sealed) = text(found).map_err(StoreError::Shared)? else { return Ok(None) };
+        let found = each(&answer, 1).map_err(StoreError::Shared)?;
+        let Some(sealed) = found.into_iter().next().flatten() else { return Ok(None) };
         let sealed: Arc<[u8]> = sealed.into();
         self.recent.put(id, epoch, (read, Arc::clone(&sealed)));
         Ok(Some(sealed))
@@ -188,10 +193,40 @@ impl Shared {
     }
 }
 
+/// What is answered for each of so many ids, in their order.
+fn each(answer: &Value, count: usize) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+    let Value::Array(found) = answer else { return Err(Fault::Nonsense) };
+    if found.len() != count {
+        return Err(Fault::Nonsense);
+    }
+    found.iter().map(text).collect()
+}
+
 fn text(answer: &Value) -> Result<Option<Vec<u8>>, Fault> {
     if matches!(answer, Value::Nil) {
         return Ok(None);
     }
     let Value::BulkString(text) = answer else { return Err(Fault::Nonsense) };
     Ok(Some(text.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_for_fewer_or_more_than_were_asked_for_is_none() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let found = each(&Value::Array(vec![text("a"), Value::Nil]), 2).unwrap();
+        assert_eq!(found, [Some(b"a".to_vec()), None]);
+        for wrong in [
+            Value::Array(vec![text("a")]),
+            Value::Array(vec![text("a"), text("b"), text("c")]),
+            Value::Array(vec![text("a"), Value::Int(0)]),
+            Value::Nil,
+            text("a"),
+        ] {
+            assert_eq!(each(&wrong, 2), Err(Fault::Nonsense), "{wrong:?}");
+        }
+    }
 }

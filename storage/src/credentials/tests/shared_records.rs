@@ -1,5 +1,8 @@
 //! Accounts and keys that gateways share, beside what all of them keep.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::broadcast::Receiver;
@@ -7,8 +10,8 @@ use tokio::sync::broadcast::Receiver;
 use super::records::key;
 use super::*;
 use crate::redis::server::PATIENCE;
-use crate::redis::{Fault, Standing};
-use crate::sessions::redis::testing::reaches;
+use crate::redis::{Answered, Fault, Standing};
+use crate::sessions::redis::testing::{follows, reaches, tended, wanting_replicas};
 use crate::{Change, StoreError};
 
 /// One more gateway.
@@ -197,6 +200,59 @@ async fn what_one_gateway_had_is_brought_and_what_is_there_stands() {
     assert_eq!(*bob, expected, "the one that is there, and suspended as either was");
     assert_eq!(shared.keys.find(live.text.expose(), NOW).await.unwrap().as_ref(), Some(&live.key));
     assert_eq!(shared.keys.find(ended.text.expose(), NOW).await.unwrap(), None);
+}
+
+/// A gateway that counts what it asks, and how often that was.
+async fn counted(server: &Server) -> (Gateway, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&asked);
+    let observer = Box::new(move |_: Answered, _: Option<Duration>| {
+        counting.fetch_add(1, Ordering::Relaxed);
+    });
+    let sessions = tended(server, &keyring(), SESSIONS, observer);
+    reaches(&sessions, |standings| standings.now == Standing::Up).await;
+    let (accounts, keys) = (Accounts::shared(&sessions).unwrap(), ApiKeys::shared(&sessions).unwrap());
+    (Gateway { accounts, keys, sessions }, asked)
+}
+
+/// Who signs in may not find out by the time that it takes which logins there are.
+#[tokio::test]
+async fn a_login_that_was_read_before_is_asked_for_as_one_that_nobody_has() {
+    let server = Server::start();
+    let (gateway, asked) = counted(&server).await;
+    let ada = gateway.accounts.create(account("ada"), NOW).await.unwrap();
+    assert!(gateway.accounts.find(ada.id).await.unwrap().is_some());
+    for (name, there) in [("ada", true), ("bob", false), ("ada", true), ("bob", false)] {
+        let before = asked.load(Ordering::Relaxed);
+        let found = gateway.accounts.find_with_password(&login(name)).await.unwrap();
+        assert_eq!((found.is_some(), asked.load(Ordering::Relaxed)), (there, before + 1), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_gateway_had_stays_there_until_a_replica_has_it() {
+    let server = Server::start();
+    let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
+    reaches(&sessions, |standings| standings.now == Standing::Up).await;
+    let shared = (Accounts::shared(&sessions).unwrap(), ApiKeys::shared(&sessions).unwrap());
+    let store = Store::in_memory(&keyring()).unwrap();
+    let own = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
+    let ada = own.0.create(account("ada"), NOW).await.unwrap();
+    let made = own.1.create(key("importer", None), NOW).await.unwrap();
+    // Also when all of it is there already, by the first time.
+    for times in 1..=2 {
+        let unkept = [own.0.bring(&shared.0).await, own.1.bring(&shared.1).await];
+        for unkept in unkept {
+            assert!(matches!(unkept, Err(StoreError::Shared(Fault::Unkept))), "{times}: {unkept:?}");
+        }
+        assert_eq!(Own::of(&store, NOW).await.unwrap(), Own { accounts: 1, keys: 1 }, "{times}");
+    }
+    let replica = Server::start();
+    follows(&replica, &server, &sessions).await;
+    assert_eq!((own.0.bring(&shared.0).await.unwrap(), own.1.bring(&shared.1).await.unwrap()), (1, 1));
+    assert!(Own::of(&store, NOW).await.unwrap().is_empty());
+    assert_eq!(shared.0.find(ada.id).await.unwrap().as_deref(), Some(&ada));
+    assert_eq!(shared.1.find(made.text.expose(), NOW).await.unwrap().as_ref(), Some(&made.key));
 }
 
 /// What is done to one of two people, one of whom a provider vouches for.

@@ -6,36 +6,14 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::super::testing::{follows, wanting_replicas};
 use super::*;
 use crate::redis::server::place;
 use crate::redis::{RedisAddress, RedisHost, RedisPlace};
 
-/// Of one replica. Long enough for any machine, and half of it is what replicas have.
-const BUDGET: Duration = Duration::from_millis(900);
-
 /// Sessions of one more gateway that has a replica keep what must last.
-async fn wanting_replicas(place: RedisPlace) -> Arc<Sessions> {
-    let shared = SharedSessions { place, budget: BUDGET, replicas: 1 };
-    let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
-    let sessions = Arc::new(sessions);
-    let tending = Arc::clone(&sessions);
-    tokio::spawn(async move { tending.tend().await });
-    sessions
-}
-
-/// Makes a server another's replica, and waits until something has lasted.
-async fn follows(replica: &Server, master: &Server, sessions: &Sessions) {
-    let host = master.host();
-    let follows = async {
-        while replica.try_say(&["REPLICAOF", &host.host, &host.port.to_string()]).await.is_none() {}
-        // A replica counts for what was written before it came as soon as it is sent that, so the first success says little.
-        for _ in 0..2 {
-            while sessions.create(new(99), NOW).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, follows).await.expect("a replica that follows");
+fn wanting(place: RedisPlace) -> Arc<Sessions> {
+    wanting_replicas(place, &ring(1), RULES)
 }
 
 /// Stands between a gateway and servers, and can leave one connection without an answer.
@@ -92,7 +70,7 @@ impl Relay {
 #[tokio::test]
 async fn what_must_last_is_done_when_a_replica_has_it() {
     let (mut master, replica) = (Server::start(), Server::start());
-    let sessions = wanting_replicas(master.place()).await;
+    let sessions = wanting(master.place());
     reaches(&sessions, is_up).await;
     // Nobody would have it if this one server were lost; which is no reason to take it for lost.
     let alone = sessions.create(new(1), NOW).await.err();
@@ -112,7 +90,7 @@ async fn what_must_last_is_done_when_a_replica_has_it() {
 async fn threat_14_what_another_connection_answers_says_nothing_about_the_one_that_hears() {
     let (master, replica) = (Server::start(), Server::start());
     let relay = Relay::to(&[&master]).await;
-    let sessions = wanting_replicas(relay.place()).await;
+    let sessions = wanting(relay.place());
     reaches(&sessions, is_up).await;
     follows(&replica, &master, &sessions).await;
     let before = reaches(&sessions, is_up).await.outages;
@@ -133,7 +111,7 @@ async fn threat_14_what_another_connection_answers_says_nothing_about_the_one_th
 async fn a_connection_to_wait_on_that_is_dead_is_found_out_though_nobody_waits() {
     let master = Server::start();
     let relay = Relay::to(&[&master]).await;
-    let sessions = wanting_replicas(relay.place()).await;
+    let sessions = wanting(relay.place());
     // A server may not listen at first; what counts is what comes after.
     let before = reaches(&sessions, is_up).await.outages;
     relay.leaves(relay.begun() - 1);
@@ -150,7 +128,7 @@ async fn both_connections_have_to_lead_to_one_server() {
         up(server, &ring(1), RULES).await;
     }
     let relay = Relay::to(&[&one, &other, &one]).await;
-    let sessions = wanting_replicas(relay.place()).await;
+    let sessions = wanting(relay.place());
     let standings = reaches(&sessions, is_up).await;
     assert_eq!((standings.outages, standings.last), (1, Some(Fault::Moved)));
 }
@@ -163,7 +141,7 @@ async fn a_replica_that_is_missing_holds_nobody_up_and_loses_the_store_for_nobod
     for account in 0..40 {
         made.push(alone.create(new(account), NOW).await.unwrap());
     }
-    let sessions = wanting_replicas(master.place()).await;
+    let sessions = wanting(master.place());
     reaches(&sessions, is_up).await;
     let ends: Vec<_> = made
         .iter()
@@ -191,7 +169,7 @@ async fn sign_ins_that_came_to_nothing_sign_nobody_out() {
     for at in 0..RULES.per_account_max as u64 {
         made.push(alone.create(new(1), NOW.plus(at)).await.unwrap());
     }
-    let sessions = wanting_replicas(master.place()).await;
+    let sessions = wanting(master.place());
     reaches(&sessions, is_up).await;
     for at in 10..15 {
         let vain = sessions.create(new(1), NOW.plus(at)).await.map(|created| created.session);
