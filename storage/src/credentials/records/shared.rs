@@ -29,6 +29,9 @@ use engine::time::UnixMillis;
 /// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its gateways
 /// is seen by then.
 const KNOWN: Duration = Duration::from_secs(10);
+/// How long an API key is known not to be there. Nobody can have asked for one before it was made, for its id is drawn then: a
+/// new one works at once all the same, and only one that is brought from a gateway's own store may have to wait for this.
+const ABSENT: Duration = Duration::from_secs(1);
 /// How often a change is made anew because somebody else was faster.
 const CONTESTED_MAX: usize = 16;
 /// What does not depend on the time.
@@ -41,11 +44,12 @@ pub(super) struct Shared {
     line: Arc<Line>,
     keyring: Keyring,
     recent: Recent<Uuid, (Instant, Arc<[u8]>)>,
+    absent: Recent<Uuid, Instant>,
 }
 
 impl Shared {
     pub(super) fn new(kind: Kind, line: Arc<Line>, keyring: Keyring) -> Self {
-        Self { kind, line, keyring, recent: Recent::new() }
+        Self { kind, line, keyring, recent: Recent::new(), absent: Recent::new() }
     }
 
     pub(super) fn keyring(&self) -> &Keyring {
@@ -55,11 +59,15 @@ impl Shared {
     /// The sealed record of an id, as it was within the last second.
     pub(super) async fn sealed(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
         let epoch = self.line.epoch_of(id);
-        if self.line.is_fresh()
-            && let Some((read, sealed)) = self.recent.get(&id, epoch)
-            && read.elapsed() < KNOWN
-        {
-            return Ok(Some(sealed));
+        if self.line.is_fresh() {
+            if let Some((read, sealed)) = self.recent.get(&id, epoch)
+                && read.elapsed() < KNOWN
+            {
+                return Ok(Some(sealed));
+            }
+            if self.absent.get(&id, epoch).is_some_and(|read| read.elapsed() < ABSENT) {
+                return Ok(None);
+            }
         }
         self.fetch(id).await
     }
@@ -140,7 +148,13 @@ impl Shared {
         let (epoch, read) = (self.line.epoch_of(id), Instant::now());
         let answer = self.ask(&self.question("record.read").with(id.to_string())).await?;
         let found = each(&answer, 1).map_err(StoreError::Shared)?;
-        let Some(sealed) = found.into_iter().next().flatten() else { return Ok(None) };
+        let Some(sealed) = found.into_iter().next().flatten() else {
+            // The id of a person follows from their login: somebody may ask for them and make them afterwards.
+            if self.kind == Kind::ApiKey {
+                self.absent.put(id, epoch, read);
+            }
+            return Ok(None);
+        };
         let sealed: Arc<[u8]> = sealed.into();
         self.recent.put(id, epoch, (read, Arc::clone(&sealed)));
         Ok(Some(sealed))

@@ -230,6 +230,33 @@ async fn a_login_that_was_read_before_is_asked_for_as_one_that_nobody_has() {
 }
 
 #[tokio::test]
+async fn a_key_that_nobody_made_is_not_asked_for_again_and_again() {
+    let server = Server::start();
+    let (gateway, asked) = counted(&server).await;
+    let other = Gateway::of(&server, &keyring()).await;
+    let made_up = format!("cgk_{}{}", "A".repeat(22), "A".repeat(43));
+    // The first beat may not be answered yet, and a busy machine may miss some: then it is asked.
+    let remembered = async {
+        loop {
+            let before = asked.load(Ordering::Relaxed);
+            assert_eq!(gateway.keys.find(&made_up, NOW).await.unwrap(), None);
+            if asked.load(Ordering::Relaxed) == before {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, remembered).await.expect("it is remembered");
+    // Nobody can have asked for a key before it was made, so a new one works at once, everywhere.
+    let made = other.keys.create(key("importer", None), NOW).await.unwrap();
+    assert_eq!(gateway.keys.find(made.text.expose(), NOW).await.unwrap().as_ref(), Some(&made.key));
+    // Which is not so of people: their ids follow from their logins.
+    let bob = login("bob").account_id();
+    assert_eq!(gateway.accounts.find(bob).await.unwrap(), None);
+    other.accounts.create(account("bob"), NOW).await.unwrap();
+    assert!(gateway.accounts.find(bob).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn what_one_gateway_had_stays_there_until_a_replica_has_it() {
     let server = Server::start();
     let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
