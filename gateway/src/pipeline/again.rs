@@ -90,10 +90,13 @@ impl Standing {
     /// The refusal for which it has to end.
     pub async fn ask(&mut self, pipeline: &Pipeline, used: bool) -> Result<(), Refusal> {
         let now = clock::now();
-        if let (true, Some(session)) = (used, self.passage.session()) {
-            pipeline.authn.touch(session, now).await;
-        }
-        self.passage = pipeline.decide_again(now, &self.passage, &self.received).await?;
+        let decided = storage::redis::as_one_request(async {
+            if let (true, Some(session)) = (used, self.passage.session()) {
+                pipeline.authn.touch(session, now).await;
+            }
+            pipeline.decide_again(now, &self.passage, &self.received).await
+        });
+        self.passage = decided.await?;
         self.next = next(pipeline, &self.passage, now);
         Ok(())
     }

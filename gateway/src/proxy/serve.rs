@@ -35,7 +35,9 @@ pub async fn serve(
         // Also where it is refused for something else, before anybody has judged how it is framed.
         session.ends();
     }
-    if let Err(error) = answered(gateway, session, &mut ctx).await {
+    // What goes on for longer than that asks again with a patience of its own.
+    let answered = storage::redis::as_one_request(answered(gateway, session, &mut ctx));
+    if let Err(error) = answered.await {
         answer::failed(&gateway.0, session, &mut ctx, &error).await;
         ctx.trail.record(ended_by(&error));
         return false;

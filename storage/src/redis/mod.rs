@@ -6,6 +6,7 @@
 mod claim;
 mod finder;
 mod link;
+pub(crate) mod patience;
 mod pause;
 #[cfg(test)]
 pub(crate) mod server;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::Secret;
 pub(crate) use finder::Finder;
 pub(crate) use link::{Link, fault};
+pub use patience::as_one_request;
 pub(crate) use pause::{Pause, STEADY};
 
 /// Questions under way at once on one connection. More than a Redis answers in the usual budget.

@@ -24,6 +24,7 @@ use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Epoch;
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+    patience,
 };
 
 /// How long an answer proves that nothing was missed, from when it was asked for. With what a word takes to get here and
@@ -144,7 +145,7 @@ impl Line {
         current.is_some_and(|current| current.lasting.as_ref().is_some_and(Lasting::is_spared))
     }
 
-    /// Asks, and waits for so long at most, also for its turn.
+    /// Asks, and waits for so long at most, also for its turn; within a request, for what is left of that.
     pub(crate) async fn ask(&self, question: &Question, budget: Duration) -> Result<Value, Fault> {
         self.ask_as(question, budget, false).await
     }
@@ -159,13 +160,19 @@ impl Line {
             (self.observer)(Answered::Away, None);
             return Err(self.standing.borrow().last.unwrap_or(Fault::Unreachable));
         };
+        let left = patience::left(budget);
+        if left.is_zero() {
+            (self.observer)(Answered::Late, Some(Duration::ZERO));
+            return Err(Fault::Late);
+        }
         let begun = Instant::now();
-        let mut answer = self.asked(&current, question, budget).await;
+        let mut answer = self.asked(&current, question, left, left == budget).await;
         if let (true, Ok(_), Some(lasting)) = (lasts, &answer, &current.lasting)
-            && let Err(fault) = lasting.kept(budget.saturating_sub(begun.elapsed())).await
+            && let Err(fault) = lasting.kept(left.saturating_sub(begun.elapsed())).await
         {
             answer = Err(fault);
         }
+        patience::awaited(begun.elapsed());
         let answered = match answer {
             Ok(_) => Answered::Answered,
             Err(Fault::Late) => Answered::Late,
@@ -175,25 +182,27 @@ impl Line {
         answer
     }
 
+    /// Asks for so long. That it is late counts against the store where it had the whole of a budget.
     async fn asked(
         &self,
         current: &Arc<Current>,
         question: &Question,
-        budget: Duration,
+        within: Duration,
+        whole: bool,
     ) -> Result<Value, Fault> {
         let begun = self.since_born();
         let turn = async {
             let _place = self.places.acquire().await;
             question.ask(&current.link).await
         };
-        let answer = tokio::time::timeout(budget, turn).await.unwrap_or(Err(Fault::Late));
+        let answer = tokio::time::timeout(within, turn).await.unwrap_or(Err(Fault::Late));
         match &answer {
             Ok(_) => {
                 current.link.answered();
                 let fresh = begun.saturating_add(u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX));
                 current.fresh.fetch_max(fresh, Ordering::AcqRel);
             }
-            Err(Fault::Late) if current.link.was_late() < LATE_MAX => {}
+            Err(Fault::Late) if !whole || current.link.was_late() < LATE_MAX => {}
             // It answers, and will not do this: a memory that is full takes no session more, and those that are live.
             Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE")) => {}
             Err(fault) => self.lose(current, *fault),
@@ -334,7 +343,7 @@ impl Line {
     /// asked.
     async fn beats(&self, current: &Arc<Current>) -> Fault {
         loop {
-            match self.asked(current, &self.beat(), self.budget()).await {
+            match self.asked(current, &self.beat(), self.budget(), true).await {
                 Ok(_) | Err(Fault::Late) => {}
                 Err(fault) => return fault,
             }

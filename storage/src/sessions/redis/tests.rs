@@ -178,6 +178,28 @@ async fn a_server_that_hangs_is_away_and_nothing_that_was_read_is_believed_for_l
 }
 
 #[tokio::test]
+async fn a_request_waits_for_all_that_it_asks_no_longer_than_for_one_question() {
+    let server = Server::start();
+    let waited = Arc::new(Mutex::new(Vec::new()));
+    let noting = Arc::clone(&waited);
+    let observer = Box::new(move |_: Answered, time: Option<Duration>| noting.lock().unwrap().push(time));
+    let shared = SharedSessions { place: server.place(), budget: Duration::from_millis(900), replicas: 0 };
+    let sessions = Arc::new(Sessions::redis(shared, ring(1), RULES, Changes::default(), observer));
+    let tending = Arc::clone(&sessions);
+    tokio::spawn(async move { tending.tend().await });
+    reaches(&sessions, is_up).await;
+    // Long enough for one question, and for no other after it.
+    server.say(&["CLIENT", "PAUSE", "100000", "ALL"]).await;
+    let secret = SessionSecret::generate();
+    let asked = crate::redis::as_one_request(async {
+        (sessions.find(&secret, NOW).await.is_err(), sessions.find(&secret, NOW).await.is_err())
+    });
+    assert_eq!(asked.await, (true, true));
+    let times = waited.lock().unwrap().clone();
+    assert_eq!(times.last(), Some(&Some(Duration::ZERO)), "{times:?}");
+}
+
+#[tokio::test]
 async fn a_full_store_takes_no_session_more_and_still_ends_them() {
     let server = Server::start();
     let sessions = up(&server, &ring(1), RULES).await;
