@@ -76,8 +76,12 @@ pub(super) async fn begin(
         provider: elsewhere.as_ref().and_then(|elsewhere| elsewhere.session.clone()),
         person: elsewhere.as_ref().map(|elsewhere| elsewhere.person.clone()),
     };
-    let ended = end_presented(at).await;
-    let created = match ended.and(at.parts.sessions.create(new, at.now).await) {
+    // None is made where the one before could not be ended: nobody would hold it, and it would take an older one's place.
+    let created = async {
+        end_presented(at).await?;
+        at.parts.sessions.create(new, at.now).await
+    };
+    let created = match created.await {
         Ok(created) => created,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "a session could not be created");
