@@ -7,7 +7,7 @@ use tests::upstream::Upstream;
 use tests::wait::{self, PATIENCE};
 
 use crate::fleet::{Fleet, reaches};
-use crate::production::{add_account, sign_in};
+use crate::production::{PASSWORD, add_account, sign_in};
 
 /// What a service reads.
 const READ: &str = "/api/docs/list";
@@ -82,6 +82,31 @@ fn threat_14_who_is_made_or_taken_away_at_one_gateway_is_so_at_all() {
     fleet.cli(1, &["account", "remove", "ada"]);
     assert_eq!(fleet.who(1, &again).status, 401);
     fleet.forgets(0, &again, "removed at the other gateway");
+}
+
+/// What is taken away is taken away whole where no replica can have it: it is said not to last, and is done.
+#[test]
+fn who_is_taken_away_is_gone_though_too_few_replicas_have_it() {
+    let (upstream, redis) = (Upstream::start(), Redis::start());
+    redis.order(&["ACL", "SETUSER", "cedargate", "+wait"]);
+    let mut fleet = Fleet::with(2, upstream.address(), &redis, "");
+    add_account(&mut fleet.gateways[0], "grace", "viewer");
+    let cookie = fleet.sign_in(0);
+    fleet.gateways[1].lines.push_str("[session]\nreplicas = 1\n");
+    fleet.processes.pop();
+    fleet.processes.push(fleet.gateways[1].start());
+    reaches(&fleet.gateways[1], "up", "redis");
+    let taken_away = |arguments: &[&str], typed: &str| {
+        let (content, said) = fleet.gateways[1].cli(arguments, typed);
+        assert!(!content && said.contains("too few"), "{arguments:?}: {said}");
+    };
+    // Whoever knew the old password is signed out with it.
+    taken_away(&["account", "password", "ada"], &format!("{PASSWORD}\n"));
+    fleet.forgets(0, &cookie, "another password");
+    taken_away(&["account", "suspend", "grace"], "");
+    taken_away(&["account", "remove", "ada"], "");
+    let (content, said) = fleet.gateways[0].cli(&["account", "list"], "");
+    assert!(content && said.contains("grace") && !said.contains("ada"), "{said}");
 }
 
 #[test]

@@ -78,6 +78,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it was done all the same, where too few replicas have it: it may be undone by the loss of one server.
+    #[must_use]
+    pub fn was_done(&self) -> bool {
+        matches!(self, Self::Shared(Fault::Unkept))
+    }
+
     /// Whether the database has to be opened anew before it does anything again.
     pub(super) fn needs_reopening(&self) -> bool {
         match self {

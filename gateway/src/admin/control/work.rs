@@ -67,6 +67,10 @@ fn done_ending(mut value: Value, ended: &[uuid::Uuid]) -> Done {
 }
 
 fn store(error: StoreError) -> Problem {
+    if error.was_done() {
+        let message = "it was done, and too few replicas of the redis have it: say it again";
+        return Problem::new(Code::Unavailable, message);
+    }
     tracing::error!(error = &error as &dyn std::error::Error, "the store does not answer");
     Problem::new(Code::Unavailable, format!("{error}: see the program's log"))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use engine::time::UnixMillis;
 use serde_json::{Value, json};
-use storage::Secret;
 use storage::credentials::{Account, AccountChange, AccountError, Login, NewAccount, Origin, PasswordHash};
+use storage::{Secret, StoreError};
 use uuid::Uuid;
 
 use super::{Worked, done, done_ending, invalid, not_found, store};
@@ -52,10 +52,12 @@ pub(super) async fn list(backend: &Backend) -> Worked {
 /// The account is read at each request, so the suspension holds at once; its sessions end besides, so that they
 /// do not come back with it.
 pub(super) async fn suspend(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
+    let id = find(backend, account).await?.id;
     let change = AccountChange { suspended: Some(true), ..AccountChange::default() };
-    let changed = change_of(backend, account, change).await?;
-    let ended = backend.sessions.end_all(changed.id, now).await.map_err(store)?;
-    Ok(done_ending(told(&changed), &ended))
+    let mut steps = Steps::default();
+    let changed = steps.done(backend.accounts.change(id, change).await)?;
+    let ended = steps.done(backend.sessions.end_all(id, now).await)?;
+    steps.told(account, changed, ended.into_iter().flatten().collect())
 }
 
 pub(super) async fn resume(backend: &Backend, account: &str) -> Worked {
@@ -78,10 +80,14 @@ pub(super) async fn set_password(
 ) -> Worked {
     let id = find(backend, account).await?.id;
     let password = hashed(password).await?;
-    let changed = backend.accounts.set_password(id, password, now).await.map_err(failed)?;
-    let changed = changed.ok_or_else(|| not_found("account", account))?;
-    let ended = backend.sessions.end_all(id, now).await.map_err(store)?;
-    Ok(done_ending(told(&changed), &ended))
+    let mut steps = Steps::default();
+    let changed = match backend.accounts.set_password(id, password, now).await {
+        Ok(changed) => steps.done(Ok(changed))?,
+        Err(AccountError::Store(error)) => steps.done(Err(error))?,
+        Err(error @ (AccountError::LoginTaken | AccountError::Federated)) => return Err(failed(error)),
+    };
+    let ended = steps.done(backend.sessions.end_all(id, now).await)?;
+    steps.told(account, changed, ended.into_iter().flatten().collect())
 }
 
 pub(super) async fn set_roles(
@@ -99,11 +105,41 @@ pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) ->
     let id = find(backend, account).await?.id;
     // Before and after: a session of somebody whom a provider vouches for would make the account anew where others know it,
     // and one may begin between the two.
-    let mut ended = backend.sessions.end_all(id, now).await.map_err(store)?;
-    let removed = backend.accounts.remove(id).await.map_err(store)?;
-    let removed = removed.ok_or_else(|| not_found("account", account))?;
-    ended.extend(backend.sessions.end_all(id, now).await.map_err(store)?);
-    Ok(done_ending(told(&removed), &ended))
+    let mut steps = Steps::default();
+    let before = steps.done(backend.sessions.end_all(id, now).await)?;
+    let removed = steps.done(backend.accounts.remove(id).await)?;
+    let after = steps.done(backend.sessions.end_all(id, now).await)?;
+    steps.told(account, removed, before.into_iter().chain(after).flatten().collect())
+}
+
+/// Steps of one verb. What was done and is not where it would survive the loss of a server keeps none of the others from
+/// being done; that it may not last is told in the end.
+#[derive(Default)]
+struct Steps {
+    unkept: Option<StoreError>,
+}
+
+impl Steps {
+    /// What a step answers, where that is known.
+    fn done<T>(&mut self, step: Result<T, StoreError>) -> Result<Option<T>, Problem> {
+        match step {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.was_done() => {
+                self.unkept = Some(error);
+                Ok(None)
+            }
+            Err(error) => Err(store(error)),
+        }
+    }
+
+    /// What became of an account, and which sessions have ended.
+    fn told(self, account: &str, became: Option<Option<Account>>, ended: Vec<Uuid>) -> Worked {
+        match (self.unkept, became.flatten()) {
+            (Some(error), _) => Err(store(error)),
+            (None, Some(became)) => Ok(done_ending(told(&became), &ended)),
+            (None, None) => Err(not_found("account", account)),
+        }
+    }
 }
 
 /// The account of a login or an id; or of the name that a provider's person is shown by, where one alone has it.
