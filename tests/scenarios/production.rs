@@ -23,18 +23,20 @@ pub(crate) fn ask(production: &Production, request: &Request) -> Response {
 }
 
 /// Signs in as a browser behind a proxy that ends TLS does; the cookies that it was given.
-pub(crate) fn sign_in(production: &Production, login: &str) -> String {
+/// What a gateway answers to whoever signs in there with the right password.
+pub(crate) fn signing_in(production: &Production, login: &str) -> Response {
     let page = ask(production, &request("GET", LOGIN).with("Sec-Fetch-Site", "none"));
-    let cookie = |answer: &Response| -> Vec<String> {
-        answer.all("set-cookie").map(|line| line.split(';').next().unwrap_or_default().to_owned()).collect()
-    };
     let filled = form(&[("login", login), ("password", PASSWORD)], &page.text());
     let post = request("POST", LOGIN)
-        .with("Cookie", &cookie(&page).join("; "))
+        .with("Cookie", &cookies(&page))
         .with("Sec-Fetch-Site", "same-origin")
         .with("Origin", &format!("https://{HOST}"))
         .body("application/x-www-form-urlencoded", filled.as_bytes());
-    let answer = ask(production, &post);
+    ask(production, &post)
+}
+
+pub(crate) fn sign_in(production: &Production, login: &str) -> String {
+    let answer = signing_in(production, login);
     assert!(answer.status < 400, "{} {}", answer.status, answer.text());
     for line in answer.all("set-cookie") {
         assert!(
@@ -42,7 +44,13 @@ pub(crate) fn sign_in(production: &Production, login: &str) -> String {
             "not bound to this host over TLS: {line}"
         );
     }
-    cookie(&answer).join("; ")
+    cookies(&answer)
+}
+
+/// What an answer sets, as it is presented.
+fn cookies(answer: &Response) -> String {
+    let pairs = answer.all("set-cookie").map(|line| line.split(';').next().unwrap_or_default());
+    pairs.collect::<Vec<_>>().join("; ")
 }
 
 pub(crate) fn add_account(production: &mut Production, login: &str, role: &str) {

@@ -14,7 +14,7 @@ use crate::wait::{self, PATIENCE};
 /// What the sentinels call the master.
 const MASTER: &str = "mymaster";
 /// What the gateway's user may do besides: the lines of docs/operate.md.
-const GRANTED_BESIDES: [&str; 2] = ["+role", "+cluster|nodes"];
+const GRANTED_BESIDES: [&str; 3] = ["+role", "+cluster|nodes", "+wait"];
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
 
