@@ -180,6 +180,8 @@ async fn serve(stream: UnixStream, backend: &Backend, mut stopped: watch::Receiv
             line = timeout(IDLE_MAX, line::read(&mut reader, line::REQUEST_BYTES_MAX)) => line,
         };
         let (reply, goes_on) = match line {
+            // Asked of a gateway that hung: whoever did has been told that nothing is known of it, and may have done without.
+            Ok(Ok(_)) if is_gone(&writer).await => return,
             Ok(Ok(line)) => (answer(&line, backend, operator).await, true),
             Ok(Err(error @ LineError::TooLong(_))) => {
                 (Reply::Refused(Problem::new(Code::Invalid, error.to_string())), false)
@@ -190,6 +192,15 @@ async fn serve(stream: UnixStream, backend: &Backend, mut stopped: watch::Receiv
             return;
         }
     }
+}
+
+/// Whether nobody is left to answer. One who has only said all that they want to say is there.
+async fn is_gone(writer: &OwnedWriteHalf) -> bool {
+    if writer.writable().await.is_err() {
+        return true;
+    }
+    // Writes nothing, and breaks where the other end is closed.
+    writer.try_write(&[]).is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
 }
 
 async fn answer(line: &[u8], backend: &Backend, operator: Operator) -> Reply {

@@ -341,6 +341,37 @@ async fn a_data_directory_may_lie_deep() {
 }
 
 #[tokio::test]
+async fn threat_18_what_nobody_waits_for_any_more_is_not_done() {
+    use std::io::Write;
+    let world = World::new(true);
+    let server = Server::bind(world.dir.path(), Arc::clone(&world.backend)).unwrap();
+    let ask = |login: &str| {
+        let verb = json!({"verb": "account.add", "login": login, "password": PASSWORD, "roles": []});
+        let stream = std::os::unix::net::UnixStream::connect(world.dir.path().join(SOCKET_NAME)).unwrap();
+        (&stream).write_all(format!("{verb}\n").as_bytes()).unwrap();
+        stream
+    };
+    // Asked of a gateway that hangs, by one who has given up when it goes on, and by one who has only said all.
+    drop(ask("ada"));
+    let waits = ask("bob");
+    waits.shutdown(std::net::Shutdown::Write).unwrap();
+    waits.set_nonblocking(true).unwrap();
+    let mut waits = UnixStream::from_std(waits).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(server.run(async move {
+        stopped.await.ok();
+    }));
+    let mut answer = String::new();
+    waits.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("bob"), "{answer}");
+    stop.send(()).unwrap();
+    task.await.unwrap();
+    let logins = world.backend.accounts.list().await.unwrap();
+    let logins: Vec<&str> = logins.iter().map(|account| account.login.as_str()).collect();
+    assert_eq!(logins, ["bob"]);
+}
+
+#[tokio::test]
 async fn a_verb_under_way_is_finished_when_the_gateway_stops() {
     let world = World::new(true);
     let (stop, task) = world.serve();
