@@ -49,6 +49,14 @@ pub struct Limit {
     pub shadow: bool,
 }
 
+impl Limit {
+    /// Whether anybody is refused by it.
+    #[must_use]
+    pub const fn refuses(&self) -> bool {
+        self.rate.limits() && !self.shadow
+    }
+}
+
 /// For people: `20/1m sliding, shadowed`.
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,10 +5,10 @@
 //! The bundle comes first because it is what was reviewed: a setting of one machine that outdid it would make of every
 //! reviewed limit a guess. What a limit does while a shared store is away is the machine's to say, always.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::bundle::{self, Bundle};
+use engine::bundle::{self, Bundle, Recounted};
 use engine::limit::{Limit, PER_ADDRESS, PER_USER, Rate};
 use engine::route::CLASSES;
 use engine::time::UnixMillis;
@@ -86,13 +86,31 @@ impl InForce {
         let after: BTreeMap<&str, &Held> = self.named().collect();
         let said = |(name, before): (&str, &Held)| {
             let how = match after.get(name) {
-                _ if !before.limit.rate.limits() || before.limit.shadow => None,
+                _ if !before.limit.refuses() => None,
                 None => Some("is gone".to_owned()),
                 Some(after) => looser(before.limit, after.limit),
             };
             how.map(|how| format!("limit `{name}` {how}"))
         };
         before.named().filter_map(said).collect()
+    }
+
+    /// What grants have counted by a limit that can let more through than the one that counted it before, in sentences:
+    /// a loosening as well.
+    #[must_use]
+    pub fn widens(&self, before: &Self, recounted: &BTreeSet<Recounted>) -> Vec<String> {
+        let said = |Recounted { grant, before: from, after: to }: &Recounted| {
+            let held = before.classes.get(from).map(|held| held.limit).filter(|held| held.refuses())?;
+            let after = self.classes.get(to).map(|held| held.limit);
+            let wider = after.is_none_or(|after| !after.refuses() || lets_more(held, after));
+            let now = after.map_or("no limit".to_owned(), |after| after.to_string());
+            wider.then(|| {
+                format!(
+                    "grant `{grant}` may have counted in `{to}` ({now}) what was counted in `{from}` ({held})"
+                )
+            })
+        };
+        recounted.iter().filter_map(said).collect()
     }
 }
 
@@ -107,12 +125,18 @@ fn looser(before: Limit, after: Limit) -> Option<String> {
     if sliding != before.sliding {
         return Some("counts in another way, so that all that was taken of it is there again".to_owned());
     }
-    let faster = |one: Rate, other: Rate| {
-        u128::from(one.count) * u128::from(other.period_ms)
-            > u128::from(other.count) * u128::from(one.period_ms)
-    };
-    let more = rate.count > before.rate.count || faster(rate, before.rate);
-    more.then(|| format!("is {rate} instead of {}", before.rate))
+    lets_more(before, after).then(|| format!("is {rate} instead of {}", before.rate))
+}
+
+/// Whether one limit can let more through than another, in some span of time.
+fn lets_more(before: Limit, after: Limit) -> bool {
+    let (one, other) = (before.rate, after.rate);
+    let faster = u128::from(other.count) * u128::from(one.period_ms)
+        > u128::from(one.count) * u128::from(other.period_ms);
+    // Of shorter periods several begin in one period of a window, and a rate has its burst besides.
+    let periods = u128::from(one.period_ms.div_ceil(other.period_ms.max(1))) + u128::from(!after.sliding);
+    let more_in_a_window = before.sliding && u128::from(other.count) * periods > u128::from(one.count);
+    other.count > one.count || faster || more_in_a_window
 }
 
 /// What of the configuration does nothing because the bundle says it, for whoever starts the gateway.
@@ -242,6 +266,11 @@ mod tests {
         check(base, Some(limit("2/1s")), "is 2/1s instead of 60/1m");
         // Slower, and yet more at once.
         check(base, Some(limit("100/1h")), "is 100/1h instead of 60/1m");
+        // A window that is shorter begins twice in the other.
+        let window = |text: &str| Limit { sliding: true, ..limit(text) };
+        check(window("60/1m"), Some(window("40/40s")), "is 40/40s instead of 60/1m");
+        check(window("60/1m"), Some(window("30/40s")), "");
+        check(window("60/1m"), Some(window("60/90s")), "");
         check(base, Some(shadow), "refuses nobody any more");
         check(base, Some(sliding), "counts in another way, so that all that was taken of it is there again");
         check(sliding, Some(base), "counts in another way, so that all that was taken of it is there again");
@@ -251,5 +280,37 @@ mod tests {
         check(shadow, None, "");
         check(shadow, Some(limit("1000/1m")), "");
         check(shadow, Some(base), "");
+    }
+    #[test]
+    fn a_grant_that_counts_by_a_wider_limit_is_said() {
+        let check = |before: Option<Limit>, after: Option<Limit>, wider: Option<&str>| {
+            let of = |class: &str, limit: Option<Limit>| {
+                let classes = limit.map(|limit| (class.into(), limit)).into_iter().collect();
+                let bundle = bundle::Limits { per_address: None, per_user: None, classes };
+                InForce::of(&Limits::default(), &bundle)
+            };
+            let recounted =
+                Recounted { grant: "docs.premium".into(), before: "llm".into(), after: "wide".into() };
+            let said = of("wide", after).widens(&of("llm", before), &[recounted].into()).join("; ");
+            let expected = wider.map(|how| format!("grant `docs.premium` may have counted in `wide` ({how}"));
+            let expected = expected.unwrap_or_default();
+            assert!(said.starts_with(&expected) && said.is_empty() == wider.is_none(), "{said}");
+        };
+        let base = limit("60/1m");
+        let window = |text: &str| Limit { sliding: true, ..limit(text) };
+        check(Some(base), Some(base), None);
+        check(Some(base), Some(limit("59/2m")), None);
+        check(Some(base), Some(limit("61/1m")), Some("61/1m) what was counted in `llm` (60/1m)"));
+        check(Some(base), Some(limit("1000/1d")), Some("1000/1d)"));
+        check(Some(base), None, Some("no limit) what"));
+        check(Some(base), Some(Limit { shadow: true, ..limit("1/1m") }), Some("1/1m, shadowed)"));
+        // A window of the same limit is narrower than a rate, and a rate is no window unless it has half of it.
+        check(Some(base), Some(window("60/1m")), None);
+        check(Some(window("60/1m")), Some(base), Some("60/1m)"));
+        check(Some(window("60/1m")), Some(limit("30/1m")), None);
+        check(Some(window("60/1m")), Some(limit("30/50s")), Some("30/50s)"));
+        // What held nobody back.
+        check(None, Some(base), None);
+        check(Some(Limit { shadow: true, ..limit("1/1m") }), Some(base), None);
     }
 }

@@ -199,6 +199,7 @@ impl Reloader {
         let limits = InForce::of(&self.cell.settings, bundle.limits());
         let mut loosens = bundle.loosens(&current.bundle);
         loosens.extend(limits.loosens(&current.limits));
+        loosens.extend(limits.widens(&current.limits, &bundle.recounted(&current.bundle)));
         let accepted = matches!(cause, Cause::Operator { accept: Some(id) } if *id == to.to_string());
         if !loosens.is_empty() && !accepted {
             return Err(ReloadError::Loosens { id: to, loosens });

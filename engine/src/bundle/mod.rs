@@ -26,6 +26,7 @@ use crate::authz::{PolicyIndex, Prepared};
 use crate::route::{RouteTable, read_file};
 use limits::ReadLimits;
 pub use limits::{CLASSES_MAX, Limits};
+pub use loosens::Recounted;
 use policies::{Policies, PolicyFiles};
 use sources::{Digest, Part, SCHEMA, digest_of};
 pub use telling::Progress;

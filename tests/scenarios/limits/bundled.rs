@@ -114,3 +114,42 @@ fn limits_of_the_bundle_hold_are_tried_out_and_become_others_without_a_second_qu
     assert!(content, "{said}");
     assert_eq!(ask(&production, READ, Some(&other)).header("ratelimit-policy"), None);
 }
+
+const WIDE: &str = r#"
+@id("wide.docs")
+@reason("Power users ask as often as they like.")
+@owner("tests")
+@limit_class("wide")
+permit (principal in Role::"power_user", action == Action::"docs.read", resource);
+"#;
+
+#[test]
+fn a_grant_into_a_class_with_a_wider_limit_waits_for_a_person() {
+    let upstream = Upstream::start();
+    let standard = "[class.standard]\nrate = \"3/1h\"\n";
+    let production = with_limits(&upstream, &format!("{standard}{PREMIUM}"));
+    let _process = production.start();
+    let grant = |file: &str, text: &str| {
+        fs::write(production.folder().join("policies/grants").join(file), text).expect("a grant");
+    };
+    // Another class that is narrower is taken up by itself, and one that is wider is not, be it given by a grant that is
+    // new or by one that says something else.
+    let narrow = format!("{standard}{PREMIUM}[class.narrow]\nrate = \"1/1h\"\n");
+    grant("wide.cedar", &WIDE.replace("\"wide\"", "\"narrow\""));
+    change(&production, &narrow, "");
+    let wide = format!("{standard}{PREMIUM}[class.wide]\nrate = \"50/1h\"\n");
+    grant("wide.cedar", &WIDE.replace("\"wide.docs\"", "\"wide.other\""));
+    let says = "grant `wide.other` may have counted in `wide` (50/1h) what was counted in `standard` (3/1h)";
+    change(&production, &wide, says);
+    grant("premium.cedar", &GRANT.replace("\"premium\"", "\"wide\""));
+    let says = "grant `premium.docs` may have counted in `wide` (50/1h) what was counted in `premium` (2/1h)";
+    change(&production, &wide.replace(PREMIUM, ""), says);
+    // And so does going back to the route's class, where that is wider.
+    let standard = standard.replace("3/1h", "60/1h");
+    let wider = wide.replace(PREMIUM, "").replace("3/1h", "60/1h");
+    change(&production, &wider, "limit `standard` is 60/1h instead of 3/1h");
+    grant("premium.cedar", &GRANT.replace("@limit_class(\"premium\")", ""));
+    fs::remove_file(production.folder().join("policies/grants/wide.cedar")).expect("it is there");
+    let says = "grant `wide.other` may have counted in `standard` (60/1h) what was counted in `wide` (50/1h)";
+    change(&production, &standard, says);
+}

@@ -1,5 +1,6 @@
 //! What a new bundle permits that the previous one did not, as far as it can be seen without proof.
 
+mod classes;
 mod route;
 
 use std::collections::BTreeSet;
@@ -10,10 +11,12 @@ use super::vocabulary::{Action, SWITCH};
 use super::{Bundle, uid};
 use crate::route::Route;
 
+pub use classes::Recounted;
+
 impl Bundle {
     /// Readable sentences on how this bundle is looser than `previous`; empty when a reload may happen on its
-    /// own (threat 17). Grants are not looked at: to change them is what a reload is for, and no grant
-    /// overrides a guardrail.
+    /// own (threat 17). What grants permit is not looked at: to change that is what a reload is for, and no grant
+    /// overrides a guardrail. By which limits they have it counted is: [`Bundle::recounted`].
     #[must_use]
     pub fn loosens(&self, previous: &Self) -> Vec<String> {
         let mut found = BTreeSet::new();

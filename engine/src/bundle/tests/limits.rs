@@ -91,6 +91,65 @@ fn a_policy_gives_what_it_permits_another_class() {
     assert_eq!(failed, "n: reader on GET /api/docs: counted in standard, expected in premium, standard");
 }
 
+/// What grants count in another class after a change, as `grant: before to after`.
+#[track_caller]
+fn recounts(before: &BundleSources, after: &BundleSources, expected: &[&str]) {
+    let (earlier, later) = (load(before), load(after));
+    let spelt = |found: std::collections::BTreeSet<crate::bundle::Recounted>| -> Vec<String> {
+        found.into_iter().map(|one| format!("{}: {} to {}", one.grant, one.before, one.after)).collect()
+    };
+    assert_eq!(spelt(later.recounted(&earlier)), expected);
+    assert!(later.recounted(&later).is_empty(), "nothing has changed");
+}
+
+#[test]
+fn what_grants_count_in_another_class_is_seen() {
+    let premium = given(WHOLE, "premium");
+    let changed = |sources: &BundleSources, file: &str, from: &str, to: &str| {
+        let mut changed = sources.clone();
+        let text = changed.files.get_mut(file).expect("the fixture has it");
+        assert!(text.contains(from), "{file}: {from}");
+        *text = text.replace(from, to);
+        changed
+    };
+    let unlimited = sources();
+    recounts(&unlimited, &premium, &["docs.editors: files to premium", "docs.editors: standard to premium"]);
+    recounts(&premium, &unlimited, &["docs.editors: premium to files", "docs.editors: premium to standard"]);
+    recounts(&premium, &changed(&premium, "routes/docs.toml", ", audited = true", ""), &[]);
+    let other = changed(
+        &changed(&premium, "grants/docs.cedar", "\"premium\"", "\"wide\""),
+        "limits.toml",
+        "class.premium",
+        "class.wide",
+    );
+    // Readers are counted in the route's class, and are editors as well for all that is known.
+    let says = [
+        "docs.editors: premium to standard",
+        "docs.editors: premium to wide",
+        "docs.editors: standard to wide",
+    ];
+    recounts(&premium, &other, &says);
+    // The same grant is about more: who is in it, what is in an action group of it, what a row asks for.
+    let editors = "\"attrs\": {}, \"parents\": [{ \"type\": \"Role\", \"id\": \"editor\" }]";
+    let left = changed(&premium, "entities/all.json", editors, "\"attrs\": {}, \"parents\": []");
+    recounts(&left, &premium, &["docs.editors: premium to standard", "docs.editors: standard to premium"]);
+    recounts(&premium, &left, &["docs.editors: premium to standard", "docs.editors: standard to premium"]);
+    let narrow = changed(&premium, "grants/docs.cedar", "[Action::\"docs.read\", ", "[");
+    let row = "{ on = \"GET /api/docs\", action = \"docs.";
+    let written = changed(&narrow, "routes/docs.toml", &format!("{row}read\""), &format!("{row}write\""));
+    recounts(&narrow, &written, &["docs.editors: standard to premium"]);
+    // What a row's attributes of roles say may be in a condition.
+    let named = "\"reader\" }, \"attrs\": { \"upstream\": \"admin\" }";
+    let renamed = changed(&premium, "entities/all.json", "\"reader\" }, \"attrs\": {}", named);
+    recounts(&premium, &renamed, &["docs.editors: premium to standard", "docs.editors: standard to premium"]);
+    // What nobody was permitted before is not counted otherwise than before.
+    let purge = "\n@id(\"docs.purgers\")\n@reason(\"r\")\n@owner(\"o\")\n@limit_class(\"premium\")\n\
+        permit (principal in Role::\"editor\", action == Action::\"docs.purge\", resource);\n";
+    let mut purging = premium.clone();
+    purging.files.get_mut("grants/docs.cedar").expect("the fixture has it").push_str(purge);
+    recounts(&premium, &purging, &[]);
+}
+
 #[test]
 fn an_explanation_tells_what_a_request_is_counted_by() {
     use crate::bundle::example::{example, example_parameters, example_principal};
