@@ -81,7 +81,29 @@ impl Window {
     /// was admitted in that moment.
     #[must_use]
     pub fn since(&self, rate: Rate, since: UnixMillis) -> Self {
-        if self.width_ms == 0 || self.width_ms == width_ms(rate) { *self } else { self.at(rate, since) }
+        if self.is_of(rate) { *self } else { self.at(rate, since) }
+    }
+
+    /// Whether its newest part has not begun yet: a clock that went back has left it.
+    #[must_use]
+    pub fn is_ahead(&self, now: UnixMillis) -> bool {
+        now.0.checked_div(self.width_ms).is_some_and(|part| part < self.part)
+    }
+
+    /// Whether it is counted in parts of this limit, or nothing is.
+    #[must_use]
+    pub fn is_of(&self, rate: Rate) -> bool {
+        self.width_ms == 0 || self.width_ms == width_ms(rate)
+    }
+
+    /// The state after so much more at this time, in the parts that it is counted in: by whatever limit that was admitted.
+    #[must_use]
+    pub fn counting(&self, now: UnixMillis, cost: u32) -> Self {
+        let mut window = self.aged(now);
+        if let Some(newest) = window.counts.first_mut() {
+            *newest = newest.saturating_add(cost);
+        }
+        window
     }
 
     /// Without the parts that have left.

@@ -8,6 +8,8 @@
 //! twice: at most what the dropped key had spent and not yet recovered. Somebody who was refused has a late
 //! TAT and is dropped last, so a flood of fresh addresses does not set a refused one free.
 
+mod slot;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,81 +18,14 @@ use engine::limit::{Gcra, Left, Rate, gcra, left};
 use engine::time::UnixMillis;
 use engine::window::{Slid, Window};
 
+use self::slot::{KEY, OWED, Slot};
+pub(super) use self::slot::{Kept, Newest};
 use super::windows::{Locked, Windows};
 use super::{LimitKey, Outcome, Take};
 
 const WAYS: usize = 16;
 const SHARDS: usize = 64;
 pub(super) const NS_PER_MS: u64 = 1_000_000;
-
-/// Marks a TAT that another store of counters has not been told of. Nanoseconds reach this bit in the year 2262.
-const OWED: u64 = 1 << 63;
-
-/// The bits of a slot's first word that are its key's. What is above them says the period that its TAT was reckoned with.
-const KEY_BITS: u32 = 48;
-const KEY: u64 = (1 << KEY_BITS) - 1;
-
-/// Empty while the TAT is 0.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    key: [u64; 2],
-    tat: u64,
-}
-
-impl Slot {
-    const fn tat(self) -> u64 {
-        self.tat & !OWED
-    }
-
-    const fn owed(self) -> u64 {
-        self.tat & OWED
-    }
-
-    fn new([low, high]: [u64; 2], spelt: u16, tat: u64) -> Self {
-        Self { key: [low | u64::from(spelt) << KEY_BITS, high], tat }
-    }
-
-    const fn is(self, [low, high]: [u64; 2]) -> bool {
-        let [own, own_high] = self.key;
-        self.tat != 0 && own & KEY == low && own_high == high
-    }
-
-    fn period(self) -> u16 {
-        let [low, _] = self.key;
-        u16::try_from(low >> KEY_BITS).unwrap_or_default()
-    }
-
-    /// Whether it was reckoned with another period than the limit of this take has.
-    fn is_of_another(self, take: &Take<'_>) -> bool {
-        take.since.is_some() && self.period() != 0 && self.period() != spelt(take.period_ms)
-    }
-
-    /// Its TAT by the limit of this take: the part of the limit that was spent when it became what it is is spent of it, and
-    /// comes back as it says since then.
-    fn tat_of(self, take: &Take<'_>) -> u64 {
-        let Some(since) = take.since.filter(|_| self.is_of_another(take)) else { return self.tat() };
-        let since = since.0.saturating_mul(NS_PER_MS);
-        let whole = u128::from(take.period_ms) * u128::from(NS_PER_MS);
-        let spent = u128::from(self.tat().saturating_sub(since));
-        let spent =
-            (spent * u128::from(take.period_ms)).div_ceil(period(self.period()).max(1).into()).min(whole);
-        since.saturating_add(u64::try_from(spent).unwrap_or(u64::MAX)) & !OWED
-    }
-}
-
-/// A period in 16 bits, 6 of them its magnitude: within a thousandth and never more than it is, so that what was spent of it
-/// is never told as less. 0 is none.
-fn spelt(period_ms: u64) -> u16 {
-    let Some(magnitude) = period_ms.checked_ilog2().map(|magnitude| magnitude.min(62)) else { return 0 };
-    let part = if magnitude > 10 { period_ms >> (magnitude - 10) } else { period_ms << (10 - magnitude) };
-    u16::try_from(u64::from(magnitude) << 10 | part & 1023).unwrap_or(u16::MAX).saturating_add(1)
-}
-
-fn period(spelt: u16) -> u64 {
-    let Some(spelt) = spelt.checked_sub(1).map(u64::from) else { return 0 };
-    let (magnitude, part) = (spelt >> 10, 1024 | spelt & 1023);
-    if magnitude > 10 { part << (magnitude - 10) } else { part >> (10 - magnitude) }
-}
 
 type Set = [Slot; WAYS];
 
@@ -100,6 +35,7 @@ pub(super) struct Memory {
     /// Two keyed hashes make 112 bits, so that two clients never share a counter by accident.
     hashers: [RandomState; 2],
     evicted: AtomicU64,
+    newest: Newest,
     /// What is put beside a TAT that is counted here.
     mark: u64,
     /// Limits by sliding windows: a table of as many bytes, made when the first is counted.
@@ -117,10 +53,21 @@ pub(super) enum State {
 }
 
 /// One limit of a request, on its way.
-struct Step {
+struct Step<'a> {
+    take: &'a Take<'a>,
     key: [u64; 2],
-    state: State,
-    period: u16,
+    /// Of a rate, what stood there.
+    slot: Option<Slot>,
+    kept: Kept,
+    /// By the limit of the take, before it and after; nothing where it is refused.
+    before: Option<State>,
+    after: Option<State>,
+}
+
+/// What a request has locked.
+struct Held<'a> {
+    shards: Vec<(usize, MutexGuard<'a, Box<[Set]>>)>,
+    windows: Locked<'a>,
 }
 
 impl Memory {
@@ -141,6 +88,7 @@ impl Memory {
             sets_per_shard: sets_per_shard as u64,
             hashers: [RandomState::new(), RandomState::new()],
             evicted: AtomicU64::new(0),
+            newest: Newest::default(),
             mark,
             windows: OnceLock::new(),
             bytes,
@@ -157,21 +105,34 @@ impl Memory {
         [low & KEY, high]
     }
 
-    /// What the other store has to be told of a key: what it does not know, and what is more by a limit that was another
-    /// when it was told.
+    /// What the other store has to be told of a key: what it does not know, and what it has forgotten by a limit that was
+    /// another, and is not over by the one that this has become.
     pub(super) fn owed(&self, take: &Take<'_>, now: UnixMillis) -> Option<State> {
         let hash = self.hash(&take.key);
         if take.key.sliding {
             let windows = self.windows.get()?;
             let slot = windows.find(&mut windows.lock(&[hash]), hash)?;
-            let window = slot.window_of(take);
-            return (slot.owed || window != slot.window).then_some(State::Window(window));
+            let kept = slot.kept(&self.newest, take);
+            let window = slot.window_by(take, kept, now);
+            let is_news = kept == Kept::Earlier && slot.window.ends_ms() <= now.0;
+            return (slot.owed || is_news).then_some(State::Window(window));
         }
         let shard = self.shards.get(shard_of(hash))?.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = find(shard.get(self.place(hash)?)?, hash)?;
-        let tat = slot.tat_of(take);
-        let is_news = slot.is_of_another(take) && tat > now.0.saturating_mul(NS_PER_MS);
-        (slot.owed() != 0 || is_news).then_some(State::Tat(tat))
+        let (kept, tat) = self.standing(Some(slot), take, now);
+        let now_ns = now.0.saturating_mul(NS_PER_MS);
+        let is_news = kept == Kept::Earlier && slot.tat() <= now_ns && tat > now_ns;
+        (slot.is_owed() || is_news).then_some(State::Tat(tat))
+    }
+
+    /// By which limit a slot is kept, and its TAT by the one of this take.
+    fn standing(&self, slot: Option<Slot>, take: &Take<'_>, now: UnixMillis) -> (Kept, u64) {
+        let Some(slot) = slot else { return (self.newest.kept(take, false), 0) };
+        let of_another = slot.is_of_another(take);
+        let kept = self.newest.kept(take, of_another);
+        let tat = slot.tat_by(take, kept, now);
+        // Of another limit it is told as it stands to whoever does not know since when theirs holds.
+        (kept, if of_another && kept == Kept::Own { tat } else { bounded(tat, take, now) })
     }
 
     /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
@@ -193,13 +154,13 @@ impl Memory {
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(set) = self.place(hash).and_then(|at| shard.get_mut(at)) else { return };
         let slot = find(set, hash);
-        let before = slot.map_or(0, |slot| slot.tat_of(take));
-        let untold = slot.is_some_and(|slot| slot.owed() != 0) && told != Some(State::Tat(before));
+        let (kept, before) = self.standing(slot, take, now);
+        let untold = slot.is_some_and(Slot::is_owed) && told != Some(State::Tat(before));
         let known = if falls && !untold { tat } else { tat.max(before) };
-        let kept = known | if untold { OWED } else { 0 };
         // A TAT that is past says nothing, and takes no slot from anybody.
-        if slot.is_some() || kept & !OWED > now.0.saturating_mul(NS_PER_MS) {
-            self.put(set, hash, kept, period_of(take, slot), now);
+        if slot.is_some() || known > now.0.saturating_mul(NS_PER_MS) {
+            let (tat, period) = Slot::next(slot, take, kept, known, now);
+            self.put(set, hash, tat | if untold { OWED } else { 0 }, period, now);
         }
     }
 
@@ -213,10 +174,15 @@ impl Memory {
         let (key, windows) = (self.hash(&take.key), self.windows());
         let mut locked = windows.lock(&[key]);
         let before = windows.find(&mut locked, key);
-        let untold =
-            before.is_some_and(|slot| slot.owed && told != Some(State::Window(slot.window_of(take))));
-        let merging = before.filter(|_| untold || !falls);
-        let merged = merging.map_or(kept, |slot| slot.window_of(take).merged(&kept, take.rate, now));
+        let by = before.map_or(Kept::Own, |slot| slot.kept(&self.newest, take));
+        if by == Kept::Later {
+            // What was said in parts of a limit that holds no more says less than what stands here.
+            return;
+        }
+        let window = before.map(|slot| (slot.owed, slot.window_by(take, by, now)));
+        let untold = window.is_some_and(|(owed, window)| owed && told != Some(State::Window(window)));
+        let merging = window.filter(|_| untold || !falls);
+        let merged = merging.map_or(kept, |(_, window)| window.merged(&kept, take.rate, now));
         if before.is_some() || merged.ends_ms() > now.0 {
             self.count(windows.put(&mut locked, key, merged, untold, now));
         }
@@ -237,61 +203,115 @@ impl Memory {
         let keys: Vec<_> = takes.iter().map(|take| self.hash(&take.key)).collect();
         // Rates before windows, and each in rising order: two requests never wait for each other.
         let slides = takes.iter().any(|take| take.key.sliding);
-        let mut shards = if slides { self.lock(&of_kind(takes, &keys, false)) } else { self.lock(&keys) };
-        let mut windows =
-            if slides { self.windows().lock(&of_kind(takes, &keys, true)) } else { Locked::new() };
-        let mut steps: Vec<Step> = Vec::with_capacity(takes.len());
+        let shards = if slides { self.lock(&of_kind(takes, &keys, false)) } else { self.lock(&keys) };
+        let windows = if slides { self.windows().lock(&of_kind(takes, &keys, true)) } else { Locked::new() };
+        let mut held = Held { shards, windows };
+        let mut steps: Vec<Step<'_>> = Vec::with_capacity(takes.len());
         let mut refused = None;
         for (index, (take, key)) in takes.iter().zip(&keys).enumerate() {
-            // The same key twice in one request is spent from twice.
-            let earlier =
-                steps.iter().rev().find(|step| step.key == *key && step.slides() == take.key.sliding);
-            let (state, period) = match earlier {
-                Some(step) => (Some(step.state), step.period),
-                None if take.key.sliding => (
-                    self.windows().find(&mut windows, *key).map(|slot| State::Window(slot.window_of(take))),
-                    0,
-                ),
-                None => {
-                    let slot = self.set(&mut shards, *key).and_then(|set| find(set, *key));
-                    (slot.map(|slot| State::Tat(slot.tat_of(take))), period_of(take, slot))
-                }
-            };
-            match asked(take, state, now) {
-                Ok(state) => steps.push(Step { key: *key, state, period }),
+            let mut step = self.step(&steps, take, *key, &mut held, now);
+            match asked(take, step.before, now) {
+                Ok(state) => step.after = Some(state),
                 Err(retry_after_ms) => {
                     let tightest = refused.is_none_or(|(_, longest)| retry_after_ms > longest);
                     refused = if tightest { Some((index, retry_after_ms)) } else { refused };
                 }
             }
+            steps.push(step);
         }
         if let Some((index, retry_after_ms)) = refused {
+            // The first of one key last: the others have what it would have left before them.
+            steps.iter().rev().for_each(|step| self.refuse(step, &mut held, now));
             return Outcome::Refused { index, retry_after_ms };
         }
-        for Step { key, state, period } in steps {
-            match state {
-                State::Tat(tat) => {
-                    if let Some(set) = self.set(&mut shards, key) {
-                        self.put(set, key, tat | self.mark, period, now);
-                    }
+        steps.iter().for_each(|step| self.admit(step, &mut held, now));
+        Outcome::Admitted
+    }
+
+    /// What a take finds: what stands there, or what an earlier one of the same request has left. The same key twice is
+    /// spent from twice.
+    fn step<'a>(
+        &self,
+        steps: &[Step<'a>],
+        take: &'a Take<'a>,
+        key: [u64; 2],
+        held: &mut Held<'_>,
+        now: UnixMillis,
+    ) -> Step<'a> {
+        let same = |step: &&Step<'_>| step.key == key && step.take.key.sliding == take.key.sliding;
+        if let Some(earlier) = steps.iter().rev().find(same) {
+            let before = earlier.after.or(earlier.before);
+            return Step { take, key, slot: earlier.slot, kept: earlier.kept, before, after: None };
+        }
+        if take.key.sliding {
+            let slot = self.windows().find(&mut held.windows, key);
+            let kept = slot.map_or(Kept::Own, |slot| slot.kept(&self.newest, take));
+            let before = slot.map(|slot| State::Window(slot.window_by(take, kept, now)));
+            return Step { take, key, slot: None, kept, before, after: None };
+        }
+        let slot = self.set(held, key).and_then(|set| find(set, key));
+        let (kept, tat) = self.standing(slot, take, now);
+        Step { take, key, slot, kept, before: slot.map(|_| State::Tat(tat)), after: None }
+    }
+
+    fn admit(&self, step: &Step<'_>, held: &mut Held<'_>, now: UnixMillis) {
+        match step.after {
+            Some(State::Tat(tat)) => {
+                let (tat, period) = Slot::next(step.slot, step.take, step.kept, tat, now);
+                if let Some(set) = self.set(held, step.key) {
+                    self.put(set, step.key, tat | self.mark, period, now);
                 }
-                State::Window(window) => {
-                    self.count(self.windows().put(&mut windows, key, window, self.mark != 0, now));
+            }
+            Some(State::Window(window)) => {
+                let found = self.windows().find(&mut held.windows, step.key);
+                let later = found.filter(|_| step.kept == Kept::Later);
+                let window = later.map_or(window, |slot| slot.window.counting(now, step.take.cost));
+                self.count(self.windows().put(&mut held.windows, step.key, window, self.mark != 0, now));
+            }
+            None => {}
+        }
+    }
+
+    /// Whoever is refused is refused by the limit that holds, and waits for no longer than it says: that is kept, so that
+    /// they are not set free by what was before it.
+    fn refuse(&self, step: &Step<'_>, held: &mut Held<'_>, now: UnixMillis) {
+        match (step.before, step.kept) {
+            (_, Kept::Later) | (None, _) => {}
+            (Some(State::Tat(tat)), Kept::Own | Kept::Earlier) => {
+                if let Some(set) = self.set(held, step.key) {
+                    self.renew(set, step.key, step.take, tat, now);
+                }
+            }
+            (Some(State::Window(window)), kept) => {
+                let found = self.windows().find(&mut held.windows, step.key);
+                // A clock that went back has left it ahead of now.
+                if let Some(slot) = found.filter(|_| kept == Kept::Earlier || window.is_ahead(now)) {
+                    let window = window.at(step.take.rate, now);
+                    self.count(self.windows().put(&mut held.windows, step.key, window, slot.owed, now));
                 }
             }
         }
-        Outcome::Admitted
+    }
+
+    /// The same state, as the limit of this take has it.
+    fn renew(&self, set: &mut Set, key: [u64; 2], take: &Take<'_>, tat: u64, now: UnixMillis) {
+        let Some(slot) = find(set, key) else { return };
+        let (tat, period) = Slot::next(Some(slot), take, Kept::Own, tat, now);
+        if tat != slot.tat() || period != slot.period() {
+            self.put(set, key, tat | if slot.is_owed() { OWED } else { 0 }, period, now);
+        }
     }
 
     /// How a limit stands.
     pub(super) fn left(&self, take: &Take<'_>, now: UnixMillis) -> Left {
         let (key, rate) = (&take.key, take.rate);
         if key.sliding {
-            let window = self.windows.get().map(|windows| windows.now(self.hash(key), take, now));
+            let windows = self.windows.get();
+            let window = windows.map(|windows| windows.now(self.hash(key), take, &self.newest, now));
             return window.unwrap_or_default().left(rate, now);
         }
-        let tat = self.with(key, |set, key| find(set, key)).flatten().map(|slot| slot.tat_of(take));
-        left(rate, tat.map(|tat| bounded(tat, rate, now)), now)
+        let tat = self.with(key, |set, key| self.standing(find(set, key), take, now).1);
+        left(rate, tat.map(|tat| nearest(tat, rate, now)), now)
     }
 
     /// Forgets what was counted under a key, and what another store has not been told of it.
@@ -323,15 +343,21 @@ impl Memory {
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let set = self.place(key).and_then(|at| shard.get_mut(at));
         let slot = set.as_ref().and_then(|set| find(set, key));
-        let tat = slot.map(|slot| slot.tat_of(take));
-        match gcra(take.rate, tat.map(|tat| bounded(tat, take.rate, now)), now, take.cost) {
+        let (kept, before) = self.standing(slot, take, now);
+        match gcra(take.rate, Some(nearest(before, take.rate, now)), now, take.cost) {
             Gcra::Admit { tat } => {
                 if let Some(set) = set {
-                    self.put(set, key, tat | self.mark, period_of(take, slot), now);
+                    let (tat, period) = Slot::next(slot, take, kept, tat, now);
+                    self.put(set, key, tat | self.mark, period, now);
                 }
                 Outcome::Admitted
             }
-            Gcra::Refuse { retry_after_ms } => Outcome::Refused { index: 0, retry_after_ms },
+            Gcra::Refuse { retry_after_ms } => {
+                if let Some(set) = set.filter(|_| kept != Kept::Later) {
+                    self.renew(set, key, take, before, now);
+                }
+                Outcome::Refused { index: 0, retry_after_ms }
+            }
         }
     }
 
@@ -357,12 +383,8 @@ impl Memory {
     }
 
     /// The set of a key, in a shard that is locked. It is always there.
-    fn set<'s>(
-        &self,
-        shards: &'s mut [(usize, MutexGuard<'_, Box<[Set]>>)],
-        key: [u64; 2],
-    ) -> Option<&'s mut Set> {
-        let shard = shards.iter_mut().find(|(index, _)| *index == shard_of(key))?;
+    fn set<'s>(&self, held: &'s mut Held<'_>, key: [u64; 2]) -> Option<&'s mut Set> {
+        let shard = held.shards.iter_mut().find(|(index, _)| *index == shard_of(key))?;
         shard.1.get_mut(self.place(key)?)
     }
 
@@ -374,12 +396,6 @@ impl Memory {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }
         *slot = Slot::new(key, period, tat);
-    }
-}
-
-impl Step {
-    const fn slides(&self) -> bool {
-        matches!(self.state, State::Window(_))
     }
 }
 
@@ -397,7 +413,7 @@ fn asked(take: &Take<'_>, state: Option<State>, now: UnixMillis) -> Result<State
             Slid::Refuse { retry_after_ms } => Err(retry_after_ms),
         };
     }
-    let tat = if let Some(State::Tat(tat)) = state { Some(bounded(tat, take.rate, now)) } else { None };
+    let tat = if let Some(State::Tat(tat)) = state { Some(nearest(tat, take.rate, now)) } else { None };
     match gcra(take.rate, tat, now, take.cost) {
         Gcra::Admit { tat } => Ok(State::Tat(tat)),
         Gcra::Refuse { retry_after_ms } => Err(retry_after_ms),
@@ -412,17 +428,14 @@ fn find(set: &Set, key: [u64; 2]) -> Option<Slot> {
     set.iter().find(|slot| slot.is(key)).copied()
 }
 
-/// What is written beside a TAT. A take that does not say since when its limit is what it is leaves what stands there.
-fn period_of(take: &Take<'_>, slot: Option<Slot>) -> u16 {
-    match take.since {
-        Some(_) => spelt(take.period_ms),
-        None => slot.map_or(0, Slot::period),
-    }
+/// A state lies no further ahead than the whole limit of the take, of which `rate` may be a part. One that does comes from a
+/// clock that went back, or from a limit of which nobody knows the period.
+fn bounded(tat: u64, take: &Take<'_>, now: UnixMillis) -> u64 {
+    nearest(tat, Rate { period_ms: take.period_ms, ..take.rate }, now)
 }
 
-/// No TAT lies further ahead than the whole burst. One that does comes from a clock that went back, or from
-/// a limit that was wider when it was written.
-fn bounded(tat: u64, rate: Rate, now: UnixMillis) -> u64 {
+/// No TAT lies further ahead than the whole burst.
+fn nearest(tat: u64, rate: Rate, now: UnixMillis) -> u64 {
     let full = now.0.saturating_add(rate.period_ms).saturating_mul(NS_PER_MS);
     // An emission interval is rounded up by less than a nanosecond.
     tat.min(full.saturating_add(rate.count.into()))

@@ -6,8 +6,9 @@
 //!   (`engine::window`) never its count in any of its periods.
 //! - of several limits that refuse, the one that makes the client wait longest answers.
 //! - a clock that goes back makes nobody wait longer than a period.
-//! - a limit that becomes another gives nobody a second quota: who has spent a part of it has spent that part of the new
-//!   one, and in a window what was admitted stays admitted.
+//! - a limit that becomes another gives nobody a second quota and makes nobody wait longer than it says: who has spent a
+//!   part of it has spent that part of the new one, and in a window what was admitted stays admitted. Takes by the older
+//!   one that come later take their part of the same.
 //!
 //! Two adapters keep it: memory, for one gateway, and a Redis that several share. A shared one is asked within a budget;
 //! while it does not answer, each limit does as its [`WhenAway`] says.

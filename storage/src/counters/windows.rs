@@ -7,6 +7,7 @@ use engine::time::UnixMillis;
 use engine::window::Window;
 
 use super::Take;
+use super::memory::{Kept, Newest};
 
 const WAYS: usize = 8;
 const SHARDS: usize = 64;
@@ -91,9 +92,10 @@ impl Windows {
     }
 
     /// How a key stands, where it is known.
-    pub(super) fn now(&self, key: [u64; 2], take: &Take<'_>, now: UnixMillis) -> Window {
+    pub(super) fn now(&self, key: [u64; 2], take: &Take<'_>, newest: &Newest, now: UnixMillis) -> Window {
         let found = self.find(&mut self.lock(&[key]), key);
-        found.map_or_else(Window::default, |slot| slot.window_of(take)).at(take.rate, now)
+        let by_take = |slot: Slot| slot.window_by(take, slot.kept(newest, take), now);
+        found.map_or_else(Window::default, by_take).at(take.rate, now)
     }
 
     fn set<'s>(&self, locked: &'s mut Locked<'_>, key: [u64; 2]) -> Option<&'s mut Set> {
@@ -104,9 +106,19 @@ impl Windows {
 }
 
 impl Slot {
-    /// Its window by the limit of this take, which may have become what it is lately.
-    pub(super) fn window_of(&self, take: &Take<'_>) -> Window {
-        take.since.map_or(self.window, |since| self.window.since(take.rate, since))
+    /// By which limit it is kept, seen from a take.
+    pub(super) fn kept(&self, newest: &Newest, take: &Take<'_>) -> Kept {
+        newest.kept(take, !self.window.is_of(take.rate))
+    }
+
+    /// Its window by the limit of this take, which may have become what it is lately, or have become another.
+    pub(super) fn window_by(&self, take: &Take<'_>, kept: Kept, now: UnixMillis) -> Window {
+        match (kept, take.since) {
+            // A clock that has gone back since then knows nothing of what was admitted when.
+            (Kept::Earlier, Some(since)) => self.window.since(take.rate, since.min(now)),
+            (Kept::Later, _) => self.window.at(take.rate, now),
+            (Kept::Own | Kept::Earlier, _) => self.window,
+        }
     }
 
     fn is_of(&self, key: [u64; 2]) -> bool {
@@ -145,11 +157,11 @@ mod tests {
         assert!(!put([7, 7], NOW.plus(60_000)));
         let dropped = (0..100_000_u64).filter(|number| put([*number, number / 64], NOW)).count();
         assert!(dropped > 90_000);
-        assert_eq!(windows.now([7, 7], &take, NOW.plus(60_000)), spent(NOW.plus(60_000)));
+        assert_eq!(windows.now([7, 7], &take, &Newest::default(), NOW.plus(60_000)), spent(NOW.plus(60_000)));
         // What has ended is used again without loss.
         let later = NOW.plus(600_000);
         assert!((0..64).all(|number| !put([number, 1_000_000], later)));
         windows.forget([7, 7]);
-        assert_eq!(windows.now([7, 7], &take, NOW).ends_ms(), 0);
+        assert_eq!(windows.now([7, 7], &take, &Newest::default(), NOW).ends_ms(), 0);
     }
 }

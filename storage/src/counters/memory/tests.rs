@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use proptest::prelude::*;
 use uuid::Uuid;
 
+use super::slot::{period, spelt};
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -153,7 +154,34 @@ fn a_limit_that_becomes_what_it_was_counts_on() {
 }
 
 #[test]
-fn a_store_is_told_what_is_more_by_a_limit_that_became_another() {
+fn whoever_is_refused_by_a_limit_that_became_another_is_set_free_by_no_flood() {
+    for kind in [false, true] {
+        let memory = Memory::new(64 * 1024);
+        let key = |number| address(number).sliding(kind);
+        let one =
+            |number, period_ms, since: u64| [take(key(number), 10, period_ms, 1).since(NOW.plus(since))];
+        for _ in 0..10 {
+            assert_eq!(memory.take(&one(u32::MAX, 60_000, 0), NOW), Outcome::Admitted);
+        }
+        let refused = |now| {
+            let asked = memory.take(&one(u32::MAX, 3_600_000, 1), now);
+            assert!(matches!(asked, Outcome::Refused { .. }), "sliding: {kind}");
+        };
+        refused(NOW.plus(1));
+        // By the limit that was, all would have come back by now.
+        let now = NOW.plus(120_000);
+        for number in 0..20_000 {
+            assert_eq!(memory.take(&one(number, 60_000, 1), now), Outcome::Admitted);
+        }
+        refused(now);
+        // Also where it is one of several.
+        let both = [one(u32::MAX, 3_600_000, 1)[0], one(7, 3_600_000, 1)[0]];
+        assert!(matches!(memory.take(&both, now), Outcome::Refused { index: 0, .. }), "sliding: {kind}");
+    }
+}
+
+#[test]
+fn a_store_is_told_what_it_has_forgotten_by_the_limit_that_was_and_is_not_over_by_the_one_that_is() {
     let memory = Memory::owing(64 * 1024);
     let minute = take(address(1), 10, 60_000, 1).since(UnixMillis(0));
     let ns = NOW.0 * NS_PER_MS;
@@ -161,11 +189,12 @@ fn a_store_is_told_what_is_more_by_a_limit_that_became_another() {
     memory.settle(&minute, (None, false), State::Tat(ns + 30_000_000_000), NOW);
     assert_eq!(memory.owed(&minute, NOW), None);
     let hour = take(address(1), 10, 3_600_000, 1).since(NOW);
-    let half = State::Tat(ns + 1_800_000_000_000);
-    assert_eq!(memory.owed(&hour, NOW), Some(half));
+    assert_eq!(memory.owed(&hour, NOW.plus(29_999)), None, "what it knows yet it reckons itself");
+    let (half, later) = (State::Tat(ns + 1_800_000_000_000), NOW.plus(30_000));
+    assert_eq!(memory.owed(&hour, later), Some(half));
     // It keeps that, and need not be told again.
-    memory.settle(&hour, (Some(half), false), half, NOW);
-    assert_eq!(memory.owed(&hour, NOW), None);
+    memory.settle(&hour, (Some(half), false), half, later);
+    assert_eq!(memory.owed(&hour, later), None);
     assert_eq!(memory.left(&hour, NOW).count, 5);
     // A take that knows no time changes neither.
     let merging = take(address(1), 10, 60_000, 0);

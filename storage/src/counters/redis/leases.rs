@@ -13,6 +13,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::limit::Rate;
 use engine::window::width_ms;
 
 use super::super::Take;
@@ -42,6 +43,8 @@ pub(super) struct Back {
     /// When it was leased, by the store's clock.
     pub(super) granted_ms: u64,
     pub(super) count: u32,
+    /// The limit that it was leased of.
+    pub(super) rate: Rate,
 }
 
 /// What a question takes ahead of a key, and brings back.
@@ -107,7 +110,7 @@ impl Leases {
         let mut spent = Vec::with_capacity(takes.len());
         for take in takes {
             let hash = hash(take);
-            if let Some(granted_ms) = self.spend_one(hash, take.cost, at) {
+            if let Some(granted_ms) = self.spend_one(hash, take, at) {
                 spent.push((hash, take.cost, granted_ms));
                 continue;
             }
@@ -119,10 +122,10 @@ impl Leases {
         true
     }
 
-    fn spend_one(&self, hash: [u64; 2], cost: u32, at: u64) -> Option<u64> {
+    fn spend_one(&self, hash: [u64; 2], take: &Take<'_>, at: u64) -> Option<u64> {
         let mut shard = self.shard(hash)?;
-        let lease = shard.get_mut(&hash).filter(|lease| lease.holds(at, self.idle_ms))?;
-        lease.left = lease.left.checked_sub(cost)?;
+        let lease = shard.get_mut(&hash).filter(|lease| lease.holds(take, at, self.idle_ms))?;
+        lease.left = lease.left.checked_sub(take.cost)?;
         lease.touched_ms = at;
         Some(lease.granted_ms)
     }
@@ -166,6 +169,10 @@ impl Leases {
         }
         let is_idle = lease.is_idle(at, self.idle_ms);
         let back = lease.back();
+        if lease.key.rate() != take.rate {
+            *lease = Lease::none(take, at);
+            return Ahead { lease: 0, back };
+        }
         lease.touched_ms = at;
         if is_idle {
             lease.next = take.cost;
@@ -178,10 +185,10 @@ impl Leases {
         Ahead { lease: count, back }
     }
 
-    /// How much of a key is held here.
-    pub(super) fn held(&self, hash: [u64; 2], at: u64) -> u32 {
+    /// How much of a limit is held here.
+    pub(super) fn held(&self, hash: [u64; 2], take: &Take<'_>, at: u64) -> u32 {
         let Some(shard) = self.shard(hash) else { return 0 };
-        shard.get(&hash).filter(|lease| lease.holds(at, self.idle_ms)).map_or(0, |lease| lease.left)
+        shard.get(&hash).filter(|lease| lease.holds(take, at, self.idle_ms)).map_or(0, |lease| lease.left)
     }
 
     /// What is left here of a key, to go back with a question about it.
@@ -228,12 +235,13 @@ impl Lease {
         at.saturating_sub(self.touched_ms) >= idle_ms
     }
 
-    const fn holds(&self, at: u64, idle_ms: u64) -> bool {
-        at < self.ends_ms && !self.is_idle(at, idle_ms)
+    /// Whether any of it may be spent. What was leased of a limit that was another is none of this one.
+    fn holds(&self, take: &Take<'_>, at: u64, idle_ms: u64) -> bool {
+        self.key.rate() == take.rate && at < self.ends_ms && !self.is_idle(at, idle_ms)
     }
 
     const fn back(&mut self) -> Option<Back> {
-        let back = Back { granted_ms: self.granted_ms, count: self.left };
+        let back = Back { granted_ms: self.granted_ms, count: self.left, rate: self.key.rate() };
         self.left = 0;
         if back.count > 0 { Some(back) } else { None }
     }
@@ -250,6 +258,10 @@ impl Asking<'_> {
         for (((hash, ahead), take), count) in self.ahead.iter().zip(takes).zip(leased) {
             let Some(mut shard) = self.leases.shard(*hash) else { continue };
             let Some(lease) = shard.get_mut(hash).filter(|_| ahead.lease > 0) else { continue };
+            // What was forgotten meanwhile and asked for anew by another limit is not this one's to hold.
+            if lease.key.rate() != take.rate {
+                continue;
+            }
             lease.left = (*count).min(ahead.lease);
             lease.granted_ms = granted_ms;
             // It was granted after it was asked for, so that its part ends no sooner than this.

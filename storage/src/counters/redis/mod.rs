@@ -181,7 +181,7 @@ impl Redis {
         }
         let left = self.memory.left(take, now);
         let leases = self.leases.as_ref();
-        let held = leases.map_or(0, |leases| leases.held(self.hash(take), self.at(now)));
+        let held = leases.map_or(0, |leases| leases.held(self.hash(take), take, self.at(now)));
         Some(Left { count: left.count.saturating_add(held).min(left.of), ..left })
     }
 

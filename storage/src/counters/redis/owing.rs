@@ -2,9 +2,11 @@
 //! they ever come again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use engine::limit::Rate;
+use engine::time::UnixMillis;
 
 use super::super::{LimitKey, Subject, Take};
 
@@ -19,19 +21,26 @@ pub(super) struct OwnKey {
     subject: Subject,
     sliding: bool,
     rate: Rate,
+    since: Option<UnixMillis>,
 }
 
 impl OwnKey {
     /// The key of a take.
     pub(super) fn of(take: &Take<'_>) -> Self {
         let LimitKey { limit, subject, sliding } = take.key;
-        Self { limit: limit.into(), subject, sliding, rate: take.rate }
+        Self { limit: limit.into(), subject, sliding, rate: take.rate, since: take.since }
+    }
+
+    /// The limit, as it was when it was taken from.
+    pub(super) const fn rate(&self) -> Rate {
+        self.rate
     }
 
     /// A take of nothing: all that it does there is to merge.
     pub(super) fn merging(&self) -> Take<'_> {
-        let Self { limit, subject, sliding, rate } = self;
-        Take::new(LimitKey { limit, subject: *subject, sliding: *sliding }, *rate).costing(0)
+        let Self { limit, subject, sliding, rate, since } = self;
+        let key = LimitKey { limit, subject: *subject, sliding: *sliding };
+        Take { since: *since, ..Take::new(key, *rate).costing(0) }
     }
 }
 
@@ -40,11 +49,18 @@ impl OwnKey {
 pub(super) struct Owing(Mutex<HashMap<[u64; 2], OwnKey>>);
 
 impl Owing {
-    /// This key was taken from.
+    /// This key was taken from. What is told of it is told by the newest limit that it was taken from by.
     pub(super) fn add(&self, hash: [u64; 2], take: &Take<'_>) {
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() < KEYS_MAX && !keys.contains_key(&hash) {
-            keys.insert(hash, OwnKey::of(take));
+        let is_full = keys.len() >= KEYS_MAX;
+        match keys.entry(hash) {
+            Entry::Occupied(mut known) if known.get().since < take.since => {
+                known.insert(OwnKey::of(take));
+            }
+            Entry::Vacant(place) if !is_full => {
+                place.insert(OwnKey::of(take));
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use redis::{Cmd, Value};
 
 use super::super::memory::{NS_PER_MS, State};
 use super::super::{LimitKey, Outcome, Subject, Take};
-use super::leases::Ahead;
+use super::leases::{Ahead, Back};
 use crate::redis::{Fault, Link, fault};
 
 /// Its text.
@@ -57,6 +57,8 @@ pub(super) struct Question {
     asked: Vec<Asked>,
     /// What is leased of each limit and what comes back, as the script reads it.
     ahead: Vec<[String; 2]>,
+    /// The period of each limit, and for how many milliseconds it has been what it is, as the script reads them.
+    holds: Vec<[String; 2]>,
     parts: u32,
     rates: Vec<Rate>,
     now: UnixMillis,
@@ -79,6 +81,7 @@ impl Question {
             keys: takes.iter().map(|take| key(prefix, &take.key)).collect(),
             asked: asked.collect::<Option<_>>()?,
             ahead: takes.iter().zip(along).map(|(take, along)| leased(take, along.ahead)).collect(),
+            holds: takes.iter().map(|take| holds(take, now)).collect(),
             parts,
             rates: takes.iter().map(|take| take.rate).collect(),
             now,
@@ -97,7 +100,7 @@ impl Question {
             None => command.arg(""),
         };
         command.arg(self.parts);
-        for (asked, ahead) in self.asked.iter().zip(&self.ahead) {
+        for ((asked, ahead), holds) in self.asked.iter().zip(&self.ahead).zip(&self.holds) {
             match asked {
                 Asked::Rate { wanted, burst, full, owed } => {
                     command.arg(wanted).arg(burst).arg(full).arg(owed);
@@ -106,7 +109,7 @@ impl Question {
                     command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
                 }
             }
-            command.arg(ahead);
+            command.arg(ahead).arg(holds);
         }
         command
     }
@@ -195,9 +198,28 @@ fn leased(take: &Take<'_>, ahead: Ahead) -> [String; 2] {
     // Less than the whole of a limit, so that these fit where the limit does.
     let each = if take.key.sliding { 1 } else { take.rate.interval() };
     let lease = (ahead.lease > 0).then(|| format!("{}:{each}", ahead.lease));
-    let back =
-        ahead.back.map(|back| format!("{}:{}", back.granted_ms, each.saturating_mul(u128::from(back.count))));
+    let back = ahead.back.map(|back| format!("{}:{}", back.granted_ms, worth(take, back)));
     [lease.unwrap_or_default(), back.unwrap_or_default()]
+}
+
+/// What comes back of a lease: of a window so many, of a rate in nanoseconds. What was leased of a limit that was another is
+/// the same part of this one, and not as many.
+fn worth(take: &Take<'_>, back: Back) -> u128 {
+    let count = u128::from(back.count);
+    if take.key.sliding {
+        count
+    } else if back.rate == take.rate {
+        count.saturating_mul(take.rate.interval())
+    } else {
+        let whole = u128::from(take.rate.period_ms) * u128::from(NS_PER_MS);
+        count.saturating_mul(whole) / u128::from(back.rate.count.max(1))
+    }
+}
+
+/// Both are told as a distance, as everything is.
+fn holds(take: &Take<'_>, now: UnixMillis) -> [String; 2] {
+    let age = take.since.map(|since| now.0.saturating_sub(since.0).to_string());
+    [take.period_ms.to_string(), age.unwrap_or_default()]
 }
 
 #[expect(

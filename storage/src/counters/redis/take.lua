@@ -1,12 +1,13 @@
 -- Takes from all limits of a request, or from none: what engine/src/limit.rs and window.rs do, beside the keys.
 --
 -- KEYS: one for each limit; the same one may come twice. ARGV[1]: milliseconds since 1970, or nothing for this
--- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then six for each key. Of a
+-- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then eight for each key. Of a
 -- rate, in nanoseconds: what is wanted, the burst, the farthest that a state may lie ahead, and what the gateway has
 -- counted by itself and nobody here knows of yet. Of a sliding window: what is wanted, the limit, the milliseconds of a
 -- part with a minus before them, and what the gateway has counted, as `milliseconds of the newest part that have
 -- passed:counts, the newest first`. Of both: what to lease besides, as `how many:how much one is`, and what is left of
--- an earlier lease and comes back, as `milliseconds since 1970 at which it was leased:how much`; or nothing.
+-- an earlier lease and comes back, as `milliseconds since 1970 at which it was leased:how much`; or nothing. And of
+-- both the milliseconds of the period, and for how many the limit has been what it is; or nothing.
 --
 -- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and the time; then for
 -- each key how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and
@@ -14,6 +15,11 @@
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
+--
+-- Beside a state stand the period that it was reckoned with, since when (by this server's clock) its limit is what it
+-- is, and when it was written. A take of a limit that is newer makes the state its own: the part that was spent when the limit became another
+-- is spent of that. A take of one that is older, of a gateway that has not heard of the new one yet, is let through by
+-- the part that is spent now, adds its own part, and leaves the state to the newer one.
 local NS = 1000000
 local COUNTED = 21
 
@@ -36,13 +42,38 @@ local function text_of(key)
   return nil, text
 end
 
--- How far the state of a rate lies ahead, or nothing where it cannot be read.
+-- How far the state of a rate lies ahead (below nothing where it is past), its period, since when that holds and when
+-- it was written; or nothing where it cannot be read. A state may be without the last three.
 local function ahead_of(text)
   if text == false then
     return 0
   end
-  local ms, ns = string.match(text, '^(%d+)%.(%d%d%d%d%d%d)$')
-  return ms and math.max(0, (tonumber(ms) - now) * NS + tonumber(ns))
+  local ms, ns, rest = string.match(text, '^(%d+)%.(%d%d%d%d%d%d)(.*)$')
+  local period, since, written = string.match(rest or '', '^:(%d+):(%d+):(%d+)$')
+  period = tonumber(period)
+  if not ms or (rest ~= '' and not (period and period > 0)) then
+    return nil
+  end
+  return (tonumber(ms) - now) * NS + tonumber(ns), period, tonumber(since), tonumber(written)
+end
+
+-- The same part of another period, rounded up, or down. Exact for periods up to a day: nothing that is multiplied or
+-- added is past 2^53.
+local function rescaled(ahead, from, into, down)
+  if from == into then
+    return ahead
+  end
+  local rest = ahead % from
+  local part = rest * into
+  local over = part % from
+  return (ahead - rest) / from * into + (part - over) / from + ((over > 0 and not down) and 1 or 0)
+end
+
+-- How far a state lies ahead by a limit that has held since then, where its own was another before: it was spent by its
+-- own until then, or until it was written by whoever had not heard of the new one, and has come back by the new one since.
+local function become(ahead, from, into, since, written)
+  local past = math.max(0, now - math.max(since, written)) * NS
+  return math.max(0, rescaled(math.max(0, ahead + past), from, into) - past)
 end
 
 local function empty()
@@ -53,22 +84,25 @@ local function empty()
   return counts
 end
 
--- The counts of a window and the width of their parts, or nothing where they cannot be read.
+-- The counts of a window, the width of their parts, since when that holds, and whether a clock that went back has left
+-- them ahead of now; or nothing where they cannot be read.
 local function counts_of(text)
-  local wide, newest, list = string.match(text, '^w(%d+):(%d+):([%d,]*)$')
+  local wide, newest, list, rest = string.match(text, '^w(%d+):(%d+):([%d,]*)(.*)$')
   wide = tonumber(wide)
-  if not wide or wide == 0 then
+  local since = tonumber(string.match(rest or '', '^:(%d+)$'))
+  if not wide or wide == 0 or (rest ~= '' and not since) then
     return nil
   end
   local counts = empty()
-  local passed = math.max(0, math.floor(now / wide) - tonumber(newest))
+  local newer = math.floor(now / wide) - tonumber(newest)
+  local passed = math.max(0, newer)
   for count in string.gmatch(list, '%d+') do
     passed = passed + 1
     if passed <= COUNTED then
       counts[passed] = tonumber(count)
     end
   end
-  return counts, wide
+  return counts, wide, since, newer < 0
 end
 
 local function spent(counts)
@@ -86,6 +120,20 @@ local function in_parts(counts, wide, width)
   end
   local new = empty()
   new[1] = spent(counts)
+  return new
+end
+
+-- Counts in parts of this width, of a limit that has held since then: all that counted then was admitted then, and what
+-- was admitted later is new.
+local function folded(counts, wide, width, since)
+  local new, part = empty(), math.max(1, math.floor(now / width) - math.floor(since / width) + 1)
+  for at = 1, COUNTED do
+    local began = (math.floor(now / wide) - at + 1) * wide
+    local into = began > since and 1 or part
+    if into <= COUNTED then
+      new[into] = new[into] + counts[at]
+    end
+  end
   return new
 end
 
@@ -135,14 +183,86 @@ local function bring_back(counts, wide, granted, amount)
 end
 
 local base, state, full, bursts, write = {}, {}, {}, {}, {}
--- Of windows alone: the width of the parts that a base and a state are counted in.
-local base_width, width = {}, {}
+-- Of rates, the period that a state is reckoned with; of windows alone, the width of the parts that a base and a state
+-- are counted in; of both, since when that holds.
+local period, base_width, width, held = {}, {}, {}, {}
+
+-- Finds what stands under the key of a rate, makes it that of this take where the take's limit is not the older one, and
+-- merges what the gateway tells.
+local function rate_of(key, text, at, farthest, owed)
+  local own, age = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+  local ahead, from, since, written = ahead_of(text)
+  -- What cannot be read counts as spent: it lets nobody in, and is gone after a period.
+  local kept = ahead and math.max(0, ahead) or farthest
+  write[key] = ahead == nil
+  period[key], held[key] = from, since
+  if age and (from == nil or from == own) then
+    period[key], held[key] = own, math.max(since or 0, now - age)
+  elseif age and now - age > since then
+    kept = become(ahead, from, own, now - age, written)
+    period[key], held[key], write[key] = own, now - age, true
+  end
+  local is_older = age and period[key] ~= own
+  -- Farther ahead than the whole burst lies only what a clock that went back has left, or a limit of unknown period.
+  if kept > farthest and not is_older then
+    kept, write[key] = farthest, true
+  end
+  owed = is_older and rescaled(owed, own, period[key]) or owed
+  if owed > kept then
+    kept, write[key] = owed, true
+  end
+  local granted, amount = pair(ARGV[at + 5])
+  if granted and ahead and kept > 0 then
+    amount = is_older and rescaled(amount, own, period[key], true) or amount
+    kept, write[key] = math.max(0, kept - amount), true
+  end
+  base[key], state[key] = kept, kept
+end
+
+-- The same of a window.
+local function window_of(key, text, at, burst, own, owed)
+  local age = tonumber(ARGV[at + 7])
+  local counts, wide, since, is_ahead
+  if text ~= false then
+    counts, wide, since, is_ahead = counts_of(text)
+  end
+  write[key] = text ~= false and (counts == nil or is_ahead)
+  if counts == nil then
+    counts, wide = empty(), own
+    counts[1] = write[key] and burst or 0
+  end
+  local granted, amount = pair(ARGV[at + 5])
+  if granted and bring_back(counts, wide, granted, amount) then
+    write[key] = true
+  end
+  held[key] = since
+  if age and wide == own then
+    held[key] = math.max(since or 0, now - age)
+  elseif age and now - age > (since or 0) then
+    counts, wide = folded(counts, wide, own, now - age), own
+    held[key], write[key] = now - age, true
+  end
+  if age and wide ~= own then
+    local theirs = empty()
+    merge(theirs, owed, own)
+    if spent(theirs) > spent(counts) then
+      counts[1], write[key] = counts[1] + spent(theirs) - spent(counts), true
+    end
+  else
+    local merged = in_parts(counts, wide, own)
+    if merge(merged, owed, own) then
+      counts, wide, write[key] = merged, own, true
+    end
+  end
+  base[key], base_width[key], state[key], width[key] = counts, wide, counts, wide
+end
+
 local refused, longest = 0, -1
 for index, key in ipairs(KEYS) do
-  local at = index * 6 - 3
+  local at = index * 8 - 5
   local wanted, burst, owed = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 3]
+  local age = tonumber(ARGV[at + 7])
   bursts[index] = burst
-  -- Farther ahead than the whole burst lies only what a clock that went back, or a wider limit, has left.
   full[index] = tonumber(ARGV[at + 2])
   local slides = full[index] < 0
   if base[key] == nil then
@@ -150,55 +270,32 @@ for index, key in ipairs(KEYS) do
     if fault then
       return fault
     end
-    local granted, amount = pair(ARGV[at + 5])
-    -- What cannot be read counts as spent: it lets nobody in, and is gone after a period.
     if slides then
-      local counts, wide
-      if text ~= false then
-        counts, wide = counts_of(text)
-      end
-      write[key] = text ~= false and counts == nil
-      if counts == nil then
-        counts, wide = empty(), -full[index]
-        counts[1] = write[key] and burst or 0
-      end
-      local merged = in_parts(counts, wide, -full[index])
-      -- Told by a gateway of which the limit has become another, it is kept as that, also where it is refused: by the old
-      -- width it would be forgotten sooner.
-      local becomes = wide ~= -full[index] and string.find(owed, ':%d')
-      if merge(merged, owed, -full[index]) or becomes then
-        counts, wide, write[key] = merged, -full[index], true
-      end
-      if granted and wide == -full[index] and bring_back(counts, wide, granted, amount) then
-        write[key] = true
-      end
-      base[key], base_width[key], state[key], width[key] = counts, wide, counts, wide
+      window_of(key, text, at, burst, -full[index], owed)
     else
-      local found = ahead_of(text)
-      local kept = found or full[index]
-      write[key] = found == nil or tonumber(owed) > kept
-      base[key] = math.max(kept, tonumber(owed))
-      if granted and found and base[key] > 0 then
-        base[key], write[key] = math.max(0, base[key] - amount), true
-      end
-      state[key] = base[key]
+      rate_of(key, text, at, full[index], tonumber(owed))
     end
   end
   local wait = -1
   if slides then
     local counts = in_parts(state[key], width[key], -full[index])
     local over = spent(counts) + wanted - burst
-    if over <= 0 then
+    if over > 0 then
+      wait = wait_of(counts, over, -full[index])
+    elseif age and width[key] ~= -full[index] then
+      state[key] = { unpack(state[key]) }
+      state[key][1] = state[key][1] + wanted
+    else
       counts[1] = counts[1] + wanted
       state[key], width[key] = counts, -full[index]
-    else
-      wait = wait_of(counts, over, -full[index])
     end
   else
-    local ahead = math.min(state[key], full[index])
+    local own = tonumber(ARGV[at + 6])
+    local kept = age and period[key] or own
+    local ahead = math.min(rescaled(state[key], kept, own), full[index])
     local over = ahead + wanted - burst
     if over <= 0 then
-      state[key] = ahead + wanted
+      state[key] = rescaled(ahead + wanted, own, kept)
     else
       local part = over % NS
       wait = (over - part) / NS + (part > 0 and 1 or 0)
@@ -209,13 +306,20 @@ for index, key in ipairs(KEYS) do
   end
 end
 
+-- Whether a limit is an older one than its state is kept by.
+local function is_older(index, key)
+  local at = index * 8 - 5
+  local own = width[key] and -full[index] or tonumber(ARGV[at + 6])
+  return ARGV[at + 7] ~= '' and (width[key] or period[key]) ~= own
+end
+
 -- Something ahead, where nothing was refused: no more than a part of what is left, so that it is less and less towards the
--- end, and nothing at the end.
+-- end, and nothing at the end. Of a limit that is no longer nothing.
 local leased = {}
 for index, key in ipairs(KEYS) do
   leased[index] = 0
-  local count, each = pair(ARGV[index * 6 + 1])
-  if refused == 0 and count then
+  local count, each = pair(ARGV[index * 8 - 1])
+  if refused == 0 and count and not is_older(index, key) then
     local left = bursts[index] - (width[key] and spent(state[key]) or state[key])
     count = math.max(0, math.min(count, math.floor(left / (each * tonumber(ARGV[2])))))
     leased[index] = count
@@ -232,7 +336,7 @@ local function keep(key, text, ends)
   redis.call('SET', key, text, 'PX', string.format('%.0f', ends + (given and 3600000 or 0)))
 end
 
--- A request that is refused spends nothing; what is merged stays merged.
+-- A request that is refused spends nothing; what is merged stays merged, and what has become another limit's stays that.
 local answer = { refused, longest, now }
 for index, key in ipairs(KEYS) do
   local writes = refused == 0 or write[key]
@@ -241,19 +345,22 @@ for index, key in ipairs(KEYS) do
     if refused == 0 then
       counts, wide = state[key], width[key]
     end
-    local passed = now % wide
     if writes and (spent(counts) > 0 or write[key]) then
+      local passed = now % wide
+      local since = held[key] and string.format(':%.0f', held[key]) or ''
       local text = string.format('w%.0f:%.0f:%s', wide, (now - passed) / wide, table.concat(counts, ','))
-      keep(key, text, COUNTED * wide - passed)
+      keep(key, text .. since, COUNTED * wide - passed)
     end
-    answer[index + 3] = { passed, unpack(counts) }
+    answer[index + 3] = { now % -full[index], unpack(in_parts(counts, wide, -full[index])) }
   else
-    local ahead = refused == 0 and state[key] or math.min(base[key], full[index])
-    answer[index + 3] = ahead
+    local ahead = refused == 0 and state[key] or base[key]
+    local own = tonumber(ARGV[index * 8 + 1])
+    answer[index + 3] = math.min(is_older(index, key) and rescaled(ahead, period[key], own) or ahead, full[index])
     if writes and (ahead > 0 or write[key]) then
       local part = ahead % NS
       local whole = (ahead - part) / NS
-      keep(key, string.format('%.0f.%06.0f', now + whole, part), whole + 1)
+      local beside = period[key] and string.format(':%.0f:%.0f:%.0f', period[key], held[key], now) or ''
+      keep(key, string.format('%.0f.%06.0f', now + whole, part) .. beside, whole + 1)
     end
   end
 end

@@ -2,6 +2,7 @@
 
 mod leases;
 mod script;
+mod swapped;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -32,7 +32,7 @@ fn spent(leases: &Leases, takes: &[Take<'_>], at: u64) -> u32 {
 }
 
 const fn back(count: u32) -> Option<Back> {
-    Some(Back { granted_ms: THERE, count })
+    Some(Back { granted_ms: THERE, count, rate: HUNDRED })
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn what_is_put_back_does_not_come_into_another_lease() {
     granted(&leases, &[all], 0);
     granted(&leases, &[all], 0);
     let key = hash(&all);
-    let of = leases.spend_one(key, 1, 0).unwrap();
+    let of = leases.spend_one(key, &all, 0).unwrap();
     leases.unspend(key, 1, of + 1);
     assert_eq!(spent(&leases, &[all], 0), 0);
     leases.unspend(key, 1, of);

@@ -75,15 +75,19 @@ struct Model {
 
 /// What a table of them answers.
 fn expected(model: &mut Model, wants: &[(u8, Rate, u32)], now: UnixMillis) -> Outcome {
+    if let Some(index) = wants.iter().position(|(_, rate, cost)| cost > &rate.count) {
+        return Outcome::Refused { index, retry_after_ms: u64::MAX };
+    }
+    // Also whoever is refused is known to have no more to wait for than the first limit of a key says.
+    for (at, (key, rate, _)) in wants.iter().enumerate() {
+        let is_first = wants.iter().take(at).all(|(other, ..)| other != key);
+        if let Some(tat) = model.rates.get_mut(key).filter(|_| is_first) {
+            *tat = (*tat).min((now.0 + rate.period_ms) * NS_PER_MS + u64::from(rate.count));
+        }
+    }
     let mut next = model.clone();
     let mut refused: Option<(usize, u64)> = None;
     for (index, (key, rate, cost)) in wants.iter().enumerate() {
-        if cost > &rate.count {
-            return Outcome::Refused {
-                index: wants.iter().position(|(_, rate, cost)| cost > &rate.count).unwrap(),
-                retry_after_ms: u64::MAX,
-            };
-        }
         let waits = if slides(*key) {
             match next.windows.get(key).copied().unwrap_or_default().take(*rate, now, *cost) {
                 Slid::Admit(window) => {
