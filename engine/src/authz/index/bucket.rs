@@ -104,6 +104,11 @@ impl Bucket {
 }
 
 impl Heap {
+    /// How many the longest of its lists holds.
+    pub(super) fn longest(&self) -> usize {
+        self.plain.len().max(self.checks.len())
+    }
+
     fn put(&mut self, checks: Vec<Check>) -> Range<u32> {
         let begin = narrowed(self.checks.len());
         self.checks.extend(checks);

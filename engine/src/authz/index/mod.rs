@@ -149,6 +149,7 @@ impl PolicyIndex {
         let mut paths = Paths::default();
         let condition = |placed: Placed| index.indexed(placed.position())?.condition.compiled();
         index.table = Table::of(places, condition, &mut paths);
+        index.overfull |= index.table.is_overfull();
         index.paths = paths;
         index
     }

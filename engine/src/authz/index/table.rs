@@ -70,6 +70,11 @@ impl Table {
         table
     }
 
+    /// Whether there is more in it than there are places: then what stands past the last cannot be found.
+    pub(super) fn is_overfull(&self) -> bool {
+        !has_places(self.cells.len().max(self.heap.longest()))
+    }
+
     /// All policies that can apply to the request, some more than once.
     pub(super) fn candidates(
         &self,
@@ -107,7 +112,13 @@ fn seek<'t, T>(rest: &mut &'t [T], key: Key, of: impl Fn(&T) -> Key) -> Option<&
     rest.first().filter(|item| of(item) == key)
 }
 
-/// Places are numbered in half the memory. There are never as many as that: a policy has few, and a bundle's are bounded.
+/// Whether so many have places of their own.
+pub(super) fn has_places(count: usize) -> bool {
+    u32::try_from(count).is_ok()
+}
+
+/// Places are numbered in half the memory. There are never as many as that: a policy has few, and a bundle's are bounded. If
+/// there were, nothing would be said ([`Table::is_overfull`]).
 pub(super) fn narrowed(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }

@@ -235,4 +235,6 @@ fn nothing_is_said_where_policies_have_no_place() {
     index.overfull = true;
     let said = index.evaluate(&request, &Entities::empty());
     assert!(!said.permits && !said.erring.is_empty(), "{said:?}");
+    let places = usize::try_from(u32::MAX).unwrap();
+    assert!(super::table::has_places(places) && !super::table::has_places(places + 1));
 }
