@@ -175,8 +175,11 @@ impl<'a> Asks<'a> {
                 given => given.iter().for_each(|class| self.add_class(&mut takes, class, &own)),
             }
         } else {
-            // Whoever is nobody is given a class all the same, and there is nothing but an address to count it by.
-            self.given.iter().for_each(|class| self.add_class(&mut takes, class, &address));
+            // Whoever is nobody is given a class all the same, and there is nothing but an address to count it by; in the
+            // route's own it has been counted before.
+            let counted = |given: &Arc<str>| self.matched.route.accept.anonymous && given == class;
+            let given = self.given.iter().filter(|given| !counted(given));
+            given.for_each(|class| self.add_class(&mut takes, class, &address));
             takes.of_address = takes.enforced.len();
         }
         takes

@@ -106,6 +106,9 @@ fn a_class_that_a_policy_gives_counts_instead_of_the_routes() {
     check(&limits, ("chat", true, &["llm"]), &nobody, false, (&[address("llm", 4)], 1, &[]));
     let both = [address("per-address", 1), address("llm", 4)];
     check(&limits, ("chat", true, &["llm"]), &nobody, true, (&both, 2, &[]));
+    // In the class of the route that address was counted already, and is not twice.
+    check(&limits, ("llm", true, &["llm"]), &nobody, true, (&both, 2, &[]));
+    check(&limits, ("llm", true, &["llm"]), &nobody, false, (&[], 0, &[]));
 }
 
 #[test]
