@@ -16,6 +16,8 @@ pub const PER_ADDRESS: &str = "per-address";
 pub const PER_USER: &str = "per-user";
 /// The name of the limit of refusals.
 pub const OF_REFUSALS: &str = "refusals";
+/// The name of the limit of demands for a stronger or fresher sign-in.
+pub const OF_STEP_UPS: &str = "step-ups";
 
 /// The largest count of a rate that is written somewhere: past it a limit limits nothing.
 pub const RATE_COUNT_MAX: u32 = 1_000_000;
@@ -70,7 +72,7 @@ impl fmt::Display for Limit {
 #[must_use]
 pub fn class_fault(name: &str) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
-    if [PER_ADDRESS, PER_USER, OF_REFUSALS].contains(&name) {
+    if [PER_ADDRESS, PER_USER, OF_REFUSALS, OF_STEP_UPS].contains(&name) {
         return Some("is the name of a limit that everybody has");
     }
     let is_name = (1..=CLASS_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed);
@@ -344,7 +346,7 @@ mod tests {
         for name in ["", "LLM", "a.b", "a b", "é", &"x".repeat(33)] {
             assert_eq!(class_fault(name), Some("names no class"), "{name}");
         }
-        for name in ["per-address", "per-user", "refusals"] {
+        for name in ["per-address", "per-user", "refusals", "step-ups"] {
             assert_eq!(class_fault(name), Some("is the name of a limit that everybody has"), "{name}");
         }
     }

@@ -110,8 +110,7 @@ impl ReadLimits {
         for (key, value) in classes {
             let (at, name) = (key.span().start, &**key.get_ref());
             if let Some(fault) = class_fault(name) {
-                let remedy =
-                    "use 1 to 32 of a-z, 0-9, `-` and `_`, and none of per-address, per-user and refusals";
+                let remedy = "use 1 to 32 of a-z, 0-9, `-` and `_`, and none of per-address, per-user, refusals, step-ups";
                 faults.push(place.fault(Some(at), format!("`{name}` {fault}"), remedy));
             }
             self.lines.insert(name.to_owned(), place.line(at));

@@ -21,7 +21,7 @@ A KEY is whose limits are meant, and which of them where only one is:
                                     principal's id in a record
   user ada per-user                 one limit, by the name that a refusal and
                                     its record have: per-address, per-user,
-                                    refusals, or a class such as llm
+                                    refusals, step-ups, or a class such as llm
 
 The running gateway answers. \"here\" is what it counts by itself, \"redis\" what
 gateways count together.";

@@ -144,8 +144,7 @@ impl Reader<'_> {
             let name = key.get_ref().as_ref();
             if let Some(fault) = class_fault(name) {
                 let message = format!("`{}` {fault}", printable(name));
-                let remedy =
-                    "use 1 to 32 of a-z, 0-9, `-` and `_`, and none of per-address, per-user and refusals";
+                let remedy = "use 1 to 32 of a-z, 0-9, `-` and `_`, and none of per-address, per-user, refusals, step-ups";
                 self.fault(self.in_file(Some(line)), message, remedy);
             }
             let mut table = self.table(named.dotted(name), line, value.get_ref());

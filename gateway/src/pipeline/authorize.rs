@@ -15,11 +15,15 @@ use crate::pipeline::oracle::Oracle;
 use crate::pipeline::record::Trail;
 use crate::snapshot::Snapshot;
 
-pub(crate) use engine::limit::OF_REFUSALS;
+pub(crate) use engine::limit::{OF_REFUSALS, OF_STEP_UPS};
 
 /// Refusals that one principal is given before it is throttled: a bucket of its own, so that whoever holds a
 /// stolen credential can neither probe routes freely nor drain its owner's quota.
 pub(crate) const REFUSALS: Rate = Rate { count: 60, period_ms: 60_000 };
+
+/// How often one principal is asked to confirm who it is: a bucket of its own as well, and ten times as large, because a page
+/// with many parts asks for all of them before its reader can.
+pub(crate) const STEP_UPS: Rate = Rate { count: 600, period_ms: 60_000 };
 
 /// Asks the bundle.
 ///
@@ -115,7 +119,7 @@ pub fn proved(
 }
 
 /// Lets a refused principal spend from a small bucket of its own, and throttles it when that is empty. Who is only asked to
-/// confirm who they are is not refused for good: a page with many parts would use up the bucket before they could.
+/// confirm who they are is not refused for good, and spends from a larger one.
 ///
 /// # Errors
 /// The refusal as it was, or `Throttled`.
@@ -126,10 +130,9 @@ pub async fn answered(
     decided: Result<Permit, Refusal>,
 ) -> Result<Permit, Refusal> {
     let (Err(refusal), Identity::Known(principal)) = (&decided, identity) else { return decided };
-    if matches!(refusal, Refusal::StepUp(_)) {
-        return decided;
-    }
-    let refusals = Take::new(LimitKey::principal(OF_REFUSALS, principal.id), REFUSALS);
+    let is_step_up = matches!(refusal, Refusal::StepUp(_));
+    let (limit, rate) = if is_step_up { (OF_STEP_UPS, STEP_UPS) } else { (OF_REFUSALS, REFUSALS) };
+    let refusals = Take::new(LimitKey::principal(limit, principal.id), rate);
     match counters.take(&[refusals], now).await {
         Outcome::Admitted => decided,
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
@@ -227,12 +230,17 @@ mod tests {
             assert_eq!(refused(&ada, 0).await, Refusal::Undecidable, "{number}");
         }
         assert_eq!(refused(&ada, 0).await, Refusal::Throttled { retry_after_s: 1, limit: None });
-        // Who is asked to confirm who they are pays nothing for it, and a key, which cannot, does.
+        // Who is asked to confirm who they are pays less for it, out of another bucket, and a key, which cannot, pays the same.
         let asks = StepUp::SECOND_FACTOR;
-        for _ in 0..100 {
-            let asked = answered(&counters, NOW, &known("eve"), Err(Refusal::StepUp(asks))).await;
-            assert_eq!(asked.unwrap_err(), Refusal::StepUp(asks));
+        let asked = async |who: &str| {
+            answered(&counters, NOW, &known(who), Err(Refusal::StepUp(asks))).await.unwrap_err()
+        };
+        for _ in 0..600 {
+            assert_eq!(asked("eve").await, Refusal::StepUp(asks));
         }
+        assert_eq!(asked("eve").await, Refusal::Throttled { retry_after_s: 1, limit: None });
+        assert_eq!(refused(&known("eve"), 0).await, Refusal::Undecidable);
+        assert_eq!(asked("ada").await, Refusal::StepUp(asks), "whose other bucket is empty");
         for _ in 0..60 {
             let asked = answered(&counters, NOW, &known("key"), Err(Refusal::PersonNeeded(asks))).await;
             assert_eq!(asked.unwrap_err(), Refusal::PersonNeeded(asks));

@@ -23,7 +23,7 @@ fn an_operator_sees_what_somebody_has_left_and_gives_it_back_also_around_an_outa
     let told: Value = serde_json::from_str(said.trim()).unwrap_or_else(|_| panic!("{said}"));
     assert_eq!((&told["redis"], &told["limits"][0]["left"]), (&Value::from("up"), &Value::from(0)));
     let (content, said) = ask("reset", &[]);
-    assert!(content && said.contains("reset per-user, refusals of service"), "{said}");
+    assert!(content && said.contains("reset per-user, refusals, step-ups of service"), "{said}");
     assert_eq!(admitted(&production, &key, 8), 8);
 
     redis.kill();
@@ -41,7 +41,7 @@ fn an_operator_sees_what_somebody_has_left_and_gives_it_back_also_around_an_outa
     assert!(content, "{said}");
     assert_eq!(admitted(&production, &key, 12), 10);
     let (content, said) = ask("show", &["per-hour"]);
-    assert!(!content && said.contains("there are per-user, refusals"), "{said}");
+    assert!(!content && said.contains("there are per-user, refusals, step-ups"), "{said}");
     // Each reset is on record before it is done, and after; also the one that was half done.
     let kinds: Vec<(String, u64)> = production
         .audit()

@@ -41,7 +41,7 @@ async fn limits_are_looked_at_and_reset_one_by_one_or_all() {
         async |of: &str, subject: &str, limit| left(&done(ask("limits.show", of, subject, limit).await));
     let named = |name: &str, count: u64| (name.to_owned(), count);
     take("per-user", 260).await;
-    let all = [named("per-user", 740), named("refusals", 60), named("llm", 20)];
+    let all = [named("per-user", 740), named("refusals", 60), named("step-ups", 600), named("llm", 20)];
     for subject in ["ada", &id.to_string()] {
         assert_eq!(stand("user", subject, None).await, all, "{subject}");
     }

@@ -17,7 +17,7 @@ use crate::admin::control::reply::{Code, Problem};
 use crate::admin::control::verb::LimitsOf;
 use crate::in_force::{Held, InForce};
 use crate::pipeline::admit::PER_ADDRESS;
-use crate::pipeline::authorize::{OF_REFUSALS, REFUSALS};
+use crate::pipeline::authorize::{OF_REFUSALS, OF_STEP_UPS, REFUSALS, STEP_UPS};
 use crate::pipeline::spend::PER_USER;
 
 /// Whose counters are meant.
@@ -156,9 +156,12 @@ fn counters<'a>(counted: &Counted, limits: &'a InForce, whose: Whose) -> Vec<Cou
     let own = match whose {
         Whose::Address(_) => vec![(PER_ADDRESS, limits.per_address, true, there)],
         Whose::Principal(_) => {
-            let limit = Limit { rate: REFUSALS, sliding: false, shadow: false };
-            let refusals = Held { limit, away: WhenAway::Local, bundled: false };
-            vec![(PER_USER, limits.per_user, !there, there), (OF_REFUSALS, refusals, true, false)]
+            let here = |limit, rate| {
+                let held = Limit { rate, sliding: false, shadow: false };
+                (limit, Held { limit: held, away: WhenAway::Local, bundled: false }, true, false)
+            };
+            let user = (PER_USER, limits.per_user, !there, there);
+            vec![user, here(OF_REFUSALS, REFUSALS), here(OF_STEP_UPS, STEP_UPS)]
         }
     };
     let all = own.into_iter().chain(classes).filter(|(_, held, ..)| held.limit.rate.limits());
