@@ -234,6 +234,35 @@ async fn a_window_admits_never_more_than_the_limit_in_any_period() {
 }
 
 #[tokio::test]
+async fn what_is_only_tried_out_is_spent_where_the_others_let_the_request_through_and_each_for_itself() {
+    for Tried { name, counters, _server } in adapters().await {
+        for sliding in [false, true] {
+            let own = |limit, count| {
+                let key = LimitKey::principal(limit, Uuid::from_u128(u128::from(sliding))).sliding(sliding);
+                Take::new(key, Rate { count, ..PER_HOUR })
+            };
+            let takes = [own("real", 3), own("one", 1).tried(), own("two", 2).tried()];
+            for over in [vec![], vec![1], vec![1, 2]] {
+                let taken = Taken { outcome: Outcome::Admitted, over };
+                assert_eq!(counters.take_all(&takes, NOW).await, taken, "{name}, sliding: {sliding}");
+            }
+            let takes = [own("real", 3), own("three", 3).tried()];
+            let taken = counters.take_all(&takes, NOW).await;
+            assert!(matches!(taken.outcome, Outcome::Refused { index: 0, .. }), "{name}: {taken:?}");
+            assert!(taken.over.is_empty(), "{name}");
+            let Stands::Counted(left) = counters.look(&takes[1..], NOW).await.limits[0] else {
+                panic!("{name}")
+            };
+            assert_eq!(left.count, 3, "{name}: who is refused spends nothing of it");
+            // Where nothing else is asked.
+            let alone = [own("one", 1).tried()];
+            let taken = Taken { outcome: Outcome::Admitted, over: vec![0] };
+            assert_eq!(counters.take_all(&alone, NOW).await, taken, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_limit_that_becomes_another_is_spent_as_far_as_it_was() {
     let per_minute = Rate { period_ms: 60_000, ..PER_HOUR };
     for Tried { name, counters, _server } in adapters().await {

@@ -94,6 +94,8 @@ pub struct Take<'a> {
     period_ms: u64,
     /// Since when the limit is what it is; `None` where it always was.
     since: Option<UnixMillis>,
+    /// Whether it is only tried out.
+    tried: bool,
 }
 
 /// What a limit does while the store that gateways share is away.
@@ -112,7 +114,15 @@ impl<'a> Take<'a> {
     /// Takes 1 of a limit, which each gateway enforces its part of while a shared store is away.
     #[must_use]
     pub const fn new(key: LimitKey<'a>, rate: Rate) -> Self {
-        Self { key, rate, cost: 1, away: WhenAway::Local, period_ms: rate.period_ms, since: None }
+        Self {
+            key,
+            rate,
+            cost: 1,
+            away: WhenAway::Local,
+            period_ms: rate.period_ms,
+            since: None,
+            tried: false,
+        }
     }
 
     /// The limit has been what it is since then: of what was taken before, by the same limit with another period, the same
@@ -126,6 +136,13 @@ impl<'a> Take<'a> {
     #[must_use]
     pub const fn costing(self, cost: u32) -> Self {
         Self { cost, ..self }
+    }
+
+    /// Is only tried out: it is spent where the others let the request through, each for itself, and refuses nobody. In a
+    /// request those come last.
+    #[must_use]
+    pub const fn tried(self) -> Self {
+        Self { tried: true, ..self }
     }
 
     /// Does this while a shared store is away.
@@ -149,6 +166,15 @@ pub enum Outcome {
     },
     /// It may not, because the shared store is away and a limit is closed without it. No limit was spent from.
     Away,
+}
+
+/// What became of a request, with limits that are only tried out among those that it takes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// By those that refuse.
+    pub outcome: Outcome,
+    /// Which of the others would have refused it, by their places in the request; none where it was refused.
+    pub over: Vec<usize>,
 }
 
 /// How limits stand, told without taking from them.
@@ -188,9 +214,15 @@ impl Counters {
 
     /// Takes from all limits of a request, or from none.
     pub async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+        self.take_all(takes, now).await.outcome
+    }
+
+    /// The same, and says what limits that are only tried out would have done. A shared store is asked for all of them at
+    /// once.
+    pub async fn take_all(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
         match &self.adapter {
-            Adapter::Memory(memory) => memory.take(takes, now),
-            Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Outcome::Admitted,
+            Adapter::Memory(memory) => Taken::of(takes, |takes| memory.take(takes, now)),
+            Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Taken::all(Outcome::Admitted),
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
             Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
         }
@@ -267,6 +299,26 @@ impl Counters {
             Adapter::Memory(memory) => memory.evicted(),
             Adapter::Redis(redis) => redis.evicted(),
         }
+    }
+}
+
+impl Taken {
+    /// No limit would have refused it that is only tried out.
+    const fn all(outcome: Outcome) -> Self {
+        Self { outcome, over: Vec::new() }
+    }
+
+    /// What becomes of a request where `take` takes from all or from none.
+    fn of<'a>(takes: &[Take<'a>], take: impl Fn(&[Take<'a>]) -> Outcome) -> Self {
+        let count = takes.iter().position(|take| take.tried).unwrap_or(takes.len());
+        let (enforced, tried) = takes.split_at_checked(count).unwrap_or((takes, &[]));
+        let outcome = take(enforced);
+        if outcome != Outcome::Admitted {
+            return Self::all(outcome);
+        }
+        let is_over = |one: &Take<'a>| take(std::slice::from_ref(one)) != Outcome::Admitted;
+        let over = tried.iter().zip(count..).filter(|(one, _)| is_over(one)).map(|(_, place)| place);
+        Self { outcome, over: over.collect() }
     }
 }
 

@@ -11,6 +11,7 @@
 //! gateway alone may have to wait for longer than a single counter would have made them, by a period at most. Sliding
 //! windows do the same with counts: there a take weighs as much as all gateways, and merging is the larger count.
 
+mod alone;
 mod leases;
 mod owing;
 mod script;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use engine::limit::{Left, Rate, left, share};
+use engine::limit::{Left, Rate, left};
 use engine::time::UnixMillis;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -36,7 +37,7 @@ use self::owing::Owing;
 use self::script::{Along, Question, Told};
 pub use self::settings::RedisSettings;
 use super::memory::{Memory, NS_PER_MS, State};
-use super::{LimitKey, Looked, Outcome, Stands, Take, WhenAway};
+use super::{LimitKey, Looked, Outcome, Stands, Take, Taken, WhenAway};
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
 };
@@ -102,10 +103,10 @@ impl Redis {
         self.memory.evicted()
     }
 
-    pub(super) async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+    pub(super) async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
         // No answer from anywhere changes this one.
-        if let Some(index) = takes.iter().position(|take| take.cost > take.rate.count) {
-            return Outcome::Refused { index, retry_after_ms: u64::MAX };
+        if let Some(index) = takes.iter().position(|take| !take.tried && take.cost > take.rate.count) {
+            return Taken::all(Outcome::Refused { index, retry_after_ms: u64::MAX });
         }
         let Some(link) = self.link() else { return self.unasked(Answered::Away, takes, now) };
         let Some(_place) = self.place() else { return self.unasked(Answered::Crowded, takes, now) };
@@ -122,7 +123,7 @@ impl Redis {
                 if let Some(asking) = asking {
                     asking.granted(takes, &told.leased, told.now_ms);
                 }
-                told.outcome
+                Taken { outcome: told.outcome, over: told.over }
             }
             Err(fault) => {
                 let late = fault == Fault::Late;
@@ -185,17 +186,6 @@ impl Redis {
         Some(Left { count: left.count.saturating_add(held).min(left.of), ..left })
     }
 
-    /// What is left of this gateway's part of a limit.
-    fn left_of_part(&self, take: &Take<'_>, now: UnixMillis) -> Left {
-        let part = self.part(take);
-        let left = self.memory.left(&part, now);
-        if take.key.sliding {
-            let each = part.cost.max(1);
-            return Left { count: left.count / each, of: left.of / each, ..left };
-        }
-        left
-    }
-
     /// The states, by a take of nothing.
     async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<State>, Fault> {
         let link = self.link().ok_or_else(|| self.fault())?;
@@ -222,18 +212,7 @@ impl Redis {
         self.standing.borrow().last.unwrap_or(Fault::Unreachable)
     }
 
-    /// This gateway's part of a limit. Of a window, each take weighs as much as all gateways take together when they are
-    /// asked alike: so "wholly spent" is the same here and there, as it is for rates. A part that could admit nothing
-    /// would be a refusal.
-    fn part<'a>(&self, take: &Take<'a>) -> Take<'a> {
-        let gateways = self.settings.gateways;
-        if take.key.sliding {
-            return take.costing(take.cost.saturating_mul(gateways).min(take.rate.count));
-        }
-        Take { rate: share(take.rate, gateways, take.cost), ..*take }
-    }
-
-    fn unasked(&self, why: Answered, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
+    fn unasked(&self, why: Answered, takes: &[Take<'_>], now: UnixMillis) -> Taken {
         (self.observer)(why, None);
         self.without(takes, now)
     }
@@ -290,33 +269,6 @@ impl Redis {
     fn at(&self, now: UnixMillis) -> u64 {
         let passed = || u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.time(now).map_or_else(passed, |given| given.0)
-    }
-
-    /// What the limits do without the store.
-    fn without(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {
-        if takes.iter().any(|take| take.away == WhenAway::Closed) {
-            return Outcome::Away;
-        }
-        let local: Vec<(usize, Take<'_>)> = takes
-            .iter()
-            .enumerate()
-            .filter(|(_, take)| take.away == WhenAway::Local)
-            .map(|(index, take)| (index, self.part(take)))
-            .collect();
-        let shares: Vec<Take<'_>> = local.iter().map(|(_, take)| *take).collect();
-        match self.memory.take(&shares, now) {
-            Outcome::Refused { index, retry_after_ms } => {
-                let index = local.get(index).map_or(index, |(index, _)| *index);
-                Outcome::Refused { index, retry_after_ms }
-            }
-            Outcome::Admitted => {
-                for take in takes.iter().filter(|take| take.away == WhenAway::Local) {
-                    self.owing.add(self.memory.hash(&take.key), take);
-                }
-                Outcome::Admitted
-            }
-            Outcome::Away => Outcome::Away,
-        }
     }
 
     /// Requests ask on this connection no longer.

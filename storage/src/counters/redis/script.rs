@@ -49,6 +49,8 @@ pub(super) struct Told {
     pub(super) now_ms: u64,
     /// How many of each limit were leased.
     pub(super) leased: Vec<u32>,
+    /// Places of limits that are only tried out and would have refused it.
+    pub(super) over: Vec<usize>,
 }
 
 /// A question, made ready. It is made before anything is waited for.
@@ -57,8 +59,9 @@ pub(super) struct Question {
     asked: Vec<Asked>,
     /// What is leased of each limit and what comes back, as the script reads it.
     ahead: Vec<[String; 2]>,
-    /// The period of each limit, and for how many milliseconds it has been what it is, as the script reads them.
-    holds: Vec<[String; 2]>,
+    /// The period of each limit, for how many milliseconds it has been what it is, and whether it is only tried out, as the
+    /// script reads them.
+    holds: Vec<[String; 3]>,
     parts: u32,
     rates: Vec<Rate>,
     now: UnixMillis,
@@ -130,10 +133,12 @@ impl Question {
     fn told(&self, answer: &Value) -> Option<Told> {
         let Value::Array(items) = answer else { return None };
         let [refused, wait, now_ms, each @ ..] = items.as_slice() else { return None };
-        if each.len() != 2 * self.keys.len() {
+        if each.len() != 3 * self.keys.len() {
             return None;
         }
-        let (kept, leased) = each.split_at_checked(self.keys.len())?;
+        let (kept, rest) = each.split_at_checked(self.keys.len())?;
+        let (leased, over) = rest.split_at_checked(self.keys.len())?;
+        let over = over.iter().map(number).collect::<Option<Vec<i64>>>()?;
         let count = |item| number(item).and_then(|count| u32::try_from(count).ok());
         let leased = leased.iter().map(count).collect::<Option<_>>()?;
         let now_ms = u64::try_from(number(now_ms)?).ok()?;
@@ -147,7 +152,8 @@ impl Question {
             }
             _ => return None,
         };
-        Some(Told { outcome, kept, now_ms, leased })
+        let over = (0..).zip(over).filter(|(_, over)| *over != 0).map(|(place, _)| place).collect();
+        Some(Told { outcome, kept, now_ms, leased, over })
     }
 }
 
@@ -216,10 +222,11 @@ fn worth(take: &Take<'_>, back: Back) -> u128 {
     }
 }
 
-/// Both are told as a distance, as everything is.
-fn holds(take: &Take<'_>, now: UnixMillis) -> [String; 2] {
+/// Times are told as distances, as everything is.
+fn holds(take: &Take<'_>, now: UnixMillis) -> [String; 3] {
     let age = take.since.map(|since| now.0.saturating_sub(since.0).to_string());
-    [take.period_ms.to_string(), age.unwrap_or_default()]
+    let tried = if take.tried { "1" } else { "" };
+    [take.period_ms.to_string(), age.unwrap_or_default(), tried.to_owned()]
 }
 
 #[expect(
@@ -327,7 +334,8 @@ mod tests {
         assert_eq!(question.asked, [expected]);
         let list = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
         let told = |kept: Value| {
-            let items = vec![Value::Int(0), Value::Int(-1), Value::Int(7), kept, Value::Int(0)];
+            let items =
+                vec![Value::Int(0), Value::Int(-1), Value::Int(7), kept, Value::Int(0), Value::Int(0)];
             question.told(&Value::Array(items))
         };
         let mut numbers = [0; COUNTED + 1];
@@ -352,29 +360,30 @@ mod tests {
         let check = |answer: &Value, outcome: Option<Outcome>| {
             assert_eq!(question.told(answer).map(|told| told.outcome), outcome, "{answer:?}");
         };
-        check(&array(&[0, -1, 7, 5, 0]), Some(Outcome::Admitted));
-        check(&array(&[1, 3, 7, 5, 0]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
-        let whole = question.told(&array(&[0, -1, 7, 5, 9])).unwrap();
-        assert_eq!((whole.now_ms, whole.leased), (7, vec![9]));
+        check(&array(&[0, -1, 7, 5, 0, 0]), Some(Outcome::Admitted));
+        check(&array(&[1, 3, 7, 5, 0, 0]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
+        let whole = question.told(&array(&[0, -1, 7, 5, 9, 1])).unwrap();
+        assert_eq!((whole.now_ms, whole.leased, whole.over), (7, vec![9], vec![0]));
         for nonsense in [
             &[][..],
             &[0],
             &[0, -1],
             &[0, -1, 7],
             &[0, -1, 7, 5],
-            &[0, -1, 7, 5, 0, 0],
-            &[2, 3, 7, 5, 0],
-            &[-1, 3, 7, 5, 0],
-            &[1, -1, 7, 5, 0],
-            &[0, -1, -7, 5, 0],
-            &[0, -1, 7, -5, 0],
-            &[0, -1, 7, 5, -1],
-            &[0, -1, 7, 5, 1 << 32],
+            &[0, -1, 7, 5, 0],
+            &[0, -1, 7, 5, 0, 0, 0],
+            &[2, 3, 7, 5, 0, 0],
+            &[-1, 3, 7, 5, 0, 0],
+            &[1, -1, 7, 5, 0, 0],
+            &[0, -1, -7, 5, 0, 0],
+            &[0, -1, 7, -5, 0, 0],
+            &[0, -1, 7, 5, -1, 0],
+            &[0, -1, 7, 5, 1 << 32, 0],
         ] {
             check(&array(nonsense), None);
         }
         check(&Value::Okay, None);
-        let mut items: Vec<Value> = [0, -1, 7, 5].map(Value::Int).into();
+        let mut items: Vec<Value> = [0, -1, 7, 5, 0].map(Value::Int).into();
         items.push(Value::Nil);
         check(&Value::Array(items), None);
     }

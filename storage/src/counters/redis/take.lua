@@ -1,17 +1,19 @@
 -- Takes from all limits of a request, or from none: what engine/src/limit.rs and window.rs do, beside the keys.
 --
 -- KEYS: one for each limit; the same one may come twice. ARGV[1]: milliseconds since 1970, or nothing for this
--- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then eight for each key. Of a
+-- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then nine for each key. Of a
 -- rate, in nanoseconds: what is wanted, the burst, the farthest that a state may lie ahead, and what the gateway has
 -- counted by itself and nobody here knows of yet. Of a sliding window: what is wanted, the limit, the milliseconds of a
 -- part with a minus before them, and what the gateway has counted, as `milliseconds of the newest part that have
 -- passed:counts, the newest first`. Of both: what to lease besides, as `how many:how much one is`, and what is left of
 -- an earlier lease and comes back, as `milliseconds since 1970 at which it was leased:how much`; or nothing. And of
--- both the milliseconds of the period, and for how many the limit has been what it is; or nothing.
+-- both the milliseconds of the period, for how many the limit has been what it is, or nothing, and whether it is only
+-- tried out, which is something or nothing: those are taken from where all others let the request through, each for
+-- itself.
 --
 -- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and the time; then for
 -- each key how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and
--- counts; and then for each key how many were leased.
+-- counts; then for each key how many were leased; and then for each whether it would have refused, and is only tried out.
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
@@ -257,58 +259,72 @@ local function window_of(key, text, at, burst, own, owed)
   base[key], base_width[key], state[key], width[key] = counts, wide, counts, wide
 end
 
-local refused, longest = 0, -1
-for index, key in ipairs(KEYS) do
-  local at = index * 8 - 5
-  local wanted, burst, owed = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 3]
-  local age = tonumber(ARGV[at + 7])
-  bursts[index] = burst
-  full[index] = tonumber(ARGV[at + 2])
-  local slides = full[index] < 0
-  if base[key] == nil then
-    local text, fault = text_of(key)
-    if fault then
-      return fault
-    end
-    if slides then
-      window_of(key, text, at, burst, -full[index], owed)
-    else
-      rate_of(key, text, at, full[index], tonumber(owed))
-    end
-  end
-  local wait = -1
-  if slides then
+-- Takes from one limit. Milliseconds until it would admit, or a number below nothing where it does.
+local function take(index, key)
+  local at = index * 9 - 6
+  local wanted, burst, age = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 7])
+  if full[index] < 0 then
     local counts = in_parts(state[key], width[key], -full[index])
     local over = spent(counts) + wanted - burst
     if over > 0 then
-      wait = wait_of(counts, over, -full[index])
-    elseif age and width[key] ~= -full[index] then
+      return wait_of(counts, over, -full[index])
+    end
+    if age and width[key] ~= -full[index] then
       state[key] = { unpack(state[key]) }
       state[key][1] = state[key][1] + wanted
     else
       counts[1] = counts[1] + wanted
       state[key], width[key] = counts, -full[index]
     end
-  else
-    local own = tonumber(ARGV[at + 6])
-    local kept = age and period[key] or own
-    local ahead = math.min(rescaled(state[key], kept, own), full[index])
-    local over = ahead + wanted - burst
-    if over <= 0 then
-      state[key] = rescaled(ahead + wanted, own, kept)
+    return -1
+  end
+  local own = tonumber(ARGV[at + 6])
+  local kept = age and period[key] or own
+  local ahead = math.min(rescaled(state[key], kept, own), full[index])
+  local over = ahead + wanted - burst
+  if over > 0 then
+    local part = over % NS
+    return (over - part) / NS + (part > 0 and 1 or 0)
+  end
+  state[key] = rescaled(ahead + wanted, own, kept)
+  return -1
+end
+
+local tried = {}
+for index, key in ipairs(KEYS) do
+  local at = index * 9 - 6
+  local owed = ARGV[at + 3]
+  bursts[index] = tonumber(ARGV[at + 1])
+  full[index] = tonumber(ARGV[at + 2])
+  tried[index] = ARGV[at + 8] ~= ''
+  if base[key] == nil then
+    local text, fault = text_of(key)
+    if fault then
+      return fault
+    end
+    if full[index] < 0 then
+      window_of(key, text, at, bursts[index], -full[index], owed)
     else
-      local part = over % NS
-      wait = (over - part) / NS + (part > 0 and 1 or 0)
+      rate_of(key, text, at, full[index], tonumber(owed))
     end
   end
+end
+
+local refused, longest = 0, -1
+for index, key in ipairs(KEYS) do
+  local wait = tried[index] and -1 or take(index, key)
   if wait > longest then
     refused, longest = index, wait
   end
 end
+local over = {}
+for index, key in ipairs(KEYS) do
+  over[index] = (tried[index] and refused == 0 and take(index, key) >= 0) and 1 or 0
+end
 
 -- Whether a limit is an older one than its state is kept by.
 local function is_older(index, key)
-  local at = index * 8 - 5
+  local at = index * 9 - 6
   local own = width[key] and -full[index] or tonumber(ARGV[at + 6])
   return ARGV[at + 7] ~= '' and (width[key] or period[key]) ~= own
 end
@@ -318,8 +334,8 @@ end
 local leased = {}
 for index, key in ipairs(KEYS) do
   leased[index] = 0
-  local count, each = pair(ARGV[index * 8 - 1])
-  if refused == 0 and count and not is_older(index, key) then
+  local count, each = pair(ARGV[index * 9 - 2])
+  if refused == 0 and over[index] == 0 and count and not is_older(index, key) then
     local left = bursts[index] - (width[key] and spent(state[key]) or state[key])
     count = math.max(0, math.min(count, math.floor(left / (each * tonumber(ARGV[2])))))
     leased[index] = count
@@ -354,7 +370,7 @@ for index, key in ipairs(KEYS) do
     answer[index + 3] = { now % -full[index], unpack(in_parts(counts, wide, -full[index])) }
   else
     local ahead = refused == 0 and state[key] or base[key]
-    local own = tonumber(ARGV[index * 8 + 1])
+    local own = tonumber(ARGV[index * 9])
     answer[index + 3] = math.min(is_older(index, key) and rescaled(ahead, period[key], own) or ahead, full[index])
     if writes and (ahead > 0 or write[key]) then
       local part = ahead % NS
@@ -366,5 +382,6 @@ for index, key in ipairs(KEYS) do
 end
 for index in ipairs(KEYS) do
   answer[#KEYS + 3 + index] = leased[index]
+  answer[2 * #KEYS + 3 + index] = over[index]
 end
 return answer

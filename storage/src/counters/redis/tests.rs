@@ -286,6 +286,30 @@ async fn what_was_counted_without_it_is_merged_even_by_a_request_that_is_refused
 }
 
 #[tokio::test]
+async fn a_store_is_asked_once_whatever_is_tried_out_and_without_it_the_same_is_spent() {
+    let mut server = Server::start();
+    let (seen, observer) = seeing();
+    let counters = tended(RedisSettings { given_time: true, ..server.settings() }, observer);
+    reaches(&counters, up).await;
+    let of = |limit, count| Take::new(LimitKey::everybody(limit), Rate { count, ..TEN });
+    let takes = [of("real", 3), of("one", 1).tried(), of("two", 2).tried()];
+    let over = async || counters.take_all(&takes, NOW).await.over;
+    assert!(over().await.is_empty());
+    assert_eq!(over().await, [1]);
+    assert_eq!(*seen.lock().unwrap(), [Answered::Answered; 2]);
+    server.kill();
+    reaches(&counters, away).await;
+    assert_eq!(over().await, [1, 2]);
+    assert!(matches!(counters.take(&takes, NOW).await, Outcome::Refused { index: 0, .. }));
+    // What is closed without the store would have refused, and what is open would not.
+    let takes = [of("four", 4), of("five", 5).tried().when_away(WhenAway::Closed)];
+    let taken = counters.take_all(&takes, NOW).await;
+    assert_eq!((taken.outcome, taken.over), (Outcome::Admitted, vec![1]));
+    let takes = [of("four", 4), of("one", 1).tried().when_away(WhenAway::Open)];
+    assert!(counters.take_all(&takes, NOW).await.over.is_empty());
+}
+
+#[tokio::test]
 async fn a_store_that_hangs_is_waited_for_three_times_and_asked_no_more() {
     let server = Server::start();
     let (seen, observer) = seeing();
