@@ -30,7 +30,7 @@ use crate::config::settings::LimitHeaders;
 use crate::snapshot::{Snapshot, SnapshotCell};
 use oracle::Oracle;
 use record::Trail;
-pub use spend::Passage;
+pub use spend::{Passage, Permitted};
 
 /// A stage of the pipeline. Its name is its file, its function, its metric label and its heading in the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,10 +139,7 @@ impl Pipeline {
         });
         let permit = authorize::answered(&self.counters, now, &identified.identity, permit).await?;
         trail.enter(Stage::Spend);
-        trail.counted_in(&snapshot.bundle, &permit);
-        let passage =
-            spend::spend(self, now, facts.client, permit, matched, identified.session, snapshot).await?;
-        passage.shadowed().iter().for_each(|spent| trail.shadowed(spent));
-        Ok(passage)
+        let permitted = Permitted { permit, matched, session: identified.session, snapshot };
+        spend::spend(self, now, facts.client, permitted, trail).await
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use engine::audit::{
     AskedFacts, AuditEvent, End, EventKind, Outcome, Read, RouteFacts, SocketFacts, VALUE_BYTES_MAX,
 };
-use engine::authz::{Decision, Permit};
+use engine::authz::Decision;
 use engine::bundle::{Bundle, BundleId};
 use engine::identity::Identity;
 use engine::refusal::{Deciding, Refusal, Spent};
@@ -277,10 +277,9 @@ impl Trail {
     }
 
     /// Policies have given what they permit other classes of limits than the route's.
-    pub fn counted_in(&mut self, bundle: &Bundle, permit: &Permit) {
-        let given = bundle.classes_given(permit.deciding().iter().map(|one| &*one.id));
+    pub fn counted_in(&mut self, given: &[&Arc<str>]) {
         if let Some(event) = self.event.as_mut().filter(|_| !given.is_empty()) {
-            event.decision.classes = given.into_iter().map(|class| class.to_string()).collect();
+            event.decision.classes = given.iter().map(|class| (*class).to_string()).collect();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Stage 6, spend: the quota of whoever was permitted. Only a permit can spend, so that a refused caller
 //! never drains a victim's quota. Where gateways share a store of counters, this is where it is asked, once a request.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,13 +10,13 @@ use engine::identity::Identity;
 use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::RouteMatch;
 use engine::time::UnixMillis;
-use futures_util::future::join_all;
 use http::{HeaderName, HeaderValue};
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
 use crate::in_force::{Held, InForce};
 use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
+use crate::pipeline::record::Trail;
 use crate::pipeline::{Pipeline, respond};
 use crate::snapshot::Snapshot;
 
@@ -29,7 +30,18 @@ pub struct Passage {
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
     limits: Vec<(HeaderName, HeaderValue)>,
-    shadowed: Vec<Spent>,
+}
+
+/// What policy has permitted.
+pub struct Permitted {
+    /// To whom, and by which policies.
+    pub permit: Permit,
+    /// On which route.
+    pub matched: Arc<RouteMatch>,
+    /// The session that the identity came with.
+    pub session: Option<SessionView>,
+    /// The policy world that it was decided in.
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl Passage {
@@ -37,12 +49,6 @@ impl Passage {
     #[must_use]
     pub fn limits(&self) -> &[(HeaderName, HeaderValue)] {
         &self.limits
-    }
-
-    /// Limits that are only tried out, and would have refused it.
-    #[must_use]
-    pub fn shadowed(&self) -> &[Spent] {
-        &self.shadowed
     }
 
     /// The policy world that it was decided in: what is said of the principal to an upstream comes from it too.
@@ -71,7 +77,7 @@ impl Passage {
 }
 
 /// Takes the principal's quota and the one of its class, both or neither. Where gateways share a store, it takes what
-/// the address has of them as well, all in one question. Limits that are only tried out are counted beside them.
+/// the address has of them as well, all in one question. Limits that are only tried out are counted with them.
 ///
 /// # Errors
 /// `QuotaSpent` or `Throttled` with the limit that is tightest and the exact time of the next admission; `Unavailable`
@@ -80,12 +86,12 @@ pub async fn spend(
     pipeline: &Pipeline,
     now: UnixMillis,
     client: IpAddr,
-    permit: Permit,
-    matched: Arc<RouteMatch>,
-    session: Option<SessionView>,
-    snapshot: Arc<Snapshot>,
+    permitted: Permitted,
+    trail: &mut Trail,
 ) -> Result<Passage, Refusal> {
+    let Permitted { permit, matched, session, snapshot } = permitted;
     let given = snapshot.bundle.classes_given(permit.deciding().iter().map(|one| &*one.id));
+    trail.counted_in(&given);
     let asks = Asks {
         limits: &snapshot.limits,
         since: snapshot.since(),
@@ -96,22 +102,10 @@ pub async fn spend(
     };
     let takes = asks.takes(pipeline.shared.is_some());
     let counters = pipeline.shared.as_ref().unwrap_or(&pipeline.counters);
-    let enforced = take(counters, now, &takes.enforced, takes.of_address);
-    let shadowed = if takes.shadowed.is_empty() {
-        enforced.await?;
-        Vec::new()
-    } else if pipeline.shared.is_some() {
-        // Beside each other, so that they wait for the store no longer together than one alone.
-        let (enforced, shadowed) =
-            Box::pin(async { tokio::join!(enforced, tried(counters, now, &takes.shadowed)) }).await;
-        enforced?;
-        shadowed
-    } else {
-        enforced.await?;
-        tried(counters, now, &takes.shadowed).await
-    };
-    let limits = told(pipeline, counters, now, &asks);
-    Ok(Passage { permit, matched, session, snapshot, limits, shadowed })
+    let tried = take(counters, now, &takes).await?;
+    tried.iter().for_each(|spent| trail.shadowed(spent));
+    let limits = told(pipeline, counters, now, &asks, takes.enforced);
+    Ok(Passage { permit, matched, session, snapshot, limits })
 }
 
 /// What the answer tells of the limits that were taken from, here or before, where that is configured.
@@ -120,11 +114,13 @@ fn told(
     counters: &Counters,
     now: UnixMillis,
     asks: &Asks<'_>,
+    taken: Vec<Take<'_>>,
 ) -> Vec<(HeaderName, HeaderValue)> {
     if !pipeline.headers_on_all {
         return Vec::new();
     }
-    let takes = asks.takes(true).enforced;
+    // Where gateways share a store, the address's are among them; otherwise they were taken from before.
+    let takes = if pipeline.shared.is_some() { taken } else { asks.takes(true).enforced };
     let left = |take: &Take<'_>| Some((take.key.limit().to_owned(), take.rate, counters.known(take, now)?));
     respond::left(&takes.iter().filter_map(left).collect::<Vec<_>>(), pipeline.headers)
 }
@@ -199,33 +195,30 @@ impl<'a> Asks<'a> {
     }
 }
 
-/// Takes from each for itself, and says which of them would have refused.
-async fn tried(counters: &Counters, now: UnixMillis, takes: &[Take<'_>]) -> Vec<Spent> {
-    let asked = takes.iter().map(|take| counters.take(std::slice::from_ref(take), now));
-    let outcomes = join_all(asked).await;
-    let refused = takes.iter().zip(outcomes).filter(|(_, outcome)| *outcome != Outcome::Admitted);
-    refused.map(|(take, _)| Spent { limit: take.key.limit().into(), rate: take.rate }).collect()
-}
-
-/// Takes from all, where there are any. The first `of_address` are the address's, whose refusal is the one that it has
-/// in `admit`; the others are the principal's.
-async fn take(
-    counters: &Counters,
-    now: UnixMillis,
-    takes: &[Take<'_>],
-    of_address: usize,
-) -> Result<(), Refusal> {
-    if takes.is_empty() {
-        return Ok(());
+/// Takes from all, where there are any, and says which of those that are only tried out would have refused.
+async fn take(counters: &Counters, now: UnixMillis, takes: &Takes<'_>) -> Result<Vec<Spent>, Refusal> {
+    let tried = takes.shadowed.iter().map(|take| take.tried());
+    let all: Cow<'_, [Take<'_>]> = if takes.shadowed.is_empty() {
+        Cow::Borrowed(&takes.enforced)
+    } else {
+        takes.enforced.iter().copied().chain(tried).collect()
+    };
+    if all.is_empty() {
+        return Ok(Vec::new());
     }
-    match counters.take(takes, now).await {
-        Outcome::Admitted => Ok(()),
+    let taken = counters.take_all(&all, now).await;
+    match taken.outcome {
+        Outcome::Admitted => {
+            let over = taken.over.into_iter().filter_map(|place| all.get(place));
+            Ok(over.map(|take| Spent { limit: take.key.limit().into(), rate: take.rate }).collect())
+        }
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { index, retry_after_ms } => {
             let retry_after_s = whole_seconds(retry_after_ms);
-            let limit = Arc::from(takes.get(index).map_or("", |take| take.key.limit()));
-            let rate = takes.get(index).map(|take| take.rate);
-            if index < of_address {
+            let limit = Arc::from(all.get(index).map_or("", |take| take.key.limit()));
+            let rate = all.get(index).map(|take| take.rate);
+            // The first are the address's, whose refusal is the one that it has in `admit`.
+            if index < takes.of_address {
                 let limit = rate.map(|rate| Spent { limit, rate });
                 return Err(Refusal::Throttled { retry_after_s, limit });
             }
@@ -242,7 +235,7 @@ pub fn again(
     session: Option<SessionView>,
     snapshot: Arc<Snapshot>,
 ) -> Passage {
-    Passage { permit, matched, session, snapshot, limits: Vec::new(), shadowed: Vec::new() }
+    Passage { permit, matched, session, snapshot, limits: Vec::new() }
 }
 
 #[cfg(test)]

@@ -155,13 +155,16 @@ fn what_is_only_tried_out_is_taken_beside() {
 async fn each_limit_that_is_tried_out_says_for_itself_whether_it_would_have_refused() {
     let counters = Counters::memory(MEMORY_BYTES_DEFAULT);
     let id = testing::known(7, 7);
-    let takes = [own(&id, "one", 1), own(&id, "two", 2)];
+    let shadowed = vec![own(&id, "one", 1), own(&id, "two", 2)];
+    let takes = Takes { enforced: vec![own(&id, "real", 3)], of_address: 0, shadowed };
     let says = async || {
-        let tried = tried(&counters, UnixMillis(1_795_557_600_000), &takes).await;
-        tried.into_iter().map(|spent| spent.limit.to_string()).collect::<Vec<_>>()
+        let tried = take(&counters, UnixMillis(1_795_557_600_000), &takes).await?;
+        Ok(tried.into_iter().map(|spent| spent.limit.to_string()).collect::<Vec<_>>())
     };
-    assert!(says().await.is_empty());
-    assert_eq!(says().await, ["one"]);
+    assert_eq!(says().await, Ok(vec![]));
+    assert_eq!(says().await, Ok(vec!["one".to_owned()]));
     // The one that refuses keeps nothing from being counted by the other.
-    assert_eq!(says().await, ["one", "two"]);
+    assert_eq!(says().await, Ok(vec!["one".to_owned(), "two".to_owned()]));
+    let refused = Refusal::QuotaSpent { limit: "real".into(), retry_after_s: 1, rate: Some(rate(3)) };
+    assert_eq!(says().await, Err(refused));
 }
