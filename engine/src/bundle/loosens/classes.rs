@@ -147,8 +147,10 @@ impl Moved {
             };
             let (before, after) = (ancestors(previous), ancestors(bundle));
             moved.joined_or_left.extend(before.symmetric_difference(&after).cloned());
-            let attributes = |of: &Bundle| of.hierarchy.entity(&uid).map(attributes);
-            moved.attributes |= attributes(previous) != attributes(bundle);
+            // What only one of them has, nothing that both decide looks at.
+            if let [Some(before), Some(after)] = [previous, bundle].map(|of| of.hierarchy.entity(&uid)) {
+                moved.attributes |= attributes(before) != attributes(after);
+            }
         }
         let (before, after) = (&previous.vocabulary.actions, &bundle.vocabulary.actions);
         for name in before.keys().chain(after.keys()) {

@@ -142,6 +142,12 @@ fn what_grants_count_in_another_class_is_seen() {
     let named = "\"reader\" }, \"attrs\": { \"upstream\": \"admin\" }";
     let renamed = changed(&premium, "entities/all.json", "\"reader\" }, \"attrs\": {}", named);
     recounts(&premium, &renamed, &["docs.editors: premium to standard", "docs.editors: standard to premium"]);
+    // A role more is about nobody who was there, unless it is in one of theirs.
+    let reader = "  { \"uid\": { \"type\": \"Role\", \"id\": \"reader\" }";
+    let more = format!(
+        "  {{ \"uid\": {{ \"type\": \"Role\", \"id\": \"guest\" }}, \"attrs\": {{}}, \"parents\": [] }},\n{reader}"
+    );
+    recounts(&premium, &changed(&premium, "entities/all.json", reader, &more), &[]);
     // What nobody was permitted before is not counted otherwise than before.
     let purge = "\n@id(\"docs.purgers\")\n@reason(\"r\")\n@owner(\"o\")\n@limit_class(\"premium\")\n\
         permit (principal in Role::\"editor\", action == Action::\"docs.purge\", resource);\n";
