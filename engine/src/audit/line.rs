@@ -37,12 +37,12 @@ impl AuditEvent {
             stages_us,
             notes,
         } = self;
-        text(line, "{\"time\":", time);
-        plain(line, ",\"kind\":", self::kind(*kind));
-        uuid(line, ",\"request_id\":", *request_id);
-        trace.trace_id.with_text(|id| plain(line, ",\"trace_id\":", id));
+        text(line, "{\"time\":\"", time);
+        plain(line, ",\"kind\":\"", self::kind(*kind));
+        uuid(line, ",\"request_id\":\"", *request_id);
+        trace.trace_id.with_text(|id| plain(line, ",\"trace_id\":\"", id));
         if !trace.span_id.is_none() {
-            trace.span_id.with_text(|id| plain(line, ",\"span_id\":", id));
+            trace.span_id.with_text(|id| plain(line, ",\"span_id\":\"", id));
         }
         self::client(line, client);
         principal.iter().for_each(|principal| self::principal(line, principal));
@@ -51,10 +51,10 @@ impl AuditEvent {
         self::decision(line, decision);
         self::answer(line, answer);
         socket.iter().for_each(|socket| self::socket(line, socket));
-        optional(line, ",\"upstream\":", upstream.as_deref());
+        optional(line, ",\"upstream\":\"", upstream.as_deref());
         stages(line, stages_us);
         if !notes.is_empty() {
-            texts(line, ",\"notes\":", notes);
+            texts(line, ",\"notes\":[", notes);
         }
         line.push('}');
     }
@@ -64,9 +64,9 @@ fn client(line: &mut String, client: &ClientFacts) {
     let ClientFacts { address, peer, user_agent } = client;
     line.push_str(",\"client\":{");
     let begin = line.len();
-    address.iter().for_each(|address| self::address(line, ",\"address\":", *address));
-    peer.iter().for_each(|address| self::address(line, ",\"peer\":", *address));
-    optional(line, ",\"user_agent\":", user_agent.as_deref());
+    address.iter().for_each(|address| self::address(line, ",\"address\":\"", *address));
+    peer.iter().for_each(|address| self::address(line, ",\"peer\":\"", *address));
+    optional(line, ",\"user_agent\":\"", user_agent.as_deref());
     // Each is there or not, so the first of them has brought a comma too many.
     if line.len() > begin {
         line.remove(begin);
@@ -89,12 +89,12 @@ fn principal(line: &mut String, principal: &Principal) {
         Scheme::AccessToken => "access_token",
         Scheme::ControlSocket => "control_socket",
     };
-    plain(line, ",\"principal\":{\"kind\":", kind);
-    uuid(line, ",\"id\":", *id);
-    text(line, ",\"name\":", name);
-    plain(line, ",\"scheme\":", scheme);
+    plain(line, ",\"principal\":{\"kind\":\"", kind);
+    uuid(line, ",\"id\":\"", *id);
+    text(line, ",\"name\":\"", name);
+    plain(line, ",\"scheme\":\"", scheme);
     number(line, ",\"assurance\":", (*assurance).into());
-    credential_id.iter().for_each(|id| uuid(line, ",\"credential_id\":", *id));
+    credential_id.iter().for_each(|id| uuid(line, ",\"credential_id\":\"", *id));
     number(line, ",\"authenticated_at\":", authenticated_at.0);
     memberships(line, ",\"roles\":[", roles);
     if !groups.is_empty() {
@@ -115,35 +115,35 @@ fn principal(line: &mut String, principal: &Principal) {
 fn memberships(line: &mut String, before: &str, names: &BTreeSet<String>) {
     line.push_str(before);
     for (at, name) in names.iter().take(MEMBERSHIPS_MAX).enumerate() {
-        text(line, if at == 0 { "" } else { "," }, name);
+        text(line, if at == 0 { "\"" } else { ",\"" }, name);
     }
     line.push(']');
 }
 
 fn asked(line: &mut String, asked: &AskedFacts) {
     let AskedFacts { method, host, path, query_names } = asked;
-    text(line, ",\"request\":{\"method\":", method);
-    text(line, ",\"host\":", host);
-    text(line, ",\"path\":", path);
-    texts(line, ",\"query_names\":", query_names);
+    text(line, ",\"request\":{\"method\":\"", method);
+    text(line, ",\"host\":\"", host);
+    text(line, ",\"path\":\"", path);
+    texts(line, ",\"query_names\":[", query_names);
     line.push('}');
 }
 
 fn route(line: &mut String, route: &RouteFacts) {
     let RouteFacts { name, action, resource, parameters, class } = route;
-    text(line, ",\"route\":{\"name\":", name);
-    text(line, ",\"action\":", action);
-    text(line, ",\"resource\":", resource);
+    text(line, ",\"route\":{\"name\":\"", name);
+    text(line, ",\"action\":\"", action);
+    text(line, ",\"resource\":\"", resource);
     line.push_str(",\"parameters\":[");
     for (at, (name, value)) in parameters.iter().enumerate() {
-        text(line, if at == 0 { "[" } else { ",[" }, name);
+        text(line, if at == 0 { "[\"" } else { ",[\"" }, name);
         match value {
-            Some(value) => text(line, ",", value),
+            Some(value) => text(line, ",\"", value),
             None => line.push_str(",null"),
         }
         line.push(']');
     }
-    text(line, "],\"class\":", class);
+    text(line, "],\"class\":\"", class);
     line.push('}');
 }
 
@@ -155,27 +155,27 @@ fn decision(line: &mut String, decision: &DecisionFacts) {
         Outcome::Error => "error",
         Outcome::None => "none",
     };
-    plain(line, ",\"decision\":{\"outcome\":", outcome);
+    plain(line, ",\"decision\":{\"outcome\":\"", outcome);
     line.push_str(",\"deciding\":[");
     for (at, policy) in deciding.iter().enumerate() {
-        text(line, if at == 0 { "{\"id\":" } else { ",{\"id\":" }, &policy.id);
-        text(line, ",\"reason\":", &policy.reason);
+        text(line, if at == 0 { "{\"id\":\"" } else { ",{\"id\":\"" }, &policy.id);
+        text(line, ",\"reason\":\"", &policy.reason);
         line.push('}');
     }
     line.push(']');
     if !classes.is_empty() {
-        texts(line, ",\"classes\":", classes);
+        texts(line, ",\"classes\":[", classes);
     }
     if !erring.is_empty() {
-        texts(line, ",\"erring\":", erring);
+        texts(line, ",\"erring\":[", erring);
     }
-    text(line, ",\"bundle\":", bundle);
+    text(line, ",\"bundle\":\"", bundle);
     if !read.is_empty() {
         line.push_str(",\"read\":");
         line.push_str(read.as_str());
     }
-    optional(line, ",\"refusal\":", *refusal);
-    optional(line, ",\"detail\":", detail.as_deref());
+    optional(line, ",\"refusal\":\"", *refusal);
+    optional(line, ",\"detail\":\"", detail.as_deref());
     line.push('}');
 }
 
@@ -195,7 +195,7 @@ fn answer(line: &mut String, answer: &AnswerFacts) {
         End::Protocol => "protocol",
         End::Unserved => "unserved",
     };
-    plain(line, ",\"end\":", end);
+    plain(line, ",\"end\":\"", end);
     line.push('}');
 }
 
@@ -209,14 +209,14 @@ fn socket(line: &mut String, socket: &SocketFacts) {
         ClosedBy::Upstream => "upstream",
         ClosedBy::Gateway => "gateway",
     };
-    plain(line, ",\"closed_by\":", closed_by);
+    plain(line, ",\"closed_by\":\"", closed_by);
     line.push('}');
 }
 
 fn stages(line: &mut String, stages: &[(&'static str, u64)]) {
     line.push_str(",\"stages_us\":[");
     for (at, (name, spent)) in stages.iter().enumerate() {
-        plain(line, if at == 0 { "[" } else { ",[" }, name);
+        plain(line, if at == 0 { "[\"" } else { ",[\"" }, name);
         number(line, ",", *spent);
         line.push(']');
     }
@@ -236,7 +236,6 @@ const fn kind(kind: EventKind) -> &'static str {
 /// A word of ours, in which there is nothing to escape.
 fn plain(line: &mut String, before: &str, word: &str) {
     line.push_str(before);
-    line.push('"');
     line.push_str(word);
     line.push('"');
 }
@@ -247,7 +246,6 @@ fn uuid(line: &mut String, before: &str, id: Uuid) {
 
 fn address(line: &mut String, before: &str, address: IpAddr) {
     line.push_str(before);
-    line.push('"');
     spelt::address(line, address);
     line.push('"');
 }
@@ -265,16 +263,14 @@ fn optional(line: &mut String, before: &str, value: Option<&str>) {
 
 fn texts(line: &mut String, before: &str, values: &[String]) {
     line.push_str(before);
-    line.push('[');
     for (at, value) in values.iter().enumerate() {
-        text(line, if at == 0 { "" } else { "," }, value);
+        text(line, if at == 0 { "\"" } else { ",\"" }, value);
     }
     line.push(']');
 }
 
 pub(super) fn text(line: &mut String, before: &str, value: &str) {
     line.push_str(before);
-    line.push('"');
     escape(line, value);
     line.push('"');
 }

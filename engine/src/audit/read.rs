@@ -79,9 +79,9 @@ impl Reading {
         self.name(name, member);
         let kept = cut(value, VALUE_BYTES_MAX);
         if kept.len() == value.len() {
-            line::text(&mut self.0, "", value);
+            line::text(&mut self.0, "\"", value);
         } else {
-            line::text(&mut self.0, "{\"cut\":", kept);
+            line::text(&mut self.0, "{\"cut\":\"", kept);
             self.0.push('}');
         }
     }
@@ -91,7 +91,7 @@ impl Reading {
         let whole = values.len() <= VALUES_MAX && values.clone().all(|value| value.len() <= VALUE_BYTES_MAX);
         self.0.push_str(if whole { "[" } else { "{\"cut\":[" });
         for (at, value) in values.take(VALUES_MAX).enumerate() {
-            line::text(&mut self.0, if at == 0 { "" } else { "," }, cut(value, VALUE_BYTES_MAX));
+            line::text(&mut self.0, if at == 0 { "\"" } else { ",\"" }, cut(value, VALUE_BYTES_MAX));
         }
         self.0.push_str(if whole { "]" } else { "]}" });
     }
