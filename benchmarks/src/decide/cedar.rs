@@ -9,7 +9,7 @@ use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
     RestrictedExpression,
 };
-use engine::authz::{AuthzRequest, PolicyIndex, Verdict};
+use engine::authz::{AuthzRequest, PolicyIndex, Ready, ReadyRequest, Verdict};
 use engine::identity::Identity;
 use gateway::clock;
 
@@ -22,6 +22,34 @@ pub(super) struct Asked {
     pub request: Request,
     /// The entities; in a generated world principal, resource and action, each with all its ancestors.
     pub entities: Arc<Entities>,
+}
+
+impl Asked {
+    /// Its principal, action and resource as an index knows them, found out once for all requests.
+    ///
+    /// # Errors
+    /// Something of it is left open: a fault of the generator.
+    pub(super) fn ready<'i>(&self, index: &'i PolicyIndex) -> Result<[Ready<'i>; 3], Failure> {
+        let Self { request, entities } = self;
+        let ready = || {
+            Some([
+                index.principal(request.principal()?, entities)?,
+                index.action(request.action()?, entities)?,
+                index.resource(request.resource()?, entities)?,
+            ])
+        };
+        ready().ok_or_else(|| "a request that is left open".into())
+    }
+
+    /// What the index says of it.
+    pub(super) fn by(
+        &self,
+        index: &PolicyIndex,
+        [principal, action, resource]: &[Ready<'_>; 3],
+    ) -> Option<Verdict> {
+        let (context, entities) = (self.request.context()?, &*self.entities);
+        Some(index.evaluate_ready(ReadyRequest { principal, action, resource, context, entities }))
+    }
 }
 
 /// The policies of a world under their ids.
@@ -124,8 +152,11 @@ pub(super) fn agree(
 ) -> Result<(), Failure> {
     for (number, one) in asked.iter().take(sample).enumerate() {
         let (found, right) = (index.evaluate(&one.request, &one.entities), authorized(policies, one));
-        if found != right {
-            return Err(format!("request {number}: the index says {found:?}, Cedar {right:?}").into());
+        let ready = one.by(index, &one.ready(index)?);
+        if found != right || ready.as_ref() != Some(&right) {
+            return Err(
+                format!("request {number}: the index says {found:?} and {ready:?}, Cedar {right:?}").into()
+            );
         }
     }
     Ok(())

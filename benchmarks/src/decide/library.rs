@@ -43,7 +43,8 @@ pub(super) fn rows(policies: usize) -> Result<Vec<Figure>, Failure> {
     let index = PolicyIndex::new(&set);
     cedar::agree(&index, &set, &asked, rows::sample(policies, asked.len()))?;
     let permits = asked.iter().filter(|one| index.evaluate(&one.request, &one.entities).permits).count();
-    let evaluated = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
+    let evaluated = rows::ready(&index, &asked)?;
+    let unready = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
     let authorizer = Authorizer::new();
     let authorized = rows::over(&asked, |one| authorizer.is_authorized(&one.request, &set, &one.entities));
     let row =
@@ -51,6 +52,7 @@ pub(super) fn rows(policies: usize) -> Result<Vec<Figure>, Failure> {
     Ok(vec![
         row("index_p50_ns", evaluated.p50_ns, "ns"),
         row("index_p99_ns", evaluated.p99_ns, "ns"),
+        row("index_unready_p50_ns", unready.p50_ns, "ns"),
         row("authorizer_p50_ns", authorized.p50_ns, "ns"),
         row("index_allocations", evaluated.allocations, "allocations/request"),
         row("permits", permits as f64 / asked.len().max(1) as f64, "permits/request"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cedar_policy::Authorizer;
-use engine::authz::{Decision, PolicyIndex};
+use engine::authz::{Decision, PolicyIndex, Ready};
 use engine::bundle::Bundle;
 
 use super::cedar::{self, Asked};
@@ -43,7 +43,8 @@ pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
             return Err(format!("request {number}: the bundle and its policies disagree").into());
         }
     }
-    let evaluated = over(&asked, |one| index.evaluate(&one.request, &one.entities));
+    let evaluated = ready(&index, &asked)?;
+    let unready = over(&asked, |one| index.evaluate(&one.request, &one.entities));
     let authorizer = Authorizer::new();
     let authorized = over(&asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
     let permits = said.iter().filter(|permitted| **permitted).count() as f64 / said.len().max(1) as f64;
@@ -53,6 +54,7 @@ pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
         row("p99_ns", whole.p99_ns, "ns"),
         row("index_p50_ns", evaluated.p50_ns, "ns"),
         row("index_p99_ns", evaluated.p99_ns, "ns"),
+        row("index_unready_p50_ns", unready.p50_ns, "ns"),
         row("authorizer_p50_ns", authorized.p50_ns, "ns"),
         row("authorizer_requests", authorized.requests as f64, "requests"),
         row("allocations", whole.allocations, "allocations/request"),
@@ -122,6 +124,16 @@ pub(super) fn in_cedar(bundle: &Bundle, world: &World) -> Result<Vec<Asked>, Fai
         cedar::asked(&ask.request(&matched, &parameters, 0), world)
     });
     translated.collect()
+}
+
+/// The index and the evaluation alone: who asks for what is known to the index, as a bundle knows it.
+///
+/// # Errors
+/// A fault of the generator.
+pub(super) fn ready(index: &PolicyIndex, asked: &[Asked]) -> Result<Cost, Failure> {
+    let ready = asked.iter().map(|one| Ok((one, one.ready(index)?)));
+    let ready: Vec<(&Asked, [Ready<'_>; 3])> = ready.collect::<Result<_, Failure>>()?;
+    Ok(cost(ready.len(), BUDGET, |number| ready.get(number).map(|(one, ready)| one.by(index, ready))))
 }
 
 /// What asking for each of these costs.

@@ -14,7 +14,7 @@ mod scope;
 mod tests;
 
 pub(crate) use condition::NESTING_MAX;
-pub use index::PolicyIndex;
+pub use index::{PolicyIndex, Ready, ReadyRequest};
 pub use oracle::{Disagreement, ORACLE};
 pub(crate) use prepared::Prepared;
 pub use scope::SCOPE;

@@ -70,14 +70,28 @@ impl<'a> Scene<'a> {
             let uid = cedar_core::uid(part).ok_or(Open)?;
             Ok(Subject { uid, entity: cedar_core::entity(entities, uid)? })
         };
-        let surroundings = match request.context() {
-            Some(Context::Value(attributes)) => Surroundings::Given(Arc::clone(attributes)),
-            Some(Context::RestrictedResidual(_)) | None => return Err(Open),
+        let subjects =
+            [subject(request.principal())?, subject(request.action())?, subject(request.resource())?];
+        Self::with(subjects, request.context().ok_or(Open)?, entities)
+    }
+
+    /// The same, of entities that are known already.
+    ///
+    /// # Errors
+    /// The context is left open.
+    pub(super) fn with(
+        [principal, action, resource]: [Subject<'a>; 3],
+        context: &Context,
+        entities: &'a Entities,
+    ) -> Result<Self, Open> {
+        let surroundings = match context {
+            Context::Value(attributes) => Surroundings::Given(Arc::clone(attributes)),
+            Context::RestrictedResidual(_) => return Err(Open),
         };
         Ok(Self {
-            principal: subject(request.principal())?,
-            action: subject(request.action())?,
-            resource: subject(request.resource())?,
+            principal,
+            action,
+            resource,
             surroundings,
             others: Some(entities),
             // Cedar has no such bound, and whoever asks in its terms expects its answer.

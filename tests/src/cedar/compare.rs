@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, EvaluationError, PolicySet, Request, Response};
-use engine::authz::{PolicyIndex, Verdict};
+use engine::authz::{PolicyIndex, ReadyRequest, Verdict};
 
 use super::generate::{self, Case, Written};
 
@@ -178,9 +178,22 @@ pub fn by_cedar(policies: &PolicySet, request: &Request, entities: &Entities) ->
     Verdict::from(&Authorizer::new().is_authorized(request, policies, entities))
 }
 
-/// What the index says, or nothing where it panics: that is no answer of Cedar's either.
+/// What the index says, or nothing where it panics: that is no answer of Cedar's either. No more is it one where the same
+/// request with entities that were made ready before is answered otherwise.
 fn by_index(index: &PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict> {
-    catch_unwind(AssertUnwindSafe(|| index.evaluate(request, entities))).ok()
+    let both = || (index.evaluate(request, entities), when_ready(index, request, entities));
+    let (found, ready) = catch_unwind(AssertUnwindSafe(both)).ok()?;
+    ready.filter(|ready| *ready == found)
+}
+
+fn when_ready(index: &PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict> {
+    Some(index.evaluate_ready(ReadyRequest {
+        principal: &index.principal(request.principal()?, entities)?,
+        action: &index.action(request.action()?, entities)?,
+        resource: &index.resource(request.resource()?, entities)?,
+        context: request.context()?,
+        entities,
+    }))
 }
 
 fn built(policies: &PolicySet) -> Option<PolicyIndex> {

@@ -46,7 +46,8 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
         let index = PolicyIndex::new(&policies);
         cedar::agree(&index, &policies, &asked, asked.len())?;
         let permits = asked.iter().filter(|one| index.evaluate(&one.request, &one.entities).permits).count();
-        let evaluated = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
+        let evaluated = rows::ready(&index, &asked)?;
+        let unready = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
         let authorizer = Authorizer::new();
         let authorized =
             rows::over(&asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
@@ -54,6 +55,7 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
         figures.extend([
             row("index_p50_ns", evaluated.p50_ns, "ns"),
             row("index_p99_ns", evaluated.p99_ns, "ns"),
+            row("index_unready_p50_ns", unready.p50_ns, "ns"),
             row("authorizer_p50_ns", authorized.p50_ns, "ns"),
             row("authorizer_p99_ns", authorized.p99_ns, "ns"),
             row("index_allocations", evaluated.allocations, "allocations/request"),

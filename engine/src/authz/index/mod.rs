@@ -29,6 +29,7 @@ mod checks;
 #[cfg(test)]
 mod demand_tests;
 mod keys;
+mod ready;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ use super::{REQUEST_FAULT, Verdict};
 use checks::{Looks, Paths};
 pub(super) use keys::Held;
 use keys::{Key, Keys};
+pub use ready::{Ready, ReadyRequest};
 use table::{Places, Table};
 
 /// The place of a policy in the order of ids.
@@ -252,8 +254,11 @@ impl PolicyIndex {
         };
         let keys =
             [Part::Principal, Part::Action, Part::Resource].map(|part| self.keys(part, *scene.subject(part)));
-        let [principal, action, resource] = &keys;
-        let said = self.say([principal, action, resource], &scene);
+        self.answer(keys.each_ref(), &scene)
+    }
+
+    fn answer(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Verdict {
+        let said = self.say(keys, scene);
         if said.spent {
             return unsaid();
         }

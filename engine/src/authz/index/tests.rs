@@ -6,7 +6,7 @@ use std::str::FromStr;
 use cedar_policy::{Context, Entities, EntityUid, PolicyId, PolicySet, Request, SlotId, Template};
 use proptest::prelude::*;
 
-use super::{Placed, PolicyIndex};
+use super::{Placed, PolicyIndex, ReadyRequest};
 use crate::authz::oracle;
 
 /// Entities that are in one another over three levels, some without attributes that conditions read, and names that
@@ -147,7 +147,21 @@ proptest! {
                     let request = request(principal, action, resource, context(flag, address));
                     let (found, right) =
                         (index.evaluate(&request, &entities), oracle::evaluate(&policies, &request, &entities));
-                    prop_assert_eq!(found, right, "{} {} {}\n{}", principal, action, resource, texts.join("\n"));
+                    prop_assert_eq!(&found, &right, "{} {} {}\n{}", principal, action, resource, texts.join("\n"));
+                    // What was made ready for another index, or for another part, is none the worse.
+                    let other = PolicyIndex::new(&PolicySet::new());
+                    for (made_by, mistaken) in [(&index, false), (&index, true), (&other, false)] {
+                        let principal = made_by.principal(request.principal().unwrap(), &entities).unwrap();
+                        let action = made_by.action(request.action().unwrap(), &entities).unwrap();
+                        let uid = request.resource().unwrap();
+                        let resource =
+                            if mistaken { made_by.principal(uid, &entities) } else { made_by.resource(uid, &entities) };
+                        let resource = resource.unwrap();
+                        let (context, entities) = (request.context().unwrap(), &entities);
+                        let (principal, action, resource) = (&principal, &action, &resource);
+                        let ready = ReadyRequest { principal, action, resource, context, entities };
+                        prop_assert_eq!(&index.evaluate_ready(ready), &right);
+                    }
                 }
             }
         }
