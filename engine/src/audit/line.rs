@@ -279,10 +279,23 @@ pub(super) fn text(line: &mut String, before: &str, value: &str) {
 pub(super) fn escape(line: &mut String, value: &str) {
     // There is next to never anything to escape.
     if bytes::are_json(value.as_bytes()) {
-        line.push_str(value);
-    } else {
-        value.chars().for_each(|character| escaped(line, character));
+        return line.push_str(value);
     }
+    // A resource has two quotes, `Module::"docs"`: what stands between goes over in one piece.
+    let mut rest = value;
+    while let Some((plain, special)) =
+        rest.bytes().position(is_special).and_then(|at| rest.split_at_checked(at))
+    {
+        line.push_str(plain);
+        let mut characters = special.chars();
+        characters.next().iter().for_each(|character| escaped(line, *character));
+        rest = characters.as_str();
+    }
+    line.push_str(rest);
+}
+
+const fn is_special(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
 }
 
 fn escaped(line: &mut String, character: char) {

@@ -214,11 +214,13 @@ impl Trail {
     /// The client's `User-Agent`.
     pub fn user_agent(&mut self, headers: &http::HeaderMap) {
         // Terminals obey more than the C0 controls: a log that people `tail` holds plain characters only.
-        let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '?' };
+        let plain = |byte: &u8| if matches!(byte, b' '..=b'~') { *byte } else { b'?' };
         let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
         if let Some(event) = &mut self.event {
-            event.client.user_agent =
-                value.map(|value| value.iter().take(USER_AGENT_BYTES_MAX).map(plain).collect());
+            // As bytes, which are made many at a time: as characters they took longer than the rest of the record's text.
+            let plain =
+                |value: &[u8]| value.iter().take(USER_AGENT_BYTES_MAX).map(plain).collect::<Vec<u8>>();
+            event.client.user_agent = value.and_then(|value| String::from_utf8(plain(value)).ok());
         }
     }
 
