@@ -24,9 +24,31 @@ const ISSUER_BYTES_MAX: usize = 1024;
 
 /// Who vouches for a person, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Named", into = "Named")]
 pub struct Origin {
+    named: Named,
+    /// Follows from the names by a hash that costs more than finding the account does, and every request by a token needs it.
+    account_id: Uuid,
+}
+
+/// An origin as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Named {
     issuer: String,
     subject: String,
+}
+
+impl From<Named> for Origin {
+    fn from(named: Named) -> Self {
+        let account_id = principal_id(PrincipalKind::User, &named.issuer, &named.subject);
+        Self { named, account_id }
+    }
+}
+
+impl From<Origin> for Named {
+    fn from(origin: Origin) -> Self {
+        origin.named
+    }
 }
 
 /// Why nobody can be vouched for so.
@@ -66,25 +88,25 @@ impl Origin {
         if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || !printable {
             return Err(PersonError::Subject);
         }
-        Ok(Self { issuer: issuer.to_owned(), subject: subject.to_owned() })
+        Ok(Named { issuer: issuer.to_owned(), subject: subject.to_owned() }.into())
     }
 
     /// Who vouches.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.named.issuer
     }
 
     /// The person's name at the issuer: stable, and nobody else's there.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.subject
+        &self.named.subject
     }
 
     /// The id of the account of this origin, whether there is one or not.
     #[must_use]
-    pub fn account_id(&self) -> Uuid {
-        principal_id(PrincipalKind::User, &self.issuer, &self.subject)
+    pub const fn account_id(&self) -> Uuid {
+        self.account_id
     }
 }
 
