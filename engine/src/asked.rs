@@ -119,6 +119,7 @@ impl Asked<'_> {
             identity,
             action: &self.route().action,
             module: &self.route().module,
+            hint: self.route().hint,
             parameters: &self.parameters,
             class: &self.route().class,
             method: self.method.as_str(),

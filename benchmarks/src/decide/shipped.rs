@@ -38,6 +38,7 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
                     identity: &identity,
                     action: &route.action,
                     module: &route.module,
+                    hint: route.hint,
                     parameters: &[],
                     class: &route.class,
                     method: route.method.as_str(),

@@ -108,6 +108,7 @@ impl Ask {
             identity: &self.identity,
             action: &matched.route.action,
             module: &matched.route.module,
+            hint: matched.route.hint,
             parameters,
             class: &matched.route.class,
             method: self.method.as_str(),

@@ -316,7 +316,7 @@ mod tests {
                     now: UnixMillis(now),
                     ..request(identity, "docs.read", "docs")
                 };
-                let action = bundle.prepared().action(asked.action).unwrap();
+                let action = bundle.prepared().action(&asked).unwrap();
                 let principal = bundle.known(identity).unwrap();
                 let facts = Facts::of(&asked, action, &principal, bundle.prepared());
                 let Ok(long_way) = bundle.in_cedar(&asked) else {

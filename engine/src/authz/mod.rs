@@ -29,7 +29,7 @@ use crate::audit::Read;
 use crate::bundle::{Bundle, BundleId, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::{Deciding, Denial};
-use crate::route::Parameter;
+use crate::route::{Hint, Parameter};
 use crate::time::UnixMillis;
 use context::Facts;
 use index::Said;
@@ -45,6 +45,8 @@ pub struct AuthzRequest<'a> {
     pub action: &'a str,
     /// The Cedar resource: `Module::"…"`.
     pub module: &'a str,
+    /// Where the bundle has these two ready: the route's own hint, or the default where there is no route.
+    pub hint: Hint,
     /// The resource's parameters by name.
     pub parameters: &'a [Parameter],
     /// The limit class of the route.
@@ -151,7 +153,7 @@ impl Bundle {
             Ok(ready) => ready,
             Err(decision) => return (decision, None),
         };
-        let (said, told) = match self.prepared().module(request.module) {
+        let (said, told) = match self.prepared().module(request) {
             Some(module) => self.say(request, action, &principal, module, tell),
             None => self.say(request, action, &principal, &self.undeclared(request.module), tell),
         };
@@ -164,7 +166,7 @@ impl Bundle {
             return Err(Decision::Deny(denial));
         }
         let unfit = || Decision::Undecidable { erring: vec![REQUEST_FAULT.to_owned()] };
-        let Some(action) = self.prepared().action(request.action) else { return Err(unfit()) };
+        let Some(action) = self.prepared().action(request) else { return Err(unfit()) };
         // Then no policy can permit it, and it is a plain denial, for example of an anonymous caller who should sign in.
         if !action.reaches(request.identity) {
             return Err(Decision::Deny(Denial { forbidding: Vec::new() }));

@@ -21,6 +21,7 @@ use crate::bundle::{Action, Bundle, Hierarchy, Vocabulary, uid};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::kept::Kept;
 use crate::refusal::Deciding;
+use crate::route::Route;
 use crate::shared::Shared;
 use crate::time::UnixMillis;
 
@@ -75,6 +76,37 @@ fn kind_of(identity: &Identity) -> usize {
     }
 }
 
+/// What a bundle has under names. Routes know where: a search would read the name once more, and the table on the way.
+#[derive(Debug)]
+struct Named<T> {
+    all: Vec<(Arc<str>, T)>,
+    /// Hashed without a secret: it grows with the bundle alone.
+    places: FxHashMap<Arc<str>, usize>,
+}
+
+impl<T> FromIterator<(Arc<str>, T)> for Named<T> {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, T)>>(named: I) -> Self {
+        let all: Vec<(Arc<str>, T)> = named.into_iter().collect();
+        let places = all.iter().zip(0..).map(|((name, _), place)| (Arc::clone(name), place)).collect();
+        Self { all, places }
+    }
+}
+
+impl<T> Named<T> {
+    /// What has this name. The same text at the same address is the same name, as long as both are borrowed.
+    fn get(&self, name: &str, hint: usize) -> Option<&T> {
+        let hinted = self.all.get(hint).filter(|(known, _)| std::ptr::eq(&**known, name));
+        let found = hinted.or_else(|| self.all.get(*self.places.get(name)?))?;
+        Some(&found.1)
+    }
+
+    /// Where this name stands, and the one text of it.
+    fn place(&self, name: &str) -> Option<(usize, &Arc<str>)> {
+        let place = *self.places.get(name)?;
+        Some((place, &self.all.get(place)?.0))
+    }
+}
+
 /// Somebody who asked, beside who that is to policies.
 type Met = (Arc<Principal>, Arc<KnownPrincipal>);
 
@@ -84,9 +116,9 @@ pub(crate) struct Prepared {
     index: PolicyIndex,
     /// What is recorded of each policy, by its position in the index.
     deciding: Vec<Deciding>,
+    actions: Named<KnownAction>,
+    modules: Named<Known>,
     /// These are hashed without a secret: they grow with the bundle alone, never with what is asked for.
-    actions: FxHashMap<String, KnownAction>,
-    modules: FxHashMap<String, Known>,
     roles: FxHashSet<String>,
     groups: FxHashSet<String>,
     anonymous: Arc<KnownPrincipal>,
@@ -116,15 +148,16 @@ impl Prepared {
         let deciding = index.ids().map(|id| Deciding { id: Arc::clone(id), reason: reasons.one(reason(id)) });
         let deciding = deciding.collect();
         let actions = vocabulary.actions.iter().map(|(name, action)| {
-            (name.clone(), KnownAction::new(&index, vocabulary, action, numbers.get(name)))
+            (Arc::from(name.as_str()), KnownAction::new(&index, vocabulary, action, numbers.get(name)))
         });
         let actions = actions.collect();
         let modules = hierarchy.all().filter(|entity| *entity.uid().type_name() == vocabulary.types.module);
         let modules = modules.map(|entity| {
             let uid = entity.uid();
-            (uid.id().unescaped().to_owned(), Known::new(&index, Part::Resource, &uid, Some(entity)))
+            (Arc::from(uid.id().unescaped()), Known::new(&index, Part::Resource, &uid, Some(entity)))
         });
-        let modules = modules.collect();
+        // By name, so that the same bundle has the same places.
+        let modules: BTreeMap<Arc<str>, Known> = modules.collect();
         let nobody = uid(&vocabulary.types.anonymous, "anonymous");
         let anonymous = KnownPrincipal {
             known: Known::new(&index, Part::Principal, &nobody, Some(Entity::with_uid(nobody.clone()))),
@@ -135,7 +168,7 @@ impl Prepared {
             index,
             deciding,
             actions,
-            modules,
+            modules: modules.into_iter().collect(),
             roles: hierarchy.ids(&vocabulary.types.role).into_iter().collect(),
             groups: hierarchy.ids(&vocabulary.types.group).into_iter().collect(),
             anonymous: Arc::new(anonymous),
@@ -155,12 +188,22 @@ impl Prepared {
         &self.index
     }
 
-    pub(super) fn action(&self, name: &str) -> Option<&KnownAction> {
-        self.actions.get(name)
+    /// Tells a route where its action and its module stand, and gives it the texts by which they are known again.
+    pub(crate) fn place(&self, route: &mut Route) {
+        if let Some((place, name)) = self.actions.place(&route.action) {
+            (route.hint.action, route.action) = (place, Arc::clone(name));
+        }
+        if let Some((place, name)) = self.modules.place(&route.module) {
+            (route.hint.module, route.module) = (place, Arc::clone(name));
+        }
     }
 
-    pub(super) fn module(&self, name: &str) -> Option<&Known> {
-        self.modules.get(name)
+    pub(super) fn action(&self, asked: &AuthzRequest<'_>) -> Option<&KnownAction> {
+        self.actions.get(asked.action, asked.hint.action)
+    }
+
+    pub(super) fn module(&self, asked: &AuthzRequest<'_>) -> Option<&Known> {
+        self.modules.get(asked.module, asked.hint.module)
     }
 
     /// Whether the bundle knows a role of this name.
@@ -253,20 +296,38 @@ impl KnownAction {
 
     /// Whether a request for it fits the schema, as Cedar would say.
     pub(super) fn fits(&self, asked: &AuthzRequest<'_>) -> bool {
-        let mut required = 0;
+        let (mut required, mut next, mut seen) = (0, 0, 0_u64);
         for (number, (name, value)) in asked.parameters.iter().enumerate() {
-            let Some(parameter) = self.declared(name) else { return false };
-            let twice = asked.parameters.iter().take(number).any(|(before, _)| before == name);
+            let Some((place, parameter)) = self.declared_from(next, name) else { return false };
+            let twice = match u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)) {
+                Some(bit) => {
+                    let before = seen;
+                    seen |= bit;
+                    before == seen
+                }
+                None => asked.parameters.iter().take(number).any(|(before, _)| before == name),
+            };
             if twice || parameter.number && value.parse::<i64>().is_err() {
                 return false;
             }
             required += usize::from(parameter.required);
+            next = place + 1;
         }
         required == self.required && self.fits.get(kind_of(asked.identity)) == Some(&true)
     }
 
     fn declared(&self, name: &str) -> Option<Parameter> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, parameter)| *parameter)
+        self.declared_from(0, name).map(|(_, parameter)| parameter)
+    }
+
+    /// What is declared of a parameter, and at which place. Those of a request mostly come in the order of the schema, so that
+    /// whoever begins behind the last finds the next.
+    fn declared_from(&self, begin: usize, name: &str) -> Option<(usize, Parameter)> {
+        let begin = begin.min(self.parameters.len());
+        let (before, behind) = self.parameters.split_at_checked(begin)?;
+        let places = (begin..).zip(behind).chain((0..).zip(before));
+        let mut found = places.filter(|(_, (known, _))| known == name);
+        found.next().map(|(place, (_, parameter))| (place, *parameter))
     }
 
     pub(super) fn parameter(&self, name: &str, value: &str) -> Option<Value> {

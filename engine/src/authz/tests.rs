@@ -10,7 +10,7 @@ use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_principal};
 use crate::bundle::tests::fixture::{load, sources, spell as spell_faults, with};
 use crate::identity::{Identity, Principal, PrincipalKind};
 use crate::refusal::Denial;
-use crate::route::Parameters;
+use crate::route::{Hint, Parameters};
 use crate::time::UnixMillis;
 
 /// A principal of this kind with `role:` and `group:` memberships.
@@ -33,6 +33,7 @@ pub(super) fn request<'a>(identity: &'a Identity, action: &'a str, module: &'a s
         identity,
         action,
         module,
+        hint: Hint::default(),
         parameters: &[],
         class: "standard",
         method: "GET",
@@ -225,6 +226,42 @@ fn a_request_that_does_not_fit_is_undecidable() {
     check(&[("id", "a"), ("id", "b")], "::1", 0, "undecidable cedargate.request");
 }
 
+#[test]
+fn a_hint_is_right_or_changes_nothing() {
+    // Two bundles in which the same actions stand at other places.
+    let second = "action \"a.first\" in [\"read\"] appliesTo { principal: User, resource: Module, context: Facts };\naction read;";
+    let bundles = [load(&sources()), load(&with("schema.cedarschema", "action read;", second))];
+    let person = user(&["role:reader"]);
+    let mut hinted = 0;
+    for (bundle, other) in [(&bundles[0], &bundles[1]), (&bundles[1], &bundles[0])] {
+        for (route, theirs) in bundle.routes().routes().iter().zip(other.routes().routes()) {
+            let asked = AuthzRequest {
+                hint: route.hint,
+                action: &route.action,
+                module: &route.module,
+                ..request(&person, "", "")
+            };
+            // The same text at another address.
+            let (prepared, copied) = (bundle.prepared(), route.action.to_string());
+            assert!(std::ptr::eq(
+                prepared.action(&asked).unwrap(),
+                prepared.action(&AuthzRequest { action: &copied, ..asked.clone() }).unwrap()
+            ));
+            hinted += usize::from(route.hint != theirs.hint);
+            let expected = spell(&bundle.decide(&asked));
+            for hint in [theirs.hint, Hint::default(), Hint { action: usize::MAX, module: usize::MAX }] {
+                let decision = bundle.decide(&AuthzRequest { hint, ..asked.clone() });
+                assert_eq!(spell(&decision), expected, "{} {hint:?}", route.name);
+                // Nor does a text that is theirs.
+                let asked =
+                    AuthzRequest { hint, action: &theirs.action, module: &theirs.module, ..asked.clone() };
+                assert_eq!(spell(&bundle.decide(&asked)), expected, "{} {hint:?}", route.name);
+            }
+        }
+    }
+    assert!(hinted > 0, "the places are the same in both");
+}
+
 /// Bundles whose guardrails look at all that the context holds; one is of no use where a decision is made without it.
 fn bundles() -> [Bundle; 3] {
     let guard = |condition: &str| {
@@ -266,25 +303,26 @@ fn decisions_are_those_of_the_long_way_whoever_asked_before() {
         vec![parameter("page", "9223372036854775808")],
         vec![parameter("unknown", "7")],
         vec![parameter("id", "7"), parameter("id", "7")],
+        vec![parameter("page", "7"), parameter("id", "7"), parameter("page", "7")],
     ];
     let clients: [IpAddr; 3] =
         [EXAMPLE_CLIENT, "::ffff:192.0.2.9".parse().unwrap(), "2001:db8::1".parse().unwrap()];
     let bundles = bundles();
     let mut seen = BTreeSet::new();
     // Twice over, so that everything is decided once with nothing kept and once with everything.
-    for number in 0..2 * 9 * 7 * 3 * 24 {
+    for number in 0..2 * 9 * 8 * 3 * 24 {
         let at = |step: usize, of: usize| number / step % of;
         let identity = &identities[at(1, identities.len())];
         let asked = AuthzRequest {
-            parameters: &parameters[at(9, 7)],
-            client: clients[at(63, 3)],
-            now: UnixMillis(EXAMPLE_TIME.0 + [0, 999, 1_000, 1_001][at(189, 4)]),
+            parameters: &parameters[at(9, 8)],
+            client: clients[at(72, 3)],
+            now: UnixMillis(EXAMPLE_TIME.0 + [0, 999, 1_000, 1_001][at(216, 4)]),
             class: ["standard", "admin"][at(2, 2)],
             method: ["GET", "POST"][at(3, 2)],
             tls: at(5, 3) > 0,
             ..request(
                 identity,
-                ["docs.read", "docs.write", "site.read", "docs.import", "no.such"][at(189 * 4, 5)],
+                ["docs.read", "docs.write", "site.read", "docs.import", "no.such"][at(216 * 4, 5)],
                 ["docs", "site", "unknown"][at(7, 3)],
             )
         };

@@ -32,6 +32,7 @@ pub(crate) fn example<'a>(
         identity,
         action: &route.action,
         module: &route.module,
+        hint: route.hint,
         parameters,
         class: &route.class,
         method: route.method.as_str(),

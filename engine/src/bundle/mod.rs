@@ -187,12 +187,13 @@ impl Bundle {
         bounds::check(&policies.facts, &hierarchy, faults);
         check::actions(&vocabulary, &hierarchy, &mut declared, faults);
         let numbers = check::numbers(&declared, faults);
-        let routes = check::table(&declared, faults);
         let Policies { set, facts, files, .. } = policies;
         let reason =
             |id: &str| facts.get(id).map_or_else(|| Arc::from(""), |facts| Arc::clone(&facts.reason));
         let prepared = Prepared::of(&set, &vocabulary, &hierarchy, &numbers, reason);
         bounds::nesting(&facts, prepared.index(), faults);
+        declared.iter_mut().for_each(|row| prepared.place(&mut row.route));
+        let routes = check::table(&declared, faults);
         if faults.is_empty() {
             limits.check(&declared, &facts, faults);
         }

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::pattern::Pattern;
 use super::raw::{Head, LegacyBearer, PageName, Row, Scheme, TypeName, leniencies};
 use super::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN};
-use super::{Accept, CLASSES, PARAMETERS_MAX, ParamType, Route, StepUp, Target};
+use super::{Accept, CLASSES, Hint, PARAMETERS_MAX, ParamType, Route, StepUp, Target};
 use crate::bundle::{BundleFault, Place};
 use crate::query::is_identity_name;
 
@@ -157,6 +157,7 @@ impl Reader<'_> {
             parameters,
             module: self.head.module.get_ref().as_str().into(),
             resource: format!("Module::\"{}\"", self.head.module.get_ref()).into(),
+            hint: Hint::default(),
             target: target?,
             action: row.action.into(),
             accept,

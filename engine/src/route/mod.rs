@@ -33,6 +33,14 @@ pub const ROUTES_MAX: usize = 8192;
 /// Parameters in one pattern, at most. The deepest pattern of BotServer has four.
 pub const PARAMETERS_MAX: usize = 8;
 
+/// Where a bundle has an action and a module ready for decisions. What stands there is compared before it is used, so that
+/// the hint of another bundle, or none, costs a search and changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    pub(crate) action: usize,
+    pub(crate) module: usize,
+}
+
 /// One route, as its file declares it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -48,6 +56,8 @@ pub struct Route {
     pub module: Arc<str>,
     /// The same as records spell it.
     pub resource: Arc<str>,
+    /// Where its bundle has the action and the module ready.
+    pub hint: Hint,
     /// Where a permitted request goes.
     pub target: Target,
     /// The Cedar action.

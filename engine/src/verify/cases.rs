@@ -38,7 +38,7 @@ use crate::bundle::Bundle;
 use crate::bundle::example::{EXAMPLE_CLIENT, EXAMPLE_TIME, example_parameters, example_principal};
 use crate::identity::{Identity, PrincipalKind};
 use crate::path::CanonicalPath;
-use crate::route::{Parameter, Parameters, Route};
+use crate::route::{Hint, Parameter, Parameters, Route};
 use crate::time::UnixMillis;
 
 /// What the cases of one file came to.
@@ -234,6 +234,7 @@ impl Case {
             identity,
             action: asked.action,
             module: asked.module,
+            hint: Hint::default(),
             parameters: &asked.parameters,
             class: asked.class,
             method: asked.method,

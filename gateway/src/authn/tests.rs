@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use engine::path::{CanonicalPath, Leniencies};
 use engine::query::CanonicalQuery;
-use engine::route::{Accept, Page, Parameters, Target};
+use engine::route::{Accept, Hint, Page, Parameters, Target};
 use http::{HeaderMap, HeaderValue, Method};
 use storage::credentials::{AccountChange, Login, NewAccount, NewApiKey, PasswordHash};
 use storage::grants::Grants;
@@ -161,9 +161,10 @@ fn route(letters: &str) -> Route {
         name: "GET /x".into(),
         method: Method::GET,
         pattern: "/x".to_owned(),
-        parameters: Vec::new(),
+        parameters: [].into(),
         module: "docs".into(),
         resource: "Module::\"docs\"".into(),
+        hint: Hint::default(),
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),
         accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k'), access_token: has('t') },
@@ -182,7 +183,7 @@ fn route(letters: &str) -> Route {
         sets: Vec::new(),
         named: Vec::new(),
         names: Vec::new(),
-        query: Vec::new(),
+        query: [].into(),
         cookies_up: Vec::new(),
         cookies_down: Vec::new(),
         headers_allowed: Vec::new(),

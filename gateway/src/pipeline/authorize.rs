@@ -65,6 +65,7 @@ pub fn decide(
         identity,
         action: &route.action,
         module: &route.module,
+        hint: route.hint,
         parameters: &parameters,
         class: &route.class,
         method: facts.method.as_str(),

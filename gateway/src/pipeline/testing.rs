@@ -2,7 +2,7 @@
 
 use engine::identity::{Identity, Principal, PrincipalKind, Scheme};
 use engine::path::Leniencies;
-use engine::route::{Accept, Route, Target};
+use engine::route::{Accept, Hint, Route, Target};
 use engine::time::UnixMillis;
 use http::Method;
 use uuid::Uuid;
@@ -13,9 +13,10 @@ pub(crate) fn route() -> Route {
         name: "GET /api/docs".into(),
         method: Method::GET,
         pattern: "/api/docs".to_owned(),
-        parameters: Vec::new(),
+        parameters: [].into(),
         module: "docs".into(),
         resource: "Module::\"docs\"".into(),
+        hint: Hint::default(),
         target: Target::Upstream("botserver".into()),
         action: "docs.read".into(),
         accept: Accept { anonymous: false, session: true, api_key: true, access_token: false },
@@ -34,7 +35,7 @@ pub(crate) fn route() -> Route {
         sets: Vec::new(),
         named: Vec::new(),
         names: Vec::new(),
-        query: Vec::new(),
+        query: [].into(),
         cookies_up: Vec::new(),
         cookies_down: Vec::new(),
         headers_allowed: Vec::new(),

@@ -132,6 +132,7 @@ fn said(bundle: &Bundle) -> Vec<String> {
                 identity,
                 action: &route.action,
                 module: &route.module,
+                hint: route.hint,
                 parameters: if &*route.name == "GET /api/docs" { &parameters } else { &[] },
                 class: &route.class,
                 method: "GET",

@@ -15,7 +15,7 @@ use crate::authz::{AuthzRequest, Decision};
 use crate::bundle::Bundle;
 use crate::identity::Identity;
 use crate::path::CanonicalPath;
-use crate::route::{ParamType, Parameters, Route};
+use crate::route::{Hint, ParamType, Parameters, Route};
 use crate::time::UnixMillis;
 
 /// Bytes of a path, and names of a query, that a record holds at most: past that they may be cut.
@@ -199,7 +199,7 @@ impl Known {
         };
         let value = value.unwrap_or_else(|reason| {
             self.missing.insert(spelt, reason);
-            let typed = route.parameters.iter().chain(&route.query);
+            let typed = route.parameters.iter().chain(&*route.query);
             let kind = typed.into_iter().find(|(known, _)| known == name).map(|(_, kind)| kind);
             kind.map_or_else(String::new, ParamType::example)
         });
@@ -211,6 +211,7 @@ impl Known {
             identity: &self.identity,
             action: &self.action,
             module: &self.module,
+            hint: Hint::default(),
             parameters: &self.parameters,
             class: &self.class,
             method: &self.method,

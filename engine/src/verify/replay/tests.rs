@@ -58,6 +58,7 @@ fn record(bundle: &Bundle, line: &str, identity: &Identity, from: From) -> Strin
         identity,
         action: &route.action,
         module: &route.module,
+        hint: route.hint,
         parameters: &matched.asked(&query),
         class: &route.class,
         method,

@@ -13,6 +13,7 @@ use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
 use engine::refusal::Deciding;
+use engine::route::Hint;
 use engine::time::UnixMillis;
 use engine::trace::Trace;
 use storage::audit_log::AuditLog;
@@ -153,6 +154,7 @@ fn decide(bundle: &Bundle, sense: &Sense, operator: Operator, now: UnixMillis) -
         identity: &identity,
         action: sense.action,
         module: MODULE,
+        hint: Hint::default(),
         parameters: &[],
         class: "admin",
         method: sense.name,

@@ -77,6 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         identity: &identity,
         action: &route.action,
         module: &route.module,
+        hint: route.hint,
         parameters: &matched.parameters,
         class: &route.class,
         method: args.method.as_str(),
