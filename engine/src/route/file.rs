@@ -154,7 +154,7 @@ impl Reader<'_> {
             name: row.on.into(),
             method,
             pattern: path,
-            parameters,
+            parameters: parameters.into(),
             module: self.head.module.get_ref().as_str().into(),
             resource: format!("Module::\"{}\"", self.head.module.get_ref()).into(),
             hint: Hint::default(),

@@ -51,7 +51,7 @@ pub struct Route {
     /// The path pattern.
     pub pattern: String,
     /// Path parameters in pattern order, with their types; a tail comes last.
-    pub parameters: Vec<(SmolStr, ParamType)>,
+    pub parameters: Arc<[(SmolStr, ParamType)]>,
     /// The Cedar resource: `Module::"…"`.
     pub module: Arc<str>,
     /// The same as records spell it.
@@ -95,7 +95,7 @@ pub struct Route {
     /// Members of a JSON answer whose values are named to whoever asked.
     pub names: Vec<String>,
     /// Declared query parameters.
-    pub query: Vec<(SmolStr, ParamType)>,
+    pub query: Arc<[(SmolStr, ParamType)]>,
     /// Cookies that go to the upstream.
     pub cookies_up: Vec<String>,
     /// Cookies that the upstream may set.
@@ -164,7 +164,7 @@ pub struct Accept {
 }
 
 /// The type of a parameter: exactly one spelling of a value is accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ParamType {
     /// Lower-case, hyphenated, 36 characters.
     Uuid,

@@ -26,10 +26,10 @@ pub struct RouteTable {
 #[derive(Clone, Debug, Default)]
 struct Node {
     /// Hashed without a secret: it grows with the routes alone, never with what is asked for.
-    statics: FxHashMap<Box<str>, Node>,
+    statics: FxHashMap<SmolStr, Node>,
     parameter: Option<Box<Node>>,
     /// Rows that end here.
-    rows: Vec<Ending>,
+    rows: SmallVec<[Ending; 2]>,
     /// Rows whose tail begins here.
     tails: Vec<Ending>,
 }
@@ -52,10 +52,14 @@ impl RouteTable {
             return Err(ambiguities);
         }
         let (mut table, mut shared) = (Self::default(), Shared::default());
+        let mut lists = Shared::default();
         for row in declared {
             let mut route = row.route.clone();
             for name in [&mut route.action, &mut route.module, &mut route.resource, &mut route.class] {
                 *name = shared.one(Arc::clone(name));
+            }
+            for list in [&mut route.parameters, &mut route.query] {
+                *list = lists.one(Arc::clone(list));
             }
             let route = Arc::new(route);
             table.root.insert(&row.pattern, Arc::clone(&route));
@@ -128,7 +132,7 @@ impl RouteMatch {
     #[must_use]
     pub fn asked(&self, query: &CanonicalQuery) -> Parameters {
         let mut asked = self.parameters.clone();
-        for (name, _) in &self.route.query {
+        for (name, _) in &*self.route.query {
             if let Some(value) = query.value(name) {
                 asked.push((name.clone(), SmolStr::from(value)));
             }
@@ -180,7 +184,7 @@ impl Node {
         let mut node = self;
         for piece in &pattern.pieces {
             node = match piece {
-                Piece::Static(text) => node.statics.entry(text.as_str().into()).or_default(),
+                Piece::Static(text) => node.statics.entry(SmolStr::from(text.as_str())).or_default(),
                 Piece::Parameter(_) => node.parameter.get_or_insert_default(),
                 Piece::Tail(_) => {
                     node.tails.push(Ending { method: route.method.clone(), route });
@@ -332,5 +336,5 @@ fn ambiguities(declared: &[Declared]) -> Vec<Ambiguity> {
 }
 
 fn overlap(a: &Route, b: &Route) -> bool {
-    a.parameters.iter().zip(&b.parameters).all(|((_, a), (_, b))| a.overlaps(b))
+    a.parameters.iter().zip(&*b.parameters).all(|((_, a), (_, b))| a.overlaps(b))
 }
