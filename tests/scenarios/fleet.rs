@@ -57,7 +57,7 @@ impl Fleet {
     }
 
     /// Waits until the gateway answers so; until it is connected again it says that it cannot, and nothing else.
-    fn answers(&self, at: usize, cookie: &str, wanted: u16, why: &str) {
+    pub(crate) fn answers(&self, at: usize, cookie: &str, wanted: u16, why: &str) {
         wait::until(why, PATIENCE, || match self.who(at, cookie).status {
             503 => None,
             status => {
@@ -116,12 +116,17 @@ fn session_id(production: &Production) -> String {
 
 /// Signs out as a browser does, with the page's own form.
 fn sign_out(gateway: &Production, cookie: &str) {
-    let page = ask(gateway, &with(request("GET", LOGOUT), cookie).with("Accept", "text/html"));
+    let answer = signing_out_by(cookie, |request| Some(ask(gateway, request))).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// What is answered to whoever signs out so, where an answer may not come.
+pub(crate) fn signing_out_by(cookie: &str, ask: impl Fn(&Request) -> Option<Response>) -> Option<Response> {
+    let page = ask(&with(request("GET", LOGOUT), cookie).with("Accept", "text/html"))?;
     let post = with(request("POST", LOGOUT), cookie)
         .with("Origin", &format!("https://{HOST}"))
         .body("application/x-www-form-urlencoded", form(&[], &page.text()).as_bytes());
-    let answer = ask(gateway, &post);
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    ask(&post)
 }
 
 /// A way to end the session of these cookies, at one of two gateways.

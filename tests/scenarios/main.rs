@@ -24,6 +24,7 @@ mod failover;
 mod failures;
 #[cfg(feature = "security_tests")]
 mod fleet;
+mod fleet_crashes;
 mod fleet_guesses;
 mod fleet_people;
 mod harness;

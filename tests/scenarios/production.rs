@@ -23,18 +23,6 @@ pub(crate) fn ask(production: &Production, request: &Request) -> Response {
 }
 
 /// Signs in as a browser behind a proxy that ends TLS does; the cookies that it was given.
-/// What a gateway answers to whoever signs in there with the right password.
-pub(crate) fn signing_in(production: &Production, login: &str) -> Response {
-    let page = ask(production, &request("GET", LOGIN).with("Sec-Fetch-Site", "none"));
-    let filled = form(&[("login", login), ("password", PASSWORD)], &page.text());
-    let post = request("POST", LOGIN)
-        .with("Cookie", &cookies(&page))
-        .with("Sec-Fetch-Site", "same-origin")
-        .with("Origin", &format!("https://{HOST}"))
-        .body("application/x-www-form-urlencoded", filled.as_bytes());
-    ask(production, &post)
-}
-
 pub(crate) fn sign_in(production: &Production, login: &str) -> String {
     let answer = signing_in(production, login);
     assert!(answer.status < 400, "{} {}", answer.status, answer.text());
@@ -47,8 +35,25 @@ pub(crate) fn sign_in(production: &Production, login: &str) -> String {
     cookies(&answer)
 }
 
+/// What a gateway answers to whoever signs in there with the right password.
+pub(crate) fn signing_in(production: &Production, login: &str) -> Response {
+    signing_in_by(login, |request| Some(ask(production, request))).expect("an answer")
+}
+
+/// The same where an answer may not come.
+pub(crate) fn signing_in_by(login: &str, ask: impl Fn(&Request) -> Option<Response>) -> Option<Response> {
+    let page = ask(&request("GET", LOGIN).with("Sec-Fetch-Site", "none"))?;
+    let filled = form(&[("login", login), ("password", PASSWORD)], &page.text());
+    let post = request("POST", LOGIN)
+        .with("Cookie", &cookies(&page))
+        .with("Sec-Fetch-Site", "same-origin")
+        .with("Origin", &format!("https://{HOST}"))
+        .body("application/x-www-form-urlencoded", filled.as_bytes());
+    ask(&post)
+}
+
 /// What an answer sets, as it is presented.
-fn cookies(answer: &Response) -> String {
+pub(crate) fn cookies(answer: &Response) -> String {
     let pairs = answer.all("set-cookie").map(|line| line.split(';').next().unwrap_or_default());
     pairs.collect::<Vec<_>>().join("; ")
 }

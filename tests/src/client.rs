@@ -39,11 +39,19 @@ impl Client {
     /// Connects.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway accepts connections");
+        Self::try_connect(address).expect("the gateway accepts connections")
+    }
+
+    /// The same to one that may not be there.
+    ///
+    /// # Errors
+    /// It accepts no connection.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, unread: Vec::new() }
+        Ok(Self { stream, unread: Vec::new() })
     }
 
     /// Sends these bytes; a peer that has closed already is not an error here, the answer tells.
