@@ -17,7 +17,7 @@ use crate::secrets::{KEYS, hex};
 use crate::world::{PATH, metrics};
 
 /// The host that the gateways answer to.
-const HOST: &str = "gateway.example";
+pub(super) const HOST: &str = "gateway.example";
 /// What the gateway's user may do in Redis: the list of docs/operate.md.
 pub(super) const GRANTED: &str = "~cedargate:* +eval +evalsha +script|load +get +set +time";
 /// The metric that tells what became of the questions to Redis.
@@ -53,18 +53,24 @@ impl House {
         Ok(Self { binary, upstream, home: TempDir::new()?, keys })
     }
 
-    /// Starts a gateway on one core with these lines of `[limits]`, and gives a service a key.
+    /// Starts a gateway on one core with these lines before all tables and these of `[limits]`, and gives a service a key.
     ///
     /// # Errors
     /// It does not start, or gives no key.
-    pub(super) fn start(&self, core: usize, name: &str, limits: &str) -> Result<Serving, Failure> {
+    pub(super) fn start(
+        &self,
+        core: usize,
+        name: &str,
+        first: &str,
+        limits: &str,
+    ) -> Result<Serving, Failure> {
         let (address, admin) = (free_address()?, free_address()?);
         let folder = self.home.path().join(name);
         fs::create_dir(&folder)?;
         let file = folder.join("cedargate.toml");
         let text = format!(
             "listen = \"{address}\"\nadmin_listen = \"{admin}\"\ndata_dir = {:?}\npolicies_dir = {:?}\n\
-             hosts = [{{ public_url = \"https://{HOST}\" }}]\n[upstreams.botserver]\nidentity = \"botserver\"\n\
+             hosts = [{{ public_url = \"https://{HOST}\" }}]\n{first}[upstreams.botserver]\nidentity = \"botserver\"\n\
              addresses = [\"{}\"]\n[limits]\n{limits}",
             folder.join("data"),
             repository().join("policies"),

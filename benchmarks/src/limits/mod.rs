@@ -1,6 +1,7 @@
-//! What limits cost a request: none, counted by the gateway, counted in Redis, and leased there, in turn on one core; and
-//! what one check costs by itself.
+//! What limits cost a request: none, counted by the gateway, counted in Redis, and leased there, in turn on one core; what
+//! a flood of addresses costs one who behaves; and what one check costs by itself.
 
+mod flood;
 mod house;
 mod table;
 
@@ -84,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
     let house = House::new(binary, upstream)?;
     let start = |name, limits: &str| {
-        let serving = house.start(cores.proxy, name, limits)?;
+        let serving = house.start(cores.proxy, name, "", limits)?;
         Ok::<_, Failure>(Subject { name, serving, rounds: Vec::new() })
     };
     let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
@@ -105,6 +106,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
             _ => {}
         }
     }
+    // Alone on its core, as whoever is flooded.
+    drop(subjects);
+    let flooded = house.start(cores.proxy, "flooded", flood::PROXIED, flood::SMALL)?;
+    figures.extend(flood::figures(cores, &flooded)?);
     figures::print(&figures)?;
     eprintln!("{} s in all", begun.elapsed().as_secs());
     Ok(())
