@@ -241,6 +241,11 @@ pub enum Unfound {
     InClear,
 }
 
+/// Whether a server that is there will not do what it was asked: a reason to refuse whoever asks, and none to take it for lost.
+pub(crate) fn will_not(fault: Fault) -> bool {
+    matches!(fault, Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE"))
+}
+
 impl std::error::Error for Fault {}
 
 impl fmt::Display for Fault {

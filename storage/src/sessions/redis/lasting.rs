@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::line::BEAT;
 use super::script::Question;
-use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, fault};
+use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, fault, will_not};
 
 /// How long nobody waits after a wait that was in vain; it is told at once then that too few have it.
 const SPARED: Duration = Duration::from_millis(250);
@@ -106,13 +106,15 @@ impl Rounds {
                 lasting.was_in_vain();
             }
             for waiting in together {
-                // Whoever does not wait any more was told that it is not known.
-                waiting.send(answer.map_err(|_| Fault::Unkept)).ok();
+                // That it may not be asked is no word about replicas. Whoever does not wait any more was told that nothing is known.
+                let kept = answer.map_err(|fault| if will_not(fault) { fault } else { Fault::Unkept });
+                waiting.send(kept).ok();
             }
             late = if answer == Err(Fault::Late) { late.saturating_add(1) } else { 0 };
             match answer {
                 Ok(()) | Err(Fault::Unkept) => {}
                 Err(Fault::Late) if late < LATE_MAX => {}
+                Err(fault) if will_not(fault) => {}
                 Err(fault) => return fault,
             }
         }
@@ -124,10 +126,20 @@ impl Rounds {
 
     async fn kept(&self) -> Result<(), Fault> {
         self.mark.ask_over(self.connection.clone(), &self.script).await?;
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(self.replicas).arg(u64::try_from(self.at_most.as_millis()).unwrap_or(u64::MAX));
-        let have: i64 =
-            wait.query_async(&mut self.connection.clone()).await.map_err(|error| fault(&error))?;
-        if have >= i64::from(self.replicas) { Ok(()) } else { Err(Fault::Unkept) }
+        let have = replicas(self.connection.clone(), self.replicas, self.at_most).await?;
+        if have >= u64::from(self.replicas) { Ok(()) } else { Err(Fault::Unkept) }
     }
+}
+
+/// How many replicas have what was written over this connection, once so many have it, and after so long at the latest. For
+/// none nothing is waited, and yet it is found out whether it may be asked.
+pub(super) async fn replicas(
+    mut connection: MultiplexedConnection,
+    wanted: u8,
+    at_most: Duration,
+) -> Result<u64, Fault> {
+    let mut wait = redis::cmd("WAIT");
+    // Nothing would be for ever.
+    wait.arg(wanted).arg(u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX).max(1));
+    wait.query_async(&mut connection).await.map_err(|error| fault(&error))
 }

@@ -24,7 +24,7 @@ use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Epoch;
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
-    patience,
+    patience, will_not,
 };
 
 /// How long an answer proves that nothing was missed, from when it was asked for. With what a word takes to get here and
@@ -203,8 +203,8 @@ impl Line {
                 current.fresh.fetch_max(fresh, Ordering::AcqRel);
             }
             Err(Fault::Late) if !whole || current.link.was_late() < LATE_MAX => {}
-            // It answers, and will not do this: a memory that is full takes no session more, and those that are live.
-            Err(Fault::Refused("OOM" | "ERR" | "NOPERM" | "WRONGTYPE")) => {}
+            // A memory that is full takes no session more, and those that are live.
+            Err(fault) if will_not(*fault) => {}
             Err(fault) => self.lose(current, *fault),
         }
         answer
@@ -289,6 +289,8 @@ impl Line {
         if mark.ask_over(connection.clone(), &link.script).await? != Value::Int(1) {
             return Err(Fault::Moved);
         }
+        // Here, and not when somebody signs in, it shows that our user may not.
+        lasting::replicas(connection.clone(), 0, Duration::ZERO).await?;
         Ok(Some(Second { connection, script: link.script.clone(), mark, beat: self.beat() }))
     }
 

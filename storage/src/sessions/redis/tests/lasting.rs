@@ -134,6 +134,25 @@ async fn both_connections_have_to_lead_to_one_server() {
 }
 
 #[tokio::test]
+async fn who_may_not_wait_is_told_at_the_start_and_loses_the_store_for_nobody() {
+    let master = Server::start();
+    let alone = up(&master, &ring(1), RULES).await;
+    let made = alone.create(new(1), NOW).await.unwrap();
+    master.say(&["ACL", "SETUSER", "cedargate", "-wait"]).await;
+    let sessions = wanting(master.place());
+    let standings = reaches(&sessions, is_away).await;
+    assert_eq!(standings.last, Some(Fault::Refused("NOPERM")));
+    master.say(&["ACL", "SETUSER", "cedargate", "+wait"]).await;
+    let before = reaches(&sessions, is_up).await.outages;
+    master.say(&["ACL", "SETUSER", "cedargate", "-wait"]).await;
+    let ended = sessions.end(made.session.id, NOW).await;
+    assert!(matches!(ended, Err(StoreError::Shared(Fault::Refused("NOPERM")))), "{ended:?}");
+    assert_eq!(sessions.find(&made.secret, NOW).await.unwrap(), None);
+    let standings = *sessions.standing().unwrap().borrow();
+    assert_eq!((standings.now, standings.outages), (Standing::Up, before));
+}
+
+#[tokio::test]
 async fn a_replica_that_is_missing_holds_nobody_up_and_loses_the_store_for_nobody() {
     let master = Server::start();
     let alone = up(&master, &ring(1), RULES).await;
