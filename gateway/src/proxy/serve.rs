@@ -35,9 +35,17 @@ pub async fn serve(
         // Also where it is refused for something else, before anybody has judged how it is framed.
         session.ends();
     }
-    // What goes on for longer than that asks again with a patience of its own.
-    let answered = storage::redis::as_one_request(answered(gateway, session, &mut ctx));
-    if let Err(error) = answered.await {
+    let answered = match gateway.0.config.shared_sessions {
+        // Nobody is asked who could be late.
+        None => answered(gateway, session, &mut ctx).await,
+        // What goes on for longer than that asks again with a patience of its own. Set aside, or every connection would carry
+        // the room for both.
+        Some(_) => {
+            let answered = answered(gateway, session, &mut ctx);
+            Box::pin(storage::redis::as_one_request(answered)).await
+        }
+    };
+    if let Err(error) = answered {
         answer::failed(&gateway.0, session, &mut ctx, &error).await;
         ctx.trail.record(ended_by(&error));
         return false;
