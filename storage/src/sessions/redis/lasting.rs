@@ -102,13 +102,20 @@ impl Rounds {
             let within = self.at_most.saturating_add(self.budget);
             let round = async { if asks { self.kept().await } else { self.beat().await } };
             let answer = tokio::time::timeout(within, round).await.unwrap_or(Err(Fault::Late));
-            if answer.is_err() {
+            if let Err(fault) = answer {
                 lasting.was_in_vain();
+                // Who has come meanwhile would wait once more, and in vain.
+                while let Ok(waiting) = self.next.try_recv() {
+                    together.push(waiting);
+                }
+                if asks && fault != Fault::Unkept {
+                    tracing::warn!(%fault, "replicas could not be waited for");
+                }
             }
             for waiting in together {
-                // That it may not be asked is no word about replicas. Whoever does not wait any more was told that nothing is known.
-                let kept = answer.map_err(|fault| if will_not(fault) { fault } else { Fault::Unkept });
-                waiting.send(kept).ok();
+                // Whatever stood in the way of waiting, what they wait for was done. Whoever does not wait any more was told that
+                // nothing is known.
+                waiting.send(answer.map_err(|_| Fault::Unkept)).ok();
             }
             late = if answer == Err(Fault::Late) { late.saturating_add(1) } else { 0 };
             match answer {

@@ -146,7 +146,10 @@ async fn who_may_not_wait_is_told_at_the_start_and_loses_the_store_for_nobody() 
     let before = reaches(&sessions, is_up).await.outages;
     master.say(&["ACL", "SETUSER", "cedargate", "-wait"]).await;
     let ended = sessions.end(made.session.id, NOW).await;
-    assert!(matches!(ended, Err(StoreError::Shared(Fault::Refused("NOPERM")))), "{ended:?}");
+    assert!(
+        matches!(ended, Err(StoreError::Shared(Fault::Unkept))),
+        "done, and nobody was asked who has it: {ended:?}"
+    );
     assert_eq!(sessions.find(&made.secret, NOW).await.unwrap(), None);
     let standings = *sessions.standing().unwrap().borrow();
     assert_eq!((standings.now, standings.outages), (Standing::Up, before));
@@ -178,6 +181,11 @@ async fn a_replica_that_is_missing_holds_nobody_up_and_loses_the_store_for_nobod
     }
     let standings = *sessions.standing().unwrap().borrow();
     assert_eq!((standings.now, standings.outages), (Standing::Up, 0));
+    // All waited together: one after the other they would have been as many as there are ends.
+    let told: String = redis::from_redis_value(master.say(&["INFO", "commandstats"]).await).unwrap();
+    let waits = told.split("cmdstat_wait:calls=").nth(1).and_then(|calls| calls.split(',').next());
+    let waits: usize = waits.expect("how often it was waited").parse().unwrap();
+    assert!((1..made.len() / 2).contains(&waits), "{waits}");
 }
 
 #[tokio::test]
