@@ -144,7 +144,8 @@ impl Redis {
     }
 
     /// Creates a session that replicas have to have. It takes nothing away before they do, and does not stay where they do
-    /// not: nobody is signed out by a sign-in that came to nothing, however often.
+    /// not: nobody is signed out by a sign-in that came to nothing, however often. Once they have it, it stays: those that are
+    /// too many beside it may be gone then, though nobody has said so in time.
     async fn create_lasting(
         &self,
         question: Question,
@@ -160,11 +161,15 @@ impl Redis {
             .with(session.account.to_string())
             .with(session.id.to_string())
             .with(self.per_account_max());
-        let begun = Instant::now();
         let created = async {
             self.ask_lasting(&question.with("")).await?;
-            let left = self.line.budget().saturating_sub(begun.elapsed());
-            self.gone(&self.line.ask(&displace, left).await.map_err(StoreError::Shared)?)
+            match self.ask(&displace).await {
+                Err(StoreError::Shared(Fault::Late)) => {
+                    self.behind(displace, "an account may have more sessions than it should");
+                    Ok(Vec::new())
+                }
+                answer => self.gone(&answer?),
+            }
         };
         let created = created.await;
         if let Err(StoreError::Shared(Fault::Unkept | Fault::Late | Fault::Refused(_) | Fault::Nonsense)) =
@@ -177,10 +182,16 @@ impl Redis {
 
     /// Ends a session that was made in vain. Whoever wanted it has their answer by then.
     fn take_back(&self, id: Uuid, now: UnixMillis) {
-        let (line, undo) = (Arc::clone(&self.line), self.line.question("end", now).with(id.to_string()));
+        let undo = self.line.question("end", now).with(id.to_string());
+        self.behind(undo, "a session that nobody holds may be left in the store");
+    }
+
+    /// Asks where nobody waits for it any more. What it takes away all gateways hear of, as of all ends.
+    fn behind(&self, question: Question, otherwise: &'static str) {
+        let line = Arc::clone(&self.line);
         tokio::spawn(async move {
-            if let Err(error) = line.ask(&undo, BEHIND).await {
-                tracing::warn!(%error, "a session that nobody holds may be left in the store");
+            if let Err(error) = line.ask(&question, BEHIND).await {
+                tracing::warn!(%error, "{otherwise}");
             }
         });
     }

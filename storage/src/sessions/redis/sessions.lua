@@ -181,6 +181,10 @@ end
 
 -- ARGV[3]: account, ARGV[4]: the id of what it has just got, ARGV[5]: how many of it there may be.
 if verb == 'displace' then
+  -- Another sign-in may have taken its place already: then it takes nobody's.
+  if redis.call('EXISTS', base .. ':i:' .. ARGV[4]) == 0 then
+    return {}
+  end
   return displace(base .. ':a:' .. ARGV[3], ARGV[4], tonumber(ARGV[5]))
 end
 
