@@ -22,7 +22,7 @@ use super::{Becomes, Kind, open, sealed};
 use crate::StoreError;
 use crate::keyring::Keyring;
 use crate::recent::Recent;
-use crate::redis::Fault;
+use crate::redis::{Fault, will_not};
 use crate::sessions::shared::{BEHIND, Line, Question, base, id, list, number};
 use engine::time::UnixMillis;
 
@@ -164,14 +164,32 @@ impl Shared {
     async fn put(&self, id: Uuid, before: &[u8], after: Vec<u8>, told: bool) -> Result<bool, StoreError> {
         let tells = if told { "1" } else { "" };
         let question = self.question("record.put").with(id.to_string()).with(before).with(after).with(tells);
-        let answer = if told { self.ask_lasting(&question).await } else { self.ask(&question).await };
+        let begun = Instant::now();
+        let answer = self.ask(&question).await;
         // Also where it is not known what came of it.
         if told {
             self.line.changed(id, self.kind.change(id));
         } else {
             self.line.rewritten(id);
         }
-        Ok(number(&answer?).map_err(StoreError::Shared)? == 1)
+        if number(&answer?).map_err(StoreError::Shared)? != 1 {
+            return Ok(false);
+        }
+        if told && self.line.lasts() { self.stays(id, before, begun).await } else { Ok(true) }
+    }
+
+    /// Waits until replicas have what was put there since then, in the place of another record; whether it was not lost
+    /// meanwhile, with a server that has been replaced. Asked by itself: where nothing was put, there is nothing to wait for,
+    /// and that too few have it would be told as if it was done.
+    async fn stays(&self, id: Uuid, before: &[u8], since: Instant) -> Result<bool, StoreError> {
+        let question = self.question("record.read").with(id.to_string());
+        let left = self.line.budget().saturating_sub(since.elapsed());
+        let answer = self.line.ask_lasting(&question, left).await.map_err(|fault| {
+            // It was done, whatever keeps us from knowing whether it lasts.
+            StoreError::Shared(if will_not(fault) { fault } else { Fault::Unkept })
+        })?;
+        let found = each(&answer, 1).map_err(StoreError::Shared)?.into_iter().next().flatten();
+        Ok(found.is_some_and(|found| found != before))
     }
 
     /// The name of a record's key, which it is sealed for.

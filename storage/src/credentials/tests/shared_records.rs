@@ -282,6 +282,38 @@ async fn what_one_gateway_had_stays_there_until_a_replica_has_it() {
     assert_eq!(shared.1.find(made.text.expose(), NOW).await.unwrap().as_ref(), Some(&made.key));
 }
 
+/// Whoever was second has done nothing yet, which no word about replicas may hide.
+#[tokio::test]
+async fn what_was_said_to_be_done_was_done_by_each_of_many_at_once_whoever_keeps_it() {
+    const AT_ONCE: usize = 8;
+    let (server, replica) = (Server::start(), Server::start());
+    let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
+    reaches(&sessions, |standings| standings.now == Standing::Up).await;
+    let accounts = Accounts::shared(&sessions).unwrap();
+    let ada = accounts.create(account("ada"), NOW).await.unwrap();
+    for is_kept in [false, true] {
+        if is_kept {
+            follows(&replica, &server, &sessions).await;
+        }
+        let before = accounts.find(ada.id).await.unwrap().unwrap().version;
+        let mut changing = tokio::task::JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (accounts, id) = (accounts.clone(), ada.id);
+            changing.spawn(async move { accounts.change(id, suspend()).await });
+        }
+        for changed in changing.join_all().await {
+            match changed {
+                Ok(Some(account)) => assert!(account.suspended && is_kept, "{account:?}"),
+                Err(error) => assert!(error.was_done() && !is_kept, "{error:?}"),
+                Ok(None) => panic!("she is there"),
+            }
+        }
+        let after = accounts.find(ada.id).await.unwrap().unwrap();
+        assert!(after.suspended);
+        assert_eq!(after.version, before + AT_ONCE as u64, "kept: {is_kept}");
+    }
+}
+
 /// What is done to one of two people, one of whom a provider vouches for.
 #[derive(Clone, Copy, Debug)]
 enum Act {
