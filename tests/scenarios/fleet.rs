@@ -30,7 +30,18 @@ impl Fleet {
 
     /// With these lines more in their configuration.
     pub(crate) fn with(count: usize, upstream: SocketAddr, redis: &Redis, more: &str) -> Self {
-        let lines = format!("{}budget = \"400ms\"\n{more}", redis.lines_of("session.redis"));
+        Self::within("400ms", count, upstream, redis, more)
+    }
+
+    /// The same with another budget.
+    pub(crate) fn within(
+        budget: &str,
+        count: usize,
+        upstream: SocketAddr,
+        redis: &Redis,
+        more: &str,
+    ) -> Self {
+        let lines = format!("{}budget = \"{budget}\"\n{more}", redis.lines_of("session.redis"));
         let gateways = sharing(count, upstream, &lines, &[redis.password().to_owned()]);
         let processes = gateways.iter().map(Production::start).collect();
         let fleet = Self { gateways, processes };
