@@ -202,7 +202,8 @@ impl Finder {
 impl Known {
     /// The claim that counts of those that were made, by so many. A word that is newer than what most say counts at once, for
     /// somebody is the first to know; and no longer when most have not come to say it for [`APART`], whether whoever said it
-    /// still does or not: no number, however high, is believed for ever on one word.
+    /// still does or not. So no number, however high, is believed for ever on one word, as long as more than half of all that
+    /// are named say the same: where they do not answer, or differ, the newest word counts until they do.
     fn counts<'c>(&mut self, claims: &'c [Claim], of: usize) -> Option<&'c Claim> {
         if let Some(most) = claim::most(claims, of) {
             let newest = claims.iter().chain(&self.claim).map(|claim| claim.epoch).max();
