@@ -364,3 +364,51 @@ impl Bundle {
         Ok(known)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{request, spell, user};
+    use super::*;
+    use crate::bundle::tests::fixture::{load, sources, with};
+    use crate::route::Hint;
+
+    #[test]
+    fn a_hint_is_right_or_changes_nothing() {
+        // Two bundles in which the same actions stand at other places.
+        let second = "action \"a.first\" in [\"read\"] appliesTo { principal: User, resource: Module, context: Facts };\naction read;";
+        let bundles = [load(&sources()), load(&with("schema.cedarschema", "action read;", second))];
+        let person = user(&["role:reader"]);
+        let mut hinted = 0;
+        for (bundle, other) in [(&bundles[0], &bundles[1]), (&bundles[1], &bundles[0])] {
+            for (route, theirs) in bundle.routes().routes().iter().zip(other.routes().routes()) {
+                let asked = AuthzRequest {
+                    hint: route.hint,
+                    action: &route.action,
+                    module: &route.module,
+                    ..request(&person, "", "")
+                };
+                // The same text at another address.
+                let (prepared, copied) = (bundle.prepared(), route.action.to_string());
+                assert!(std::ptr::eq(
+                    prepared.action(&asked).unwrap(),
+                    prepared.action(&AuthzRequest { action: &copied, ..asked.clone() }).unwrap()
+                ));
+                hinted += usize::from(route.hint != theirs.hint);
+                let expected = spell(&bundle.decide(&asked));
+                for hint in [theirs.hint, Hint::default(), Hint { action: usize::MAX, module: usize::MAX }] {
+                    let decision = bundle.decide(&AuthzRequest { hint, ..asked.clone() });
+                    assert_eq!(spell(&decision), expected, "{} {hint:?}", route.name);
+                    // Nor does a text that is theirs.
+                    let asked = AuthzRequest {
+                        hint,
+                        action: &theirs.action,
+                        module: &theirs.module,
+                        ..asked.clone()
+                    };
+                    assert_eq!(spell(&bundle.decide(&asked)), expected, "{} {hint:?}", route.name);
+                }
+            }
+        }
+        assert!(hinted > 0, "the places are the same in both");
+    }
+}

@@ -44,7 +44,7 @@ pub(super) fn request<'a>(identity: &'a Identity, action: &'a str, module: &'a s
 }
 
 /// The decision in one line: `permit a, b`, `deny a`, `deny`, `undecidable a`.
-fn spell(decision: &Decision) -> String {
+pub(super) fn spell(decision: &Decision) -> String {
     let (word, ids): (&str, Vec<String>) = match decision {
         Decision::Permit(permit) => {
             ("permit", permit.deciding().iter().map(|one| one.id.to_string()).collect())
@@ -224,42 +224,6 @@ fn a_request_that_does_not_fit_is_undecidable() {
     check(&[("page", "seven")], "::1", 0, "undecidable cedargate.request");
     check(&[("unknown", "7")], "::1", 0, "undecidable cedargate.request");
     check(&[("id", "a"), ("id", "b")], "::1", 0, "undecidable cedargate.request");
-}
-
-#[test]
-fn a_hint_is_right_or_changes_nothing() {
-    // Two bundles in which the same actions stand at other places.
-    let second = "action \"a.first\" in [\"read\"] appliesTo { principal: User, resource: Module, context: Facts };\naction read;";
-    let bundles = [load(&sources()), load(&with("schema.cedarschema", "action read;", second))];
-    let person = user(&["role:reader"]);
-    let mut hinted = 0;
-    for (bundle, other) in [(&bundles[0], &bundles[1]), (&bundles[1], &bundles[0])] {
-        for (route, theirs) in bundle.routes().routes().iter().zip(other.routes().routes()) {
-            let asked = AuthzRequest {
-                hint: route.hint,
-                action: &route.action,
-                module: &route.module,
-                ..request(&person, "", "")
-            };
-            // The same text at another address.
-            let (prepared, copied) = (bundle.prepared(), route.action.to_string());
-            assert!(std::ptr::eq(
-                prepared.action(&asked).unwrap(),
-                prepared.action(&AuthzRequest { action: &copied, ..asked.clone() }).unwrap()
-            ));
-            hinted += usize::from(route.hint != theirs.hint);
-            let expected = spell(&bundle.decide(&asked));
-            for hint in [theirs.hint, Hint::default(), Hint { action: usize::MAX, module: usize::MAX }] {
-                let decision = bundle.decide(&AuthzRequest { hint, ..asked.clone() });
-                assert_eq!(spell(&decision), expected, "{} {hint:?}", route.name);
-                // Nor does a text that is theirs.
-                let asked =
-                    AuthzRequest { hint, action: &theirs.action, module: &theirs.module, ..asked.clone() };
-                assert_eq!(spell(&bundle.decide(&asked)), expected, "{} {hint:?}", route.name);
-            }
-        }
-    }
-    assert!(hinted > 0, "the places are the same in both");
 }
 
 /// Bundles whose guardrails look at all that the context holds; one is of no use where a decision is made without it.

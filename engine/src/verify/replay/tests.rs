@@ -46,7 +46,7 @@ fn guarded(condition: &str) -> Bundle {
     load(&with(GUARD, "{ principal.suspended }", &format!("{{ {condition} }}")))
 }
 
-/// The line that the gateway writes of this request.
+/// The line of this request.
 fn record(bundle: &Bundle, line: &str, identity: &Identity, from: From) -> String {
     let (method, target) = line.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

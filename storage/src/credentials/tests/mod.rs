@@ -2,6 +2,7 @@
 
 mod attempts;
 mod gate;
+mod kept_by_replicas;
 mod records;
 mod shared_attempts;
 mod shared_records;

@@ -11,7 +11,7 @@ use super::records::key;
 use super::*;
 use crate::redis::server::PATIENCE;
 use crate::redis::{Answered, Fault, Standing};
-use crate::sessions::redis::testing::{follows, reaches, tended, wanting_replicas};
+use crate::sessions::redis::testing::{reaches, tended};
 use crate::{Change, StoreError};
 
 /// One more gateway.
@@ -29,7 +29,7 @@ impl Gateway {
     }
 }
 
-fn suspend() -> AccountChange {
+pub(super) fn suspend() -> AccountChange {
     AccountChange { suspended: Some(true), ..AccountChange::default() }
 }
 
@@ -255,64 +255,6 @@ async fn a_key_that_nobody_made_is_not_asked_for_again_and_again() {
     assert_eq!(gateway.accounts.find(bob).await.unwrap(), None);
     other.accounts.create(account("bob"), NOW).await.unwrap();
     assert!(gateway.accounts.find(bob).await.unwrap().is_some());
-}
-
-#[tokio::test]
-async fn what_one_gateway_had_stays_there_until_a_replica_has_it() {
-    let server = Server::start();
-    let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
-    reaches(&sessions, |standings| standings.now == Standing::Up).await;
-    let shared = (Accounts::shared(&sessions).unwrap(), ApiKeys::shared(&sessions).unwrap());
-    let store = Store::in_memory(&keyring()).unwrap();
-    let own = (Accounts::new(store.clone()), ApiKeys::new(store.clone()));
-    let ada = own.0.create(account("ada"), NOW).await.unwrap();
-    let made = own.1.create(key("importer", None), NOW).await.unwrap();
-    // Also when all of it is there already, by the first time.
-    for times in 1..=2 {
-        let unkept = [own.0.bring(&shared.0).await, own.1.bring(&shared.1).await];
-        for unkept in unkept {
-            assert!(matches!(unkept, Err(StoreError::Shared(Fault::Unkept))), "{times}: {unkept:?}");
-        }
-        assert_eq!(Own::of(&store, NOW).await.unwrap(), Own { accounts: 1, keys: 1 }, "{times}");
-    }
-    let replica = Server::start();
-    follows(&replica, &server, &sessions).await;
-    assert_eq!((own.0.bring(&shared.0).await.unwrap(), own.1.bring(&shared.1).await.unwrap()), (1, 1));
-    assert!(Own::of(&store, NOW).await.unwrap().is_empty());
-    assert_eq!(shared.0.find(ada.id).await.unwrap().as_deref(), Some(&ada));
-    assert_eq!(shared.1.find(made.text.expose(), NOW).await.unwrap().as_ref(), Some(&made.key));
-}
-
-/// Whoever was second has done nothing yet, which no word about replicas may hide.
-#[tokio::test]
-async fn what_was_said_to_be_done_was_done_by_each_of_many_at_once_whoever_keeps_it() {
-    const AT_ONCE: usize = 8;
-    let (server, replica) = (Server::start(), Server::start());
-    let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
-    reaches(&sessions, |standings| standings.now == Standing::Up).await;
-    let accounts = Accounts::shared(&sessions).unwrap();
-    let ada = accounts.create(account("ada"), NOW).await.unwrap();
-    for is_kept in [false, true] {
-        if is_kept {
-            follows(&replica, &server, &sessions).await;
-        }
-        let before = accounts.find(ada.id).await.unwrap().unwrap().version;
-        let mut changing = tokio::task::JoinSet::new();
-        for _ in 0..AT_ONCE {
-            let (accounts, id) = (accounts.clone(), ada.id);
-            changing.spawn(async move { accounts.change(id, suspend()).await });
-        }
-        for changed in changing.join_all().await {
-            match changed {
-                Ok(Some(account)) => assert!(account.suspended && is_kept, "{account:?}"),
-                Err(error) => assert!(error.was_done() && !is_kept, "{error:?}"),
-                Ok(None) => panic!("she is there"),
-            }
-        }
-        let after = accounts.find(ada.id).await.unwrap().unwrap();
-        assert!(after.suspended);
-        assert_eq!(after.version, before + AT_ONCE as u64, "kept: {is_kept}");
-    }
 }
 
 /// What is done to one of two people, one of whom a provider vouches for.
