@@ -7,15 +7,11 @@
 use std::hash::Hash;
 
 use engine::kept::Kept;
-use rustc_hash::FxBuildHasher;
 
 /// Opened records by their place. `V` holds no secret: it outlives the look-up.
 pub(crate) struct Opened<K, V> {
     /// The sealed bytes with what they opened to, a kilobyte or so each.
-    ///
-    /// Hashed without a secret: places are digests and ids made of digests, of records that are there, so that nobody finds
-    /// many of one hash; and there are never more than `kept::ENTRIES_MAX`.
-    kept: Kept<K, (Box<[u8]>, V), FxBuildHasher>,
+    kept: Kept<K, (Box<[u8]>, V)>,
 }
 
 impl<K: Eq + Hash, V: Clone> Opened<K, V> {
