@@ -137,18 +137,15 @@ impl Shared {
 
     /// Makes sure that what is read of an id would survive the loss of one server.
     pub(super) async fn kept(&self, id: Uuid) -> Result<(), StoreError> {
-        let answer = self.ask_lasting(&self.question("record.read").with(id.to_string())).await?;
-        let found = each(&answer, 1).map_err(StoreError::Shared)?;
-        // Gone with a server that has been replaced since it was written.
-        if found.iter().all(Option::is_some) { Ok(()) } else { Err(StoreError::Shared(Fault::Unkept)) }
+        let found = one(&self.ask_lasting(&self.read(id)).await?)?;
+        // Or else gone with a server that has been replaced since it was written.
+        found.map(drop).ok_or(StoreError::Shared(Fault::Unkept))
     }
 
     /// What the store has, asked now.
     pub(super) async fn fetch(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
         let (epoch, read) = (self.line.epoch_of(id), Instant::now());
-        let answer = self.ask(&self.question("record.read").with(id.to_string())).await?;
-        let found = each(&answer, 1).map_err(StoreError::Shared)?;
-        let Some(sealed) = found.into_iter().next().flatten() else {
+        let Some(sealed) = one(&self.ask(&self.read(id)).await?)? else {
             // The id of a person follows from their login: somebody may ask for them and make them afterwards.
             if self.kind == Kind::ApiKey {
                 self.absent.put(id, epoch, read);
@@ -164,7 +161,6 @@ impl Shared {
     async fn put(&self, id: Uuid, before: &[u8], after: Vec<u8>, told: bool) -> Result<bool, StoreError> {
         let tells = if told { "1" } else { "" };
         let question = self.question("record.put").with(id.to_string()).with(before).with(after).with(tells);
-        let begun = Instant::now();
         let answer = self.ask(&question).await;
         // Also where it is not known what came of it.
         if told {
@@ -175,21 +171,18 @@ impl Shared {
         if number(&answer?).map_err(StoreError::Shared)? != 1 {
             return Ok(false);
         }
-        if told && self.line.lasts() { self.stays(id, before, begun).await } else { Ok(true) }
+        if told && self.line.lasts() { self.stays(id, before).await } else { Ok(true) }
     }
 
-    /// Waits until replicas have what was put there since then, in the place of another record; whether it was not lost
-    /// meanwhile, with a server that has been replaced. Asked by itself: where nothing was put, there is nothing to wait for,
-    /// and that too few have it would be told as if it was done.
-    async fn stays(&self, id: Uuid, before: &[u8], since: Instant) -> Result<bool, StoreError> {
-        let question = self.question("record.read").with(id.to_string());
-        let left = self.line.budget().saturating_sub(since.elapsed());
-        let answer = self.line.ask_lasting(&question, left).await.map_err(|fault| {
+    /// Waits until replicas have what was put there, in the place of another record; whether it was not lost meanwhile, with
+    /// a server that has been replaced. Asked by itself: where nothing was put, there is nothing to wait for, and that too few
+    /// have it would be told as if it was done. What a request has waited by then is taken off its budget by the line.
+    async fn stays(&self, id: Uuid, before: &[u8]) -> Result<bool, StoreError> {
+        let answer = self.line.ask_lasting(&self.read(id), self.line.budget()).await.map_err(|fault| {
             // It was done, whatever keeps us from knowing whether it lasts.
             StoreError::Shared(if will_not(fault) { fault } else { Fault::Unkept })
         })?;
-        let found = each(&answer, 1).map_err(StoreError::Shared)?.into_iter().next().flatten();
-        Ok(found.is_some_and(|found| found != before))
+        Ok(one(&answer)?.is_some_and(|found| found != before))
     }
 
     /// The name of a record's key, which it is sealed for.
@@ -207,6 +200,10 @@ impl Shared {
 
     fn question(&self, verb: &str) -> Question {
         self.line.question(verb, TIMELESS).with(self.word())
+    }
+
+    fn read(&self, id: Uuid) -> Question {
+        self.question("record.read").with(id.to_string())
     }
 
     /// Asks within what a request waits.
@@ -232,6 +229,12 @@ fn each(answer: &Value, count: usize) -> Result<Vec<Option<Vec<u8>>>, Fault> {
         return Err(Fault::Nonsense);
     }
     found.iter().map(text).collect()
+}
+
+/// What is answered for the one id that was asked for.
+fn one(answer: &Value) -> Result<Option<Vec<u8>>, StoreError> {
+    let found = each(answer, 1).map_err(StoreError::Shared)?;
+    Ok(found.into_iter().next().flatten())
 }
 
 fn text(answer: &Value) -> Result<Option<Vec<u8>>, Fault> {
