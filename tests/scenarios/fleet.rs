@@ -12,6 +12,7 @@ use tests::session::{Browser, LOGOUT, WHOAMI, form};
 use tests::wait::{self, PATIENCE};
 use tests::websocket::{PeerServer, RawSocket};
 
+use crate::limits::told_by_admin;
 use crate::openid::{CALLBACK, private_secret, sign_in as openid_sign_in};
 use crate::production::{ask, request, sharing, sign_in};
 
@@ -100,11 +101,6 @@ impl Fleet {
 
 fn with(request: Request, cookie: &str) -> Request {
     request.with("Cookie", cookie).with("Sec-Fetch-Site", "same-origin").with("Accept", "application/json")
-}
-
-fn told_by_admin(production: &Production, target: &str) -> Response {
-    let request = Request::new("GET", target).with("Host", &production.admin().to_string());
-    Client::connect(production.admin()).ask(&request).expect("an answer")
 }
 
 pub(crate) fn reaches(production: &Production, state: &str, detail: &str) {

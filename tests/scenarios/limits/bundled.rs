@@ -115,16 +115,8 @@ fn limits_of_the_bundle_hold_are_tried_out_and_become_others_without_a_second_qu
     assert_eq!(ask(&production, READ, Some(&other)).header("ratelimit-policy"), None);
 }
 
-const WIDE: &str = r#"
-@id("wide.docs")
-@reason("Power users ask as often as they like.")
-@owner("tests")
-@limit_class("wide")
-permit (principal in Role::"power_user", action == Action::"docs.read", resource);
-"#;
-
 #[test]
-fn a_grant_into_a_class_with_a_wider_limit_waits_for_a_person() {
+fn threat_17_a_grant_into_a_class_with_a_wider_limit_waits_for_a_person() {
     let upstream = Upstream::start();
     let standard = "[class.standard]\nrate = \"3/1h\"\n";
     let production = with_limits(&upstream, &format!("{standard}{PREMIUM}"));
@@ -135,10 +127,10 @@ fn a_grant_into_a_class_with_a_wider_limit_waits_for_a_person() {
     // Another class that is narrower is taken up by itself, and one that is wider is not, be it given by a grant that is
     // new or by one that says something else.
     let narrow = format!("{standard}{PREMIUM}[class.narrow]\nrate = \"1/1h\"\n");
-    grant("wide.cedar", &WIDE.replace("\"wide\"", "\"narrow\""));
+    grant("wide.cedar", &GRANT.replace("premium.docs", "wide.docs").replace("\"premium\"", "\"narrow\""));
     change(&production, &narrow, "");
     let wide = format!("{standard}{PREMIUM}[class.wide]\nrate = \"50/1h\"\n");
-    grant("wide.cedar", &WIDE.replace("\"wide.docs\"", "\"wide.other\""));
+    grant("wide.cedar", &GRANT.replace("premium.docs", "wide.other").replace("\"premium\"", "\"wide\""));
     let says = "grant `wide.other` may have counted in `wide` (50/1h) what was counted in `standard` (3/1h)";
     change(&production, &wide, says);
     grant("premium.cedar", &GRANT.replace("\"premium\"", "\"wide\""));

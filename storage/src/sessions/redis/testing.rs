@@ -18,7 +18,15 @@ pub(crate) fn tended(
     rules: SessionRules,
     observer: Observer,
 ) -> Arc<Sessions> {
-    let shared = SharedSessions { place: server.place(), budget: PATIENCE, replicas: 0 };
+    tending(SharedSessions { place: server.place(), budget: PATIENCE, replicas: 0 }, keyring, rules, observer)
+}
+
+fn tending(
+    shared: SharedSessions,
+    keyring: &Keyring,
+    rules: SessionRules,
+    observer: Observer,
+) -> Arc<Sessions> {
     let sessions = Sessions::redis(shared, keyring.clone(), rules, Changes::default(), observer);
     let sessions = Arc::new(sessions);
     let tending = Arc::clone(&sessions);
@@ -37,11 +45,7 @@ pub(crate) async fn up(server: &Server, keyring: &Keyring, rules: SessionRules) 
 /// budget by itself, and a test can wait for that.
 pub(crate) fn wanting_replicas(place: RedisPlace, keyring: &Keyring, rules: SessionRules) -> Arc<Sessions> {
     let shared = SharedSessions { place, budget: Duration::from_millis(900), replicas: 1 };
-    let sessions = Sessions::redis(shared, keyring.clone(), rules, Changes::default(), Box::new(|_, _| {}));
-    let sessions = Arc::new(sessions);
-    let tending = Arc::clone(&sessions);
-    tokio::spawn(async move { tending.tend().await });
-    sessions
+    tending(shared, keyring, rules, Box::new(|_, _| {}))
 }
 
 /// Makes a server another's replica, and waits until something has lasted.
