@@ -30,15 +30,7 @@ impl Asked {
     /// # Errors
     /// Something of it is left open: a fault of the generator.
     pub(super) fn ready<'i>(&self, index: &'i PolicyIndex) -> Result<[Ready<'i>; 3], Failure> {
-        let Self { request, entities } = self;
-        let ready = || {
-            Some([
-                index.principal(request.principal()?, entities)?,
-                index.action(request.action()?, entities)?,
-                index.resource(request.resource()?, entities)?,
-            ])
-        };
-        ready().ok_or_else(|| "a request that is left open".into())
+        index.parts(&self.request, &self.entities).ok_or_else(|| "a request that is left open".into())
     }
 
     /// What the index says of it.

@@ -187,13 +187,9 @@ fn by_index(index: &PolicyIndex, request: &Request, entities: &Entities) -> Opti
 }
 
 fn when_ready(index: &PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict> {
-    Some(index.evaluate_ready(ReadyRequest {
-        principal: &index.principal(request.principal()?, entities)?,
-        action: &index.action(request.action()?, entities)?,
-        resource: &index.resource(request.resource()?, entities)?,
-        context: request.context()?,
-        entities,
-    }))
+    let [principal, action, resource] = &index.parts(request, entities)?;
+    let context = request.context()?;
+    Some(index.evaluate_ready(ReadyRequest { principal, action, resource, context, entities }))
 }
 
 fn built(policies: &PolicySet) -> Option<PolicyIndex> {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cedar_policy::{Context, Entities, EntityUid};
+use cedar_policy::{Context, Entities, EntityUid, Request};
 
 use super::super::cedar_core::{self, Entity, EntityUID};
 use super::super::scene::{Part, Scene, Subject};
@@ -57,6 +57,16 @@ impl PolicyIndex {
     #[must_use]
     pub fn resource(&self, uid: &EntityUid, entities: &Entities) -> Option<Ready<'_>> {
         self.ready(Part::Resource, uid, entities)
+    }
+
+    /// The principal, the action and the resource of a request. `None` where one of them is left open.
+    #[must_use]
+    pub fn parts(&self, request: &Request, entities: &Entities) -> Option<[Ready<'_>; 3]> {
+        Some([
+            self.principal(request.principal()?, entities)?,
+            self.action(request.action()?, entities)?,
+            self.resource(request.resource()?, entities)?,
+        ])
     }
 
     fn ready(&self, part: Part, uid: &EntityUid, entities: &Entities) -> Option<Ready<'_>> {
