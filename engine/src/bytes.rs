@@ -19,6 +19,11 @@ pub(crate) fn are_json(bytes: &[u8]) -> bool {
     none(bytes, |word| (below_blank(word) & !word) | is(word, b'"') | is(word, b'\\'))
 }
 
+/// Whether a text of JSON may not hold this byte as it is.
+pub(crate) const fn is_escaped_in_json(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
 /// Whether no lane of any word is marked in its highest bit.
 fn none(bytes: &[u8], marks: impl Fn(u64) -> u64) -> bool {
     let (words, rest) = bytes.as_chunks::<LANES>();
@@ -58,6 +63,7 @@ mod tests {
         assert_eq!(are_plain(bytes), plain, "{}", bytes.escape_ascii());
         let json = !bytes.iter().any(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'));
         assert_eq!(are_json(bytes), json, "{}", bytes.escape_ascii());
+        assert_eq!(!bytes.iter().copied().any(is_escaped_in_json), json, "{}", bytes.escape_ascii());
     }
 
     #[test]

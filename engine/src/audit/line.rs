@@ -284,7 +284,7 @@ pub(super) fn escape(line: &mut String, value: &str) {
     // A resource has two quotes, `Module::"docs"`: what stands between goes over in one piece.
     let mut rest = value;
     while let Some((plain, special)) =
-        rest.bytes().position(is_special).and_then(|at| rest.split_at_checked(at))
+        rest.bytes().position(bytes::is_escaped_in_json).and_then(|at| rest.split_at_checked(at))
     {
         line.push_str(plain);
         let mut characters = special.chars();
@@ -292,10 +292,6 @@ pub(super) fn escape(line: &mut String, value: &str) {
         rest = characters.as_str();
     }
     line.push_str(rest);
-}
-
-const fn is_special(byte: u8) -> bool {
-    matches!(byte, 0..=0x1f | b'"' | b'\\')
 }
 
 fn escaped(line: &mut String, character: char) {
