@@ -281,6 +281,7 @@ mod tests {
         check(shadow, Some(limit("1000/1m")), "");
         check(shadow, Some(base), "");
     }
+
     #[test]
     fn a_grant_that_counts_by_a_wider_limit_is_said() {
         let check = |before: Option<Limit>, after: Option<Limit>, wider: Option<&str>| {
