@@ -51,6 +51,9 @@ impl CanonicalPath {
         let Some(rest) = raw.strip_prefix(b"/") else {
             return Err(Malformed::PATH_NOT_ORIGIN_FORM);
         };
+        if let Some(text) = as_sent(raw, rest) {
+            return Ok(Self { text: text.to_owned(), lenient: Leniencies::default() });
+        }
         let mut path = Self { text: String::with_capacity(raw.len()), lenient: Leniencies::default() };
         let mut decoded = Vec::new();
         let mut segments = rest.split(|byte| *byte == b'/').enumerate().peekable();
@@ -96,15 +99,6 @@ impl CanonicalPath {
     }
 
     fn push(&mut self, segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {
-        // Most segments are in canonical spelling already and need no second look, but for dots.
-        if segment.iter().all(|byte| stands(*byte))
-            && !matches!(segment, b"." | b"..")
-            && let Ok(text) = std::str::from_utf8(segment)
-        {
-            self.text.push('/');
-            self.text.push_str(text);
-            return Ok(());
-        }
         read(segment, decoded)?;
         let text = std::str::from_utf8(decoded).map_err(|_| Malformed::PATH_BAD_UTF8)?;
         self.lenient = self.lenient.or(judge(text)?);
@@ -130,12 +124,39 @@ pub fn decode_segment(segment: &str) -> Cow<'_, str> {
     if segment.contains('%') { Cow::Owned(decode_lossy(segment)) } else { Cow::Borrowed(segment) }
 }
 
+/// The path as it was sent, where it is in canonical spelling already, as most are: then no segment is decoded and
+/// judged. `rest` is what comes after the first slash.
+fn as_sent<'a>(raw: &'a [u8], rest: &[u8]) -> Option<&'a str> {
+    let mut segments = rest.split(|byte| *byte == b'/').enumerate().peekable();
+    while let Some((at, segment)) = segments.next() {
+        let is_empty = segment.is_empty() && segments.peek().is_some();
+        let is_plain = segment.iter().all(|byte| stands(*byte)) && !matches!(segment, b"." | b"..");
+        if at == SEGMENTS_MAX || is_empty || !is_plain {
+            return None;
+        }
+    }
+    std::str::from_utf8(raw).ok()
+}
+
 /// Whether a character of a segment stands for itself in the canonical spelling.
 fn stands(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
-        || matches!(byte, b'*' | b',' | b'=' | b':' | b'@')
+    STANDS.get(usize::from(byte)).is_some_and(|stands| *stands)
 }
+
+/// Of every byte whether it stands for itself. It is asked of each byte of each path.
+#[expect(clippy::indexing_slicing, reason = "below 128 of 256, and reckoned by the compiler")]
+static STANDS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let stands = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
+            || matches!(byte, b'*' | b',' | b'=' | b':' | b'@');
+        table[byte as usize] = stands;
+        byte += 1;
+    }
+    table
+};
 
 /// Decodes the raw bytes of a segment, and refuses those that no segment has.
 fn read(segment: &[u8], decoded: &mut Vec<u8>) -> Result<(), Malformed> {
