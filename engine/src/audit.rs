@@ -1,6 +1,7 @@
 //! The audit event: one record a request, no secret by construction, enough to replay the decision.
 
 mod line;
+mod names;
 mod read;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use crate::refusal::Deciding;
 use crate::time::UnixMillis;
 use crate::trace::Trace;
 
+pub use names::RouteNames;
 pub(crate) use read::Reading;
 pub use read::{Read, VALUE_BYTES_MAX, VALUES_MAX};
 
@@ -186,12 +188,9 @@ pub struct AskedFacts {
 /// The matched route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteFacts {
-    /// The route as its file spells it: `GET /api/docs/:id`.
-    pub name: Arc<str>,
-    /// The Cedar action.
-    pub action: Arc<str>,
-    /// The Cedar resource.
-    pub resource: Arc<str>,
+    /// What it is called, what it asks for, and of what.
+    #[serde(flatten)]
+    pub names: Arc<RouteNames>,
     /// Path parameters by name, cut at [`VALUE_BYTES_MAX`]; none in the place of a value that the schema declares `@sensitive`.
     pub parameters: Vec<(SmolStr, Option<String>)>,
     /// The limit class.

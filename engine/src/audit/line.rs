@@ -130,10 +130,9 @@ fn asked(line: &mut String, asked: &AskedFacts) {
 }
 
 fn route(line: &mut String, route: &RouteFacts) {
-    let RouteFacts { name, action, resource, parameters, class } = route;
-    text(line, ",\"route\":{\"name\":\"", name);
-    text(line, ",\"action\":\"", action);
-    text(line, ",\"resource\":\"", resource);
+    let RouteFacts { names, parameters, class } = route;
+    line.push_str(",\"route\":{");
+    line.push_str(names.json());
     line.push_str(",\"parameters\":[");
     for (at, (name, value)) in parameters.iter().enumerate() {
         text(line, if at == 0 { "[\"" } else { ",[\"" }, name);
@@ -318,6 +317,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::RouteNames;
     use super::super::read::{Read, Reading};
     use super::*;
     use crate::refusal::Deciding;
@@ -379,9 +379,7 @@ mod tests {
             }));
             event.request = has(6).then(|| AskedFacts { method: text(3), host: text(4), path: text(5), query_names: several() });
             event.route = has(7).then(|| RouteFacts {
-                name: shared(6),
-                action: shared(7),
-                resource: shared(0),
+                names: Arc::new(RouteNames::new(shared(6), shared(7), shared(0))),
                 parameters: several().into_iter().map(|value| (shared(1).as_ref().into(), some(&value, has(15)))).collect(),
                 class: shared(2),
             });

@@ -13,6 +13,7 @@ use super::pattern::Pattern;
 use super::raw::{Head, LegacyBearer, PageName, Row, Scheme, TypeName, leniencies};
 use super::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN};
 use super::{Accept, CLASSES, Hint, PARAMETERS_MAX, ParamType, Route, StepUp, Target};
+use crate::audit::RouteNames;
 use crate::bundle::{BundleFault, Place};
 use crate::query::is_identity_name;
 
@@ -150,16 +151,19 @@ impl Reader<'_> {
             return None;
         }
         let path = row.on.split_once(' ').map_or("", |(_, path)| path).to_owned();
+        let (name, action): (Arc<str>, Arc<str>) = (row.on.into(), row.action.into());
+        let resource = format!("Module::\"{}\"", self.head.module.get_ref()).into();
+        let recorded = RouteNames::new(Arc::clone(&name), Arc::clone(&action), resource);
         let route = Route {
-            name: row.on.into(),
+            name,
             method,
             pattern: path,
             parameters: parameters.into(),
             module: self.head.module.get_ref().as_str().into(),
-            resource: format!("Module::\"{}\"", self.head.module.get_ref()).into(),
+            recorded: recorded.into(),
             hint: Hint::default(),
             target: target?,
-            action: row.action.into(),
+            action,
             accept,
             step_up,
             class: class.into(),

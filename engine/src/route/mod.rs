@@ -17,6 +17,7 @@ use http::Method;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
+use crate::audit::RouteNames;
 use crate::path::Leniencies;
 
 pub(crate) use file::{Declared, read_file};
@@ -54,8 +55,8 @@ pub struct Route {
     pub parameters: Arc<[(SmolStr, ParamType)]>,
     /// The Cedar resource: `Module::"…"`.
     pub module: Arc<str>,
-    /// The same as records spell it.
-    pub resource: Arc<str>,
+    /// What records call it.
+    pub recorded: Arc<RouteNames>,
     /// Where its bundle has the action and the module ready.
     pub hint: Hint,
     /// Where a permitted request goes.

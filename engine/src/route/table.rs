@@ -55,7 +55,7 @@ impl RouteTable {
         let mut lists = Shared::default();
         for row in declared {
             let mut route = row.route.clone();
-            for name in [&mut route.action, &mut route.module, &mut route.resource, &mut route.class] {
+            for name in [&mut route.action, &mut route.module, &mut route.class] {
                 *name = shared.one(Arc::clone(name));
             }
             for list in [&mut route.parameters, &mut route.query] {

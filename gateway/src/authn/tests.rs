@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use engine::audit::RouteNames;
 use engine::path::{CanonicalPath, Leniencies};
 use engine::query::CanonicalQuery;
 use engine::route::{Accept, Hint, Page, Parameters, Target};
@@ -163,7 +164,7 @@ fn route(letters: &str) -> Route {
         pattern: "/x".to_owned(),
         parameters: [].into(),
         module: "docs".into(),
-        resource: "Module::\"docs\"".into(),
+        recorded: RouteNames::new("GET /x".into(), "docs.read".into(), "Module::\"docs\"".into()).into(),
         hint: Hint::default(),
         target: Target::Page(Page::WhoAmI),
         action: "docs.read".into(),

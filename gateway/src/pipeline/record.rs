@@ -243,9 +243,7 @@ impl Trail {
             (name.clone(), (!sensitive).then(|| cut(value, VALUE_BYTES_MAX)))
         });
         event.route = Some(RouteFacts {
-            name: Arc::clone(&route.name),
-            action: Arc::clone(&route.action),
-            resource: Arc::clone(&route.resource),
+            names: Arc::clone(&route.recorded),
             parameters: parameters.collect(),
             class: Arc::clone(&route.class),
         });

@@ -1,5 +1,6 @@
 //! What the stages' tests begin with.
 
+use engine::audit::RouteNames;
 use engine::identity::{Identity, Principal, PrincipalKind, Scheme};
 use engine::path::Leniencies;
 use engine::route::{Accept, Hint, Route, Target};
@@ -15,7 +16,8 @@ pub(crate) fn route() -> Route {
         pattern: "/api/docs".to_owned(),
         parameters: [].into(),
         module: "docs".into(),
-        resource: "Module::\"docs\"".into(),
+        recorded: RouteNames::new("GET /api/docs".into(), "docs.read".into(), "Module::\"docs\"".into())
+            .into(),
         hint: Hint::default(),
         target: Target::Upstream("botserver".into()),
         action: "docs.read".into(),

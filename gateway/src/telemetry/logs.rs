@@ -139,9 +139,9 @@ fn attributes(event: AuditEvent, to: &mut RecordBytes) {
     }
     event.principal.iter().for_each(|principal| self::principal(principal, to));
     if let Some(route) = event.route {
-        to.text("cedargate.route.name", &route.name);
-        to.text("cedargate.route.action", &route.action);
-        to.text("cedargate.route.resource", &route.resource);
+        to.text("cedargate.route.name", route.names.name());
+        to.text("cedargate.route.action", route.names.action());
+        to.text("cedargate.route.resource", route.names.resource());
         to.text("cedargate.route.class", &route.class);
         if !route.parameters.is_empty() {
             // One that is withheld is named all the same.
@@ -202,7 +202,7 @@ pub(super) fn common(event: &AuditEvent, to: &mut impl Attributes) {
             to.text("http.request.method_original", &asked.method);
         }
     }
-    if let Some((_, pattern)) = event.route.as_ref().and_then(|route| route.name.split_once(' ')) {
+    if let Some((_, pattern)) = event.route.as_ref().and_then(|route| route.names.name().split_once(' ')) {
         to.text("http.route", pattern);
     }
     if let Some(address) = event.client.address {

@@ -68,7 +68,7 @@ fn spans(event: &AuditEvent) -> Vec<Span> {
 
 /// Method and route, which are few; a path would be as many as clients please.
 fn name(event: &AuditEvent) -> String {
-    event.route.as_ref().map_or_else(|| "unrouted".to_owned(), |route| route.name.to_string())
+    event.route.as_ref().map_or_else(|| "unrouted".to_owned(), |route| route.names.name().to_owned())
 }
 
 /// The server is at fault for 5xx and what it cut or broke, not for what it refuses.

@@ -83,9 +83,7 @@ fn record(bundle: &Bundle, line: &str, identity: &Identity, from: From) -> Strin
     });
     let told = |name: &str, value: &str| (!bundle.is_sensitive(name)).then(|| value.to_owned());
     event.route = Some(RouteFacts {
-        name: Arc::clone(&route.name),
-        action: Arc::clone(&route.action),
-        resource: Arc::clone(&route.resource),
+        names: Arc::clone(&route.recorded),
         parameters: matched
             .parameters
             .iter()

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::audit::{AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, Read, RouteFacts};
+use engine::audit::{
+    AskedFacts, AuditEvent, DecisionFacts, EventKind, Outcome, Read, RouteFacts, RouteNames,
+};
 use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
@@ -224,9 +226,12 @@ impl Record<'_> {
         });
         let about = self.sense.about.iter();
         event.route = Some(RouteFacts {
-            name: self.sense.name.into(),
-            action: self.sense.action.into(),
-            resource: format!("Module::\"{MODULE}\"").into(),
+            names: RouteNames::new(
+                self.sense.name.into(),
+                self.sense.action.into(),
+                format!("Module::\"{MODULE}\"").into(),
+            )
+            .into(),
             parameters: about.map(|(name, value)| ((*name).into(), Some(value.clone()))).collect(),
             class: "admin".into(),
         });
