@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
 
+use super::together::Together;
 use super::{Fault, IN_FLIGHT_MAX, RedisHost, RedisLogin, RedisTls, Unfound};
 
 /// The error codes that are told as they are. A server's own words are its business, and may hold anything.
@@ -36,7 +37,7 @@ const CODES: [&str; 18] = [
 
 /// A connection, and how it does.
 pub(crate) struct Link {
-    connection: MultiplexedConnection,
+    together: Together,
     /// Where replicas are waited for: a server answers nothing else on a connection that waits.
     lasting: Option<MultiplexedConnection>,
     /// The name of the script there.
@@ -97,12 +98,21 @@ impl Link {
             connection.subscribe(channel).await.map_err(|error| fault(&error))?;
         }
         let lasting = if lasts { Some(peer.second(is_master).await?) } else { None };
-        Ok(Self { connection, lasting, script: name, late: AtomicU32::new(0) })
+        Ok(Self { together: Together::over(connection), lasting, script: name, late: AtomicU32::new(0) })
     }
 
-    /// A handle for one question.
-    pub(crate) fn connection(&self) -> MultiplexedConnection {
-        self.connection.clone()
+    /// Asks one question.
+    pub(crate) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
+        self.together.ask(command).await
+    }
+
+    /// Has the script do one thing. `command` is given the verb and what the verb calls the script by: a server that was
+    /// restarted, or that dropped the script, is sent its text.
+    pub(crate) async fn run(&self, text: &str, command: impl Fn(&str, &str) -> Cmd) -> Result<Value, Fault> {
+        match self.ask(command("EVALSHA", &self.script)).await {
+            Err(Fault::Refused("NOSCRIPT")) => self.ask(command("EVAL", text)).await,
+            answer => answer,
+        }
     }
 
     /// The connection that replicas are waited for on, where they will be.

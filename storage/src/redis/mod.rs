@@ -10,6 +10,7 @@ pub(crate) mod patience;
 mod pause;
 #[cfg(test)]
 pub(crate) mod server;
+mod together;
 
 use std::fmt;
 use std::net::IpAddr;

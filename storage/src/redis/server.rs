@@ -41,12 +41,7 @@ impl Server {
     /// The same, as the only node of a cluster.
     pub(crate) async fn cluster() -> Self {
         let server = Self::of(true);
-        let listens = async {
-            while tokio::net::UnixStream::connect(server.socket()).await.is_err() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, listens).await.expect("it listens");
+        server.listens().await;
         server.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
         server
     }
@@ -71,6 +66,16 @@ impl Server {
         let host =
             RedisHost { host: std::net::Ipv4Addr::new(127, a, b, c.clamp(2, 250)).to_string(), port: PORT };
         Self { child: spawn(&folder, &host, is_cluster), folder, host, is_cluster }
+    }
+
+    /// Waits until it listens.
+    pub(super) async fn listens(&self) {
+        let listens = async {
+            while tokio::net::UnixStream::connect(self.socket()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listens).await.expect("it listens");
     }
 
     /// Where it listens beside the socket.
@@ -110,13 +115,18 @@ impl Server {
 
     /// The same, where words are no text.
     pub(crate) async fn say_bytes(&self, words: &[&[u8]]) -> redis::Value {
-        let client = redis::Client::open(redis::ConnectionAddr::Unix(self.socket())).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = self.connection().await;
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(*word);
         }
         command.query_async(&mut connection).await.unwrap()
+    }
+
+    /// A connection of its administrator.
+    pub(super) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(redis::ConnectionAddr::Unix(self.socket())).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
     }
 
     /// Where it is. In a cluster with a prefix of its own.

@@ -11,7 +11,7 @@ use redis::{Cmd, Value};
 use super::super::memory::{NS_PER_MS, State};
 use super::super::{LimitKey, Outcome, Subject, Take};
 use super::leases::{Ahead, Back};
-use crate::redis::{Fault, Link, fault};
+use crate::redis::{Fault, Link};
 
 /// Its text.
 pub(super) const TEXT: &str = include_str!("take.lua");
@@ -119,15 +119,8 @@ impl Question {
 
     /// Asks it there. A server that was restarted, or that dropped the script, is sent its text.
     pub(super) async fn ask(&self, link: &Link) -> Result<Told, Fault> {
-        let mut connection = link.connection();
-        let command = self.command("EVALSHA", &link.script);
-        let answer = match command.query_async::<Value>(&mut connection).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.command("EVAL", TEXT).query_async::<Value>(&mut connection).await
-            }
-            answer => answer,
-        };
-        self.told(&answer.map_err(|error| fault(&error))?).ok_or(Fault::Nonsense)
+        let answer = link.run(TEXT, |verb, script| self.command(verb, script)).await?;
+        self.told(&answer).ok_or(Fault::Nonsense)
     }
 
     fn told(&self, answer: &Value) -> Option<Told> {
@@ -245,7 +238,7 @@ pub(super) async fn forget(prefix: &str, limit: &LimitKey<'_>, link: &Link) -> R
     let mut command = redis::cmd("SET");
     let past = if limit.sliding { "w1:0:" } else { "0.000000" };
     command.arg(key(prefix, limit)).arg(past).arg("PX").arg(1);
-    command.query_async::<()>(&mut link.connection()).await.map_err(|error| fault(&error))
+    link.ask(command).await.map(drop)
 }
 
 /// A key as it is called there: `prefix:{subject}:limit`. What stands in braces says which node of a cluster has it, so

@@ -72,12 +72,13 @@ impl Question {
         command
     }
 
-    /// Asks it there. A server that was restarted, or that dropped the script, is sent its text.
+    /// Asks it there.
     pub(super) async fn ask(&self, link: &Link) -> Result<Value, Fault> {
-        self.ask_over(link.connection(), &link.script).await
+        link.run(TEXT, |verb, script| self.command(verb, script)).await
     }
 
-    /// The same over one connection, where the script is known by this name.
+    /// The same over one connection, where the script is known by this name. A server that was restarted, or that dropped the
+    /// script, is sent its text.
     pub(super) async fn ask_over(
         &self,
         mut connection: MultiplexedConnection,
