@@ -55,17 +55,24 @@ pub(super) struct Told {
 
 /// A question, made ready. It is made before anything is waited for.
 pub(super) struct Question {
-    keys: Vec<String>,
-    asked: Vec<Asked>,
-    /// What is leased of each limit and what comes back, as the script reads it.
-    ahead: Vec<[String; 2]>,
-    /// The period of each limit, for how many milliseconds it has been what it is, and whether it is only tried out, as the
-    /// script reads them.
-    holds: Vec<[String; 3]>,
+    limits: Vec<Limit>,
     parts: u32,
-    rates: Vec<Rate>,
     now: UnixMillis,
     time: Option<UnixMillis>,
+}
+
+/// All that the script is told of one limit. Times are told as distances, as everything is.
+struct Limit {
+    key: String,
+    asked: Asked,
+    /// How many are leased, and how much one is.
+    lease: Option<(u32, u128)>,
+    /// When it was leased what comes back, and how much that is.
+    back: Option<(u64, u128)>,
+    /// For how many milliseconds it has been what it is.
+    age_ms: Option<u64>,
+    is_tried: bool,
+    rate: Rate,
 }
 
 impl Question {
@@ -79,40 +86,22 @@ impl Question {
         now: UnixMillis,
         time: Option<UnixMillis>,
     ) -> Option<Self> {
-        let asked = takes.iter().zip(along).map(|(take, along)| Asked::of(take, along.owed, now));
-        Some(Self {
-            keys: takes.iter().map(|take| key(prefix, &take.key)).collect(),
-            asked: asked.collect::<Option<_>>()?,
-            ahead: takes.iter().zip(along).map(|(take, along)| leased(take, along.ahead)).collect(),
-            holds: takes.iter().map(|take| holds(take, now)).collect(),
-            parts,
-            rates: takes.iter().map(|take| take.rate).collect(),
-            now,
-            time,
-        })
+        let limits = takes.iter().zip(along).map(|(take, along)| Limit::of(prefix, take, along, now));
+        Some(Self { limits: limits.collect::<Option<_>>()?, parts, now, time })
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(self.keys.len());
-        for key in &self.keys {
-            command.arg(key);
+        // Of a limit ten words, of which few have more than twenty bytes.
+        let room = self.limits.iter().map(|limit| limit.key.len() + 80).sum::<usize>() + script.len() + 64;
+        let mut command = Cmd::with_capacity(5 + 10 * self.limits.len(), room);
+        command.arg(verb).arg(script).arg(self.limits.len());
+        for limit in &self.limits {
+            command.arg(&limit.key);
         }
-        match self.time {
-            Some(time) => command.arg(time.0),
-            None => command.arg(""),
-        };
+        optional(&mut command, self.time.map(|time| time.0));
         command.arg(self.parts);
-        for ((asked, ahead), holds) in self.asked.iter().zip(&self.ahead).zip(&self.holds) {
-            match asked {
-                Asked::Rate { wanted, burst, full, owed } => {
-                    command.arg(wanted).arg(burst).arg(full).arg(owed);
-                }
-                Asked::Window { wanted, count, width_ms, owed } => {
-                    command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
-                }
-            }
-            command.arg(ahead).arg(holds);
+        for limit in &self.limits {
+            limit.tell(&mut command);
         }
         command
     }
@@ -126,27 +115,72 @@ impl Question {
     fn told(&self, answer: &Value) -> Option<Told> {
         let Value::Array(items) = answer else { return None };
         let [refused, wait, now_ms, each @ ..] = items.as_slice() else { return None };
-        if each.len() != 3 * self.keys.len() {
-            return None;
-        }
-        let (kept, rest) = each.split_at_checked(self.keys.len())?;
-        let (leased, over) = rest.split_at_checked(self.keys.len())?;
-        let over = over.iter().map(number).collect::<Option<Vec<i64>>>()?;
-        let count = |item| number(item).and_then(|count| u32::try_from(count).ok());
-        let leased = leased.iter().map(count).collect::<Option<_>>()?;
+        let (kept, rest) = each.split_at_checked(self.limits.len())?;
+        let (leased, over) = self.more(rest)?;
         let now_ms = u64::try_from(number(now_ms)?).ok()?;
-        let limits = self.asked.iter().zip(&self.rates);
-        let kept = kept.iter().zip(limits).map(|(item, (asked, rate))| asked.kept(item, *rate, self.now));
+        let limits = kept.iter().zip(&self.limits);
+        let kept = limits.map(|(item, limit)| limit.asked.kept(item, limit.rate, self.now));
         let kept = kept.collect::<Option<_>>()?;
         let outcome = match usize::try_from(number(refused)?).ok()? {
             0 => Outcome::Admitted,
-            place if place <= self.keys.len() => {
+            place if place <= self.limits.len() => {
                 Outcome::Refused { index: place - 1, retry_after_ms: u64::try_from(number(wait)?).ok()? }
             }
             _ => return None,
         };
-        let over = (0..).zip(over).filter(|(_, over)| *over != 0).map(|(place, _)| place).collect();
         Some(Told { outcome, kept, now_ms, leased, over })
+    }
+
+    /// How many of each limit were leased, and the places of those that are only tried out and would have refused. Nothing is
+    /// said where there is neither.
+    fn more(&self, said: &[Value]) -> Option<(Vec<u32>, Vec<usize>)> {
+        if said.is_empty() {
+            return Some((vec![0; self.limits.len()], Vec::new()));
+        }
+        let (leased, over) = said.split_at_checked(self.limits.len())?;
+        if over.len() != self.limits.len() {
+            return None;
+        }
+        let count = |item| number(item).and_then(|count| u32::try_from(count).ok());
+        let leased = leased.iter().map(count).collect::<Option<_>>()?;
+        let over = over.iter().map(number).collect::<Option<Vec<i64>>>()?;
+        let over = (0..).zip(over).filter(|(_, over)| *over != 0).map(|(place, _)| place).collect();
+        Some((leased, over))
+    }
+}
+
+impl Limit {
+    /// `None` where a number does not fit.
+    fn of(prefix: &str, take: &Take<'_>, along: &Along, now: UnixMillis) -> Option<Self> {
+        let Ahead { lease, back } = along.ahead;
+        // Less than the whole of a limit, so that it fits where the limit does.
+        let each = if take.key.sliding { 1 } else { take.rate.interval() };
+        Some(Self {
+            key: key(prefix, &take.key),
+            asked: Asked::of(take, along.owed, now)?,
+            lease: (lease > 0).then_some((lease, each)),
+            back: back.map(|back| (back.granted_ms, worth(take, back))),
+            age_ms: take.since.map(|since| now.0.saturating_sub(since.0)),
+            is_tried: take.tried,
+            rate: take.rate,
+        })
+    }
+
+    /// Nine words, in the script's order.
+    fn tell(&self, command: &mut Cmd) {
+        match &self.asked {
+            Asked::Rate { wanted, burst, full, owed } => {
+                command.arg(wanted).arg(burst).arg(full).arg(owed);
+            }
+            Asked::Window { wanted, count, width_ms, owed } => {
+                command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
+            }
+        }
+        optional(command, self.lease.map(|(count, each)| format!("{count}:{each}")));
+        optional(command, self.back.map(|(granted_ms, amount)| format!("{granted_ms}:{amount}")));
+        command.arg(self.rate.period_ms);
+        optional(command, self.age_ms);
+        command.arg(if self.is_tried { "1" } else { "" });
     }
 }
 
@@ -192,15 +226,6 @@ impl Asked {
     }
 }
 
-/// What is leased of a limit and what comes back of an earlier lease, each empty where there is nothing.
-fn leased(take: &Take<'_>, ahead: Ahead) -> [String; 2] {
-    // Less than the whole of a limit, so that these fit where the limit does.
-    let each = if take.key.sliding { 1 } else { take.rate.interval() };
-    let lease = (ahead.lease > 0).then(|| format!("{}:{each}", ahead.lease));
-    let back = ahead.back.map(|back| format!("{}:{}", back.granted_ms, worth(take, back)));
-    [lease.unwrap_or_default(), back.unwrap_or_default()]
-}
-
 /// What comes back of a lease: of a window so many, of a rate in nanoseconds. What was leased of a limit that was another is
 /// the same part of this one, and not as many.
 fn worth(take: &Take<'_>, back: Back) -> u128 {
@@ -215,11 +240,12 @@ fn worth(take: &Take<'_>, back: Back) -> u128 {
     }
 }
 
-/// Times are told as distances, as everything is.
-fn holds(take: &Take<'_>, now: UnixMillis) -> [String; 3] {
-    let age = take.since.map(|since| now.0.saturating_sub(since.0).to_string());
-    let tried = if take.tried { "1" } else { "" };
-    [take.period_ms.to_string(), age.unwrap_or_default(), tried.to_owned()]
+/// A word, or an empty one.
+fn optional(command: &mut Cmd, word: Option<impl redis::ToRedisArgs>) {
+    match word {
+        Some(word) => command.arg(word),
+        None => command.arg(""),
+    };
 }
 
 #[expect(
@@ -297,7 +323,8 @@ mod tests {
     #[test]
     fn numbers_that_a_double_does_not_hold_are_not_sent() {
         let day = 86_400_000;
-        let asked = |rate, cost, owed| question(rate, cost, owed).map(|question| question.asked[0].clone());
+        let asked =
+            |rate, cost, owed| question(rate, cost, owed).map(|question| question.limits[0].asked.clone());
         let largest = asked(Rate { count: 1_000_000, period_ms: day }, 1, None).unwrap();
         assert_eq!(
             largest,
@@ -324,7 +351,7 @@ mod tests {
         let along = [Along { owed: Some(State::Window(window)), ..Along::default() }];
         let question = Question::new("cedargate", &[take], &along, 2, at, None).unwrap();
         let expected = Asked::Window { wanted: 1, count: 7, width_ms: 3_000, owed: "500:0,2,0,5".to_owned() };
-        assert_eq!(question.asked, [expected]);
+        assert_eq!(question.limits[0].asked, expected);
         let list = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
         let told = |kept: Value| {
             let items =
@@ -357,12 +384,13 @@ mod tests {
         check(&array(&[1, 3, 7, 5, 0, 0]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
         let whole = question.told(&array(&[0, -1, 7, 5, 9, 1])).unwrap();
         assert_eq!((whole.now_ms, whole.leased, whole.over), (7, vec![9], vec![0]));
+        let brief = question.told(&array(&[0, -1, 7, 5])).unwrap();
+        assert_eq!((brief.now_ms, brief.leased, brief.over), (7, vec![0], vec![]));
         for nonsense in [
             &[][..],
             &[0],
             &[0, -1],
             &[0, -1, 7],
-            &[0, -1, 7, 5],
             &[0, -1, 7, 5, 0],
             &[0, -1, 7, 5, 0, 0, 0],
             &[2, 3, 7, 5, 0, 0],

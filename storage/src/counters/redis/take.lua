@@ -14,6 +14,7 @@
 -- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and the time; then for
 -- each key how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and
 -- counts; then for each key how many were leased; and then for each whether it would have refused, and is only tried out.
+-- The last two are left out where they would say nothing: reading an answer costs a gateway by the number.
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
@@ -331,7 +332,7 @@ end
 
 -- Something ahead, where nothing was refused: no more than a part of what is left, so that it is less and less towards the
 -- end, and nothing at the end. Of a limit that is no longer nothing.
-local leased = {}
+local leased, says_more = {}, false
 for index, key in ipairs(KEYS) do
   leased[index] = 0
   local count, each = pair(ARGV[index * 9 - 2])
@@ -345,6 +346,7 @@ for index, key in ipairs(KEYS) do
       state[key] = state[key] + count * each
     end
   end
+  says_more = says_more or leased[index] > 0 or over[index] > 0
 end
 
 -- Once its time is past a state says nothing. Where the time is given, it is not the time that keys end by.
@@ -380,8 +382,10 @@ for index, key in ipairs(KEYS) do
     end
   end
 end
-for index in ipairs(KEYS) do
-  answer[#KEYS + 3 + index] = leased[index]
-  answer[2 * #KEYS + 3 + index] = over[index]
+if says_more then
+  for index in ipairs(KEYS) do
+    answer[#KEYS + 3 + index] = leased[index]
+    answer[2 * #KEYS + 3 + index] = over[index]
+  end
 end
 return answer
