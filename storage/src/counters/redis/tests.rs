@@ -126,18 +126,6 @@ async fn a_state_that_cannot_be_read_counts_as_spent_and_ends() {
 }
 
 #[tokio::test]
-async fn a_script_that_the_server_forgot_is_sent_again() {
-    let server = Server::start();
-    let (seen, observer) = seeing();
-    let counters = tended(RedisSettings { given_time: true, ..server.settings() }, observer);
-    reaches(&counters, up).await;
-    assert_eq!(admitted(&counters, &one(TEN), 1).await, 1);
-    server.say(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(admitted(&counters, &one(TEN), 10).await, 9);
-    assert!(seen.lock().unwrap().iter().all(|answered| *answered == Answered::Answered));
-}
-
-#[tokio::test]
 async fn without_the_store_each_limit_does_as_it_says() {
     let mut server = Server::start();
     server.kill();

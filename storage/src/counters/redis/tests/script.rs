@@ -121,3 +121,15 @@ fn expected(model: &mut Model, wants: &[(u8, Rate, u32)], now: UnixMillis) -> Ou
         }
     }
 }
+
+#[tokio::test]
+async fn a_script_that_the_server_forgot_is_sent_again() {
+    let server = Server::start();
+    let (seen, observer) = seeing();
+    let counters = tended(RedisSettings { given_time: true, ..server.settings() }, observer);
+    reaches(&counters, up).await;
+    assert_eq!(admitted(&counters, &one(TEN), 1).await, 1);
+    server.say(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(admitted(&counters, &one(TEN), 10).await, 9);
+    assert!(seen.lock().unwrap().iter().all(|answered| *answered == Answered::Answered));
+}
