@@ -176,7 +176,7 @@ async fn made_up_tokens_are_asked_about_so_often_and_nobody_else_pays() {
     let (providers, standin) = world().await;
     let issuer = standin.issuer.clone();
     standin.says(move |_, form| {
-        let answer = if form.contains("an%2Dopaque") { said(&issuer) } else { json!({"active": false}) };
+        let answer = if form.contains("an-opaque") { said(&issuer) } else { json!({"active": false}) };
         (200, answer.to_string())
     });
     let asks = (0..1000).map(|number| {
