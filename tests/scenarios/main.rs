@@ -37,6 +37,8 @@ mod library;
 mod limits;
 mod opaque_tokens;
 #[cfg(feature = "security_tests")]
+mod openbao;
+#[cfg(feature = "security_tests")]
 mod openid;
 #[cfg(feature = "security_tests")]
 mod openid_check;

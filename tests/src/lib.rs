@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod golden;
 pub mod guardrail;
 pub mod jwt;
+pub mod openbao;
 pub mod openid;
 pub mod peer;
 pub mod policies;
