@@ -62,6 +62,8 @@ pub enum Purpose {
     ProviderSession,
     /// Sealed grants of identity providers.
     ProviderGrant,
+    /// Sealed ID tokens that providers are shown at sign-out.
+    SignOutHint,
 }
 
 /// Which master made something: the truncated digest of that master.
@@ -159,7 +161,7 @@ impl Keyring {
 
 impl Purpose {
     /// Every purpose.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::KeyCheck,
         Self::SessionDigest,
         Self::SessionRecord,
@@ -174,6 +176,7 @@ impl Purpose {
         Self::OidcFlow,
         Self::ProviderSession,
         Self::ProviderGrant,
+        Self::SignOutHint,
     ];
 
     /// The name that goes into derivations and associated data. Changing one orphans what was made with it.
@@ -193,6 +196,7 @@ impl Purpose {
             Self::OidcFlow => "oidc-flow",
             Self::ProviderSession => "provider-session",
             Self::ProviderGrant => "provider-grant",
+            Self::SignOutHint => "sign-out-hint",
         }
     }
 }

@@ -31,7 +31,8 @@ use crate::recent::{Epoch, Epochs, Reach};
 use check::{check, prepare};
 pub use error::{OpenError, StoreError};
 
-/// Bytes that redb may keep in memory. A session takes about 600 bytes in all, so this holds 100,000.
+/// Bytes that redb may keep in memory. A session takes about 600 bytes in all, so this holds 100,000; a hint of up to 6 KiB
+/// is read once, at sign-out.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The embedded store. Cheap to clone; the file is released when the last clone is dropped.

@@ -41,7 +41,16 @@ const provider = new Provider(issuer, {
     },
     introspection: { enabled: true },
     revocation: { enabled: true },
-    rpInitiatedLogout: { enabled: true },
+    rpInitiatedLogout: {
+      enabled: true,
+      // Asks whoever comes without an ID token of this person; one that it does not recognise it refuses by itself. What it
+      // shows without asking sends itself in a browser.
+      logoutSource: (ctx, form) => {
+        const known = ctx.oidc.entities.IdTokenHint?.payload.sub === ctx.oidc.session.accountId;
+        const sent = '<input type="hidden" name="logout" value="yes" form="op.logoutForm"><p>You are being signed out.</p>';
+        ctx.body = `<!DOCTYPE html>${form}${known ? sent : '<p>Do you want to sign out?</p>'}`;
+      },
+    },
     backchannelLogout: { enabled: true },
     clientCredentials: { enabled: true },
     resourceIndicators: {

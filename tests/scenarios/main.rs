@@ -53,6 +53,8 @@ mod openid_refused;
 #[cfg(feature = "security_tests")]
 mod openid_renewed;
 #[cfg(feature = "security_tests")]
+mod openid_signed_out;
+#[cfg(feature = "security_tests")]
 mod openid_step_up;
 #[cfg(feature = "security_tests")]
 mod operations;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tests::client::{Client, Request};
-use tests::session::{Browser, LOGOUT, WHOAMI, form};
+use tests::session::{Browser, WHOAMI};
 
 use crate::openid::{CALLBACK, START, begin, sign_in, zitadel};
 
@@ -132,36 +132,4 @@ fn what_the_provider_refuses_is_told_in_our_words() {
     let record = gateway.audit().of(&answer.request_id());
     assert!(record["notes"].to_string().contains("`sub` is not taken"), "{record:#}");
     gateway.remember(&browser);
-}
-
-#[test]
-fn whoever_signs_out_is_told_of_the_session_at_the_provider() {
-    let (gateway, mut provider) = zitadel("viewer");
-    let mut browser = Browser::new(gateway.address());
-    let sign_out = |browser: &mut Browser| {
-        let page = browser.navigate(LOGOUT);
-        let post = browser
-            .request("POST", LOGOUT)
-            .with("Origin", &format!("http://{}", gateway.address()))
-            .body("application/x-www-form-urlencoded", form(&[], &page.text()).as_bytes());
-        let answer = browser.ask(&post);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.text()
-    };
-    assert_eq!(sign_in(&mut browser, &provider, "zitadel", "/").status, 303);
-    let page = sign_out(&mut browser);
-    let (_, rest) = page.split_once("id=\"elsewhere\" href=\"").expect("the provider's place");
-    let address = rest.split('"').next().expect("an address").replace("&#38;", "&");
-    let there = provider.page(&address);
-    assert_eq!(there.status, 200, "{address}: {}", there.text());
-    assert_eq!(browser.get(WHOAMI).status, 401);
-
-    // A provider that is away keeps nobody signed in here, and a local account knows of none.
-    assert_eq!(sign_in(&mut browser, &provider, "zitadel", "/").status, 303);
-    gateway.remember(&browser);
-    provider.stop();
-    sign_out(&mut browser);
-    assert_eq!(browser.get(WHOAMI).status, 401);
-    let mut local = gateway.signed_in("viewer");
-    assert!(!sign_out(&mut local).contains("elsewhere"));
 }

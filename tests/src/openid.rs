@@ -148,20 +148,42 @@ impl OpenId {
 
     /// Signs out at the provider whoever walked through its pages last; the provider tells the gateway before this returns.
     pub fn sign_out(&self) {
-        let cookies = self.cookies.lock().expect("a lock").clone();
-        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let ask = |request: Request| {
-            let request = request.with("Host", &self.port.address().to_string());
-            let request = request.with("Accept", "text/html").with("Cookie", &pairs.join("; "));
-            Client::connect(self.address()).ask(&request).expect("the provider answers")
-        };
-        let page = ask(Request::new("GET", "/session/end")).text();
+        let page = self.as_the_person(Request::new("GET", "/session/end")).text();
         let fields = hidden_fields(&page);
         let (_, secret) = fields.iter().find(|(name, _)| name == "xsrf").unwrap_or_else(|| panic!("{page}"));
         let form = format!("xsrf={secret}&logout=yes");
         let done = Request::new("POST", "/session/end/confirm");
-        let answer = ask(done.body("application/x-www-form-urlencoded", form.as_bytes()));
+        let answer = self.as_the_person(done.body("application/x-www-form-urlencoded", form.as_bytes()));
         assert!(matches!(answer.status, 200 | 302 | 303), "{}", answer.text());
+    }
+
+    /// Goes to the place to sign out where the gateway leads to, as the browser of whoever walked through its pages last: whether
+    /// the person is asked there, and where it sends them back to if not.
+    #[must_use]
+    pub fn led_out(&self, location: &str) -> (bool, Option<String>) {
+        let page = self.as_the_person(Request::new(
+            "GET",
+            location.strip_prefix(&self.issuer()).expect("one of its own"),
+        ));
+        assert_eq!(page.status, 200, "{}", page.text());
+        let fields = hidden_fields(&page.text());
+        let asks = !fields.iter().any(|(name, value)| name == "logout" && value == "yes");
+        if asks {
+            return (true, None);
+        }
+        let (_, secret) = fields.iter().find(|(name, _)| name == "xsrf").expect("its own proof");
+        let form = format!("xsrf={secret}&logout=yes");
+        let done = Request::new("POST", "/session/end/confirm");
+        let answer = self.as_the_person(done.body("application/x-www-form-urlencoded", form.as_bytes()));
+        (false, answer.header("location").map(str::to_owned))
+    }
+
+    fn as_the_person(&self, request: Request) -> Response {
+        let cookies = self.cookies.lock().expect("a lock").clone();
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = request.with("Host", &self.port.address().to_string());
+        let request = request.with("Accept", "text/html").with("Cookie", &pairs.join("; "));
+        Client::connect(self.address()).ask(&request).expect("the provider answers")
     }
 
     /// An access token for an API, as a program of its own asks for one; claims of the setting `token_claims` besides.

@@ -2,6 +2,7 @@
 
 use reqwest::Url;
 use serde::Deserialize;
+use storage::sessions::SignOutHint;
 
 /// What we use of a provider's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +137,15 @@ impl Metadata {
             backchannel_logout: raw.backchannel_logout_supported,
             secret_in_body,
         })
+    }
+}
+
+impl Metadata {
+    /// What the provider is shown of an ID token when its person signs out there: nothing is kept for one that has no place
+    /// for that, nor what is too long for an address.
+    #[must_use]
+    pub fn hint(&self, id_token: &str) -> Option<SignOutHint> {
+        self.end_session_endpoint.as_ref().and_then(|_| SignOutHint::new(id_token))
     }
 }
 

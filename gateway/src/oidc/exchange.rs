@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use storage::sessions::ProviderSession;
+use storage::sessions::{HINT_BYTES_MAX, ProviderSession, SignOutHint};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::assertion::{TYPE, assertion};
@@ -74,6 +74,8 @@ pub struct Vouched {
     pub session: Option<ProviderSession>,
     /// With what the provider can be asked whether that still stands, where it is to be and has given it.
     pub granted: Option<Granted>,
+    /// What it is shown when they sign out there, where it has a place for that.
+    pub hint: Option<SignOutHint>,
 }
 
 impl Provider {
@@ -125,8 +127,15 @@ impl Provider {
         };
         let granted = || Granted::of(tokens.refresh_token.as_deref(), tokens.expires_in.as_ref(), now);
         let granted = self.settings.refresh.then(granted).flatten();
-        let mapped = claims::map(&self.settings, origin, &claims);
-        Ok(Vouched { mapped, authenticated_at, issued, session, granted })
+        let mut mapped = claims::map(&self.settings, origin, &claims);
+        let hint = metadata.hint(&tokens.id_token);
+        if metadata.end_session_endpoint.is_some() && hint.is_none() {
+            mapped.notes.push(format!(
+                "provider {} is not shown its ID token at sign-out, and may ask: it has more than {HINT_BYTES_MAX} bytes",
+                self.name()
+            ));
+        }
+        Ok(Vouched { mapped, authenticated_at, issued, session, granted, hint })
     }
 
     /// Shows a code that nobody was given, to see whether the provider knows us.

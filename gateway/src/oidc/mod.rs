@@ -15,10 +15,11 @@
 //! | `check` | what can be asked of a provider before anybody signs in there |
 //! | `watch` | keeps what is fetched fresh, and tells the health |
 //!
-//! The tokens that we are given for a code are used here and forgotten, but for a refresh token where sessions go on by the
-//! provider's word: that is sealed in the store. Of a caller's token nothing is kept but its
-//! digest and what it says, and in memory an opaque one, to ask about it again: none reaches a browser, a record, an
-//! upstream or the store.
+//! The tokens that we are given for a code are used here and forgotten, but for two that are sealed in the store: a refresh
+//! token where sessions go on by the provider's word, and the ID token where the provider has a place to sign out, which is
+//! shown it there, by way of the browser and once the session has ended. Of a caller's token nothing is kept but its
+//! digest and what it says, and in memory an opaque one, to ask about it again. Nothing else of either reaches a browser, and
+//! nothing a record or an upstream.
 
 pub mod access_token;
 mod assertion;
@@ -53,6 +54,7 @@ use engine::time::UnixMillis;
 use reqwest::Url;
 use storage::Keyring;
 use storage::endings::Endings;
+use storage::sessions::SignOutHint;
 
 use crate::clock;
 use crate::config::providers::Provider as Settings;
@@ -65,6 +67,7 @@ use http::Http;
 pub use http::{ClientError, HttpFault};
 use id_token::TokenFault;
 use introspection::Introspections;
+use jose::Jws;
 use kept::Kept;
 use keys::{KeySet, KeysFault};
 use logout_token::LogoutFault;
@@ -300,12 +303,20 @@ impl Provider {
     }
 
     /// Where a person signs out of the provider as well (OpenID Connect RP-Initiated Logout 1.0), where it has such a place
-    /// and has told of it. We are named by our id: the ID token is not kept, so the provider asks the person.
-    pub async fn end_session(&self, return_uri: &str) -> Option<Url> {
-        let mut url = self.metadata().await.ok()?.end_session_endpoint.clone()?;
+    /// and has told of it. It is shown the ID token that it gave, so that it need not ask the person whether they mean it; one
+    /// that it could not recognise any more would be a fault to it, and is left out.
+    pub async fn end_session(&self, return_uri: &str, hint: Option<&SignOutHint>) -> Option<Url> {
+        let metadata = self.metadata().await.ok()?;
+        let mut url = metadata.end_session_endpoint.clone()?;
         url.query_pairs_mut()
             .append_pair("client_id", &self.settings.client_id)
             .append_pair("post_logout_redirect_uri", return_uri);
+        if let Some(hint) = hint
+            && let Ok(keys) = self.keys(&metadata, false).await
+            && Jws::parse(hint.reveal()).is_ok_and(|jws| keys.verify(&jws).is_ok())
+        {
+            url.query_pairs_mut().append_pair("id_token_hint", hint.reveal());
+        }
         Some(url)
     }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use storage::credentials::Origin;
 use storage::grants::{Grant, REFRESH_TOKEN_BYTES_MAX};
+use storage::sessions::SignOutHint;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::claims::{self, Mapped};
@@ -24,6 +25,14 @@ pub(super) struct Renewal {
     refresh_token: Option<String>,
     #[zeroize(skip)]
     expires_in: Option<Value>,
+}
+
+/// What a renewal says.
+pub(super) struct Said {
+    /// Who the session's person is now; `None` where it does not say and the provider is not asked for more.
+    pub(super) mapped: Option<Mapped>,
+    /// What the provider is shown from now on when they sign out there, where it has given something that can be.
+    pub(super) hint: Option<SignOutHint>,
 }
 
 /// What a provider gives for a session, beside the person that it vouches for.
@@ -88,13 +97,13 @@ impl Provider {
         self.token_answer(&metadata, fields).await
     }
 
-    /// What a renewal says of the session's person; `None` where it says nothing and the provider is not asked for more.
+    /// What a renewal says of the session's person.
     pub(super) async fn said_anew(
         &self,
         grant: &Grant,
         renewal: &Renewal,
         now: UnixMillis,
-    ) -> Result<Option<Mapped>, Fault> {
+    ) -> Result<Said, Fault> {
         let metadata = self.metadata().await?;
         let access_token = renewal.access_token.as_deref();
         let signed = match &renewal.id_token {
@@ -116,6 +125,7 @@ impl Provider {
                 Some(token.claims)
             }
         };
+        let hint = renewal.id_token.as_deref().and_then(|text| metadata.hint(text));
         let userinfo = match (&metadata.userinfo_endpoint, access_token) {
             (Some(url), Some(token)) if self.settings.userinfo => {
                 Some(self.userinfo(url, token, &grant.subject).await?)
@@ -125,9 +135,9 @@ impl Provider {
         let claims = match (signed, userinfo) {
             (Some(signed), Some(userinfo)) => claims::together(signed, userinfo),
             (Some(claims), None) | (None, Some(claims)) => claims,
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(Said { mapped: None, hint }),
         };
         let origin = Origin::new(&self.settings.issuer, &grant.subject).map_err(TokenFault::from)?;
-        Ok(Some(claims::map(&self.settings, origin, &claims)))
+        Ok(Said { mapped: Some(claims::map(&self.settings, origin, &claims)), hint })
     }
 }

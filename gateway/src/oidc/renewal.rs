@@ -273,8 +273,14 @@ impl Renewals {
             rotated.clone_into(&mut grant.refresh_token);
             self.keep(session, state, grant.clone()).await?;
         }
-        if let Some(mapped) = provider.said_anew(&grant, &renewal, now).await? {
+        let said = provider.said_anew(&grant, &renewal, now).await?;
+        if let Some(mapped) = said.mapped {
             self.accounts.vouched(mapped.person, now).await?;
+        }
+        if let Some(hint) = said.hint
+            && let Err(error) = self.sessions.replace_hint(session, hint, now).await
+        {
+            tracing::warn!(%error, "a newer ID token could not be kept: its provider is shown the one before at sign-out");
         }
         grant.counts_until = now.plus(renewal.lifetime_ms().max(RENEW_EVERY_MS));
         let until = grant.counts_until;

@@ -8,7 +8,7 @@ use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use storage::StoreError;
 use storage::credentials::Person;
 use storage::grants::Grant;
-use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView};
+use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView, SignOutHint};
 use uuid::Uuid;
 
 use super::return_to::ReturnTo;
@@ -33,6 +33,8 @@ pub(super) struct Elsewhere {
     pub(super) session: Option<ProviderSession>,
     /// With what it is asked whether that still stands, where it is to be.
     pub(super) granted: Option<Granted>,
+    /// What it is shown when they sign out there.
+    pub(super) hint: Option<SignOutHint>,
 }
 
 impl Elsewhere {
@@ -75,6 +77,7 @@ pub(super) async fn begin(
         user_agent: agent.map(str::to_owned),
         provider: elsewhere.as_ref().and_then(|elsewhere| elsewhere.session.clone()),
         person: elsewhere.as_ref().map(|elsewhere| elsewhere.person.clone()),
+        hint: elsewhere.as_ref().and_then(|elsewhere| elsewhere.hint.clone()),
     };
     // None is made where the one before could not be ended: nobody would hold it, and it would take an older one's place.
     let created = async {

@@ -172,7 +172,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
     if let Some(answer) = step_up::unmet(at, provider, flow, &vouched).await {
         return answer;
     }
-    let Vouched { mapped, authenticated_at, issued, session, granted } = vouched;
+    let Vouched { mapped, authenticated_at, issued, session, granted, hint } = vouched;
     let Mapped { person, assurance, mut notes } = mapped;
     if provider.is_asked_again() && granted.is_none() {
         notes.push(format!(
@@ -196,7 +196,7 @@ async fn signed_in(at: &At<'_>, provider: &Provider, flow: &Flow, vouched: Vouch
             account.id
         ))
     } else {
-        let elsewhere = Elsewhere { person, authenticated_at, issued, session, granted };
+        let elsewhere = Elsewhere { person, authenticated_at, issued, session, granted, hint };
         begin(at, account.id, assurance, flow.return_to(), Some(elsewhere))
             .await
             .noting(format!("provider {}, assurance {assurance}", provider.name()))

@@ -4,7 +4,7 @@ use askama::Template;
 use engine::identity::Identity;
 use engine::refusal::{CrossSiteFault, Dependency, Refusal};
 use http::header::SET_COOKIE;
-use uuid::Uuid;
+use storage::sessions::SessionView;
 
 use super::form::Form;
 use super::render::{Frame, page};
@@ -36,7 +36,7 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
     if !at.parts.form_key.is_sign_out(at.site.origin(), session.id, token) {
         return PageAnswer::refused(Refusal::CrossSite(CrossSiteFault::FormToken));
     }
-    let elsewhere = elsewhere(at, session.account).await;
+    let elsewhere = elsewhere(at, session).await;
     if let Err(error) = at.parts.sessions.end(session.id, at.now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
@@ -54,10 +54,15 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
 
 /// Where the person signs out of the provider that vouched for them: signed in there, they come back with one click. A
 /// provider that is away has no such place, and our session ends all the same.
-async fn elsewhere<'a>(at: &At<'a>, account: Uuid) -> Option<Elsewhere<'a>> {
-    let account = at.parts.accounts.find(account).await.ok()??;
+async fn elsewhere<'a>(at: &At<'a>, session: &SessionView) -> Option<Elsewhere<'a>> {
+    let account = at.parts.accounts.find(session.account).await.ok()??;
     let provider = at.parts.providers.of_issuer(account.origin.as_ref()?.issuer())?;
-    let address = provider.end_session(&format!("{}{SIGN_IN_PATH}", at.site.origin())).await?;
+    let hint = at.parts.sessions.hint(session.id, at.now).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what a provider is shown at sign-out could not be read: it will ask the person");
+        None
+    });
+    let back = format!("{}{SIGN_IN_PATH}", at.site.origin());
+    let address = provider.end_session(&back, hint.as_ref()).await?;
     Some(Elsewhere { title: provider.title(), address: address.into() })
 }
 

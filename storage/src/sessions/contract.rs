@@ -271,6 +271,54 @@ async fn what_a_provider_ends_is_ended_by_its_name_and_by_the_account_and_nothin
     }
 }
 
+#[tokio::test]
+async fn a_hint_is_kept_with_its_session_and_goes_with_it_however_that_ends() {
+    let hint = |text: &str| SignOutHint::new(text).unwrap();
+    for Case { name, sessions, .. } in adapters().await {
+        let provider = ProviderSession::new("a", "s1");
+        let made = async |account: u128, now: UnixMillis| {
+            let new = NewSession {
+                hint: Some(hint(&account.to_string())),
+                provider: provider.clone(),
+                ..new(account)
+            };
+            sessions.create(new, now).await.unwrap().session.id
+        };
+        let kept = async |id: Uuid| {
+            let hint = sessions.hint(id, NOW).await.unwrap();
+            hint.map(|hint| hint.reveal().to_owned())
+        };
+        let (one, other) = (made(1, NOW).await, made(2, NOW).await);
+        let bare = create(&sessions, 3, NOW).await.session.id;
+        assert_eq!((kept(one).await, kept(other).await), (Some("1".into()), Some("2".into())), "{name}");
+        assert_eq!((kept(bare).await, kept(Uuid::nil()).await), (None, None), "{name}");
+        sessions.replace_hint(one, hint("newer"), NOW).await.unwrap();
+        sessions.replace_hint(bare, hint("later"), NOW).await.unwrap();
+        assert_eq!(
+            (kept(one).await, kept(bare).await),
+            (Some("newer".into()), Some("later".into())),
+            "{name}"
+        );
+
+        sessions.end(one, NOW).await.unwrap().expect(name);
+        sessions.replace_hint(one, hint("late"), NOW).await.unwrap();
+        sessions.replace_hint(Uuid::nil(), hint("late"), NOW).await.unwrap();
+        assert_eq!((kept(one).await, kept(Uuid::nil()).await), (None, None), "{name}: none comes back");
+        assert_eq!(kept(other).await, Some("2".into()), "{name}: another session's");
+        sessions.end_all(Uuid::from_u128(3), NOW).await.unwrap();
+        sessions.end_elsewhere(EndedElsewhere::Session(provider.clone().unwrap()), NOW).await.unwrap();
+        assert_eq!((kept(bare).await, kept(other).await), (None, None), "{name}");
+        let oldest = made(4, NOW).await;
+        for at in 1..=RULES.per_account_max as u64 {
+            made(4, NOW.plus(at)).await;
+        }
+        assert_eq!(kept(oldest).await, None, "{name}: one too many");
+        let idle = made(5, NOW).await;
+        sessions.sweep(NOW.plus(RULES.idle_ms)).await.unwrap();
+        assert_eq!(kept(idle).await, None, "{name}: swept");
+    }
+}
+
 #[test]
 fn a_session_at_a_provider_has_a_name_within_bounds() {
     for (sid, is_name) in [(0, false), (1, true), (SID_BYTES_MAX, true), (SID_BYTES_MAX + 1, false)] {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::touch::{part, read_touch, touch};
 use super::{
     CreatedSession, EndedElsewhere, NewSession, ProviderSession, Record, SessionRules, SessionSecret,
-    SessionView, displaced,
+    SessionView, SignOutHint, displaced,
 };
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
@@ -25,6 +25,8 @@ const PLACES: TableDefinition<u128, &[u8]> = TableDefinition::new("session_place
 const OWNERS: TableDefinition<(u128, u128), ()> = TableDefinition::new("session_owners");
 /// Digest of a session at an identity provider, and public id.
 const ELSEWHERE: TableDefinition<(&[u8], u128), ()> = TableDefinition::new("session_elsewhere");
+/// Public id -> what its provider is shown at sign-out, sealed for the id.
+const HINTS: TableDefinition<u128, &[u8]> = TableDefinition::new("session_hints");
 /// Digest of the secret of a session that was ended -> its absolute end.
 const TOMBSTONES: TableDefinition<&[u8], u64> = TableDefinition::new("session_tombstones");
 
@@ -43,10 +45,10 @@ impl Embedded {
 
     pub(super) async fn create(
         &self,
-        new: NewSession,
+        mut new: NewSession,
         now: UnixMillis,
     ) -> Result<CreatedSession, StoreError> {
-        let rules = self.rules;
+        let (rules, hint) = (self.rules, new.hint.take());
         self.write(move |tables| {
             let secret = SessionSecret::generate();
             let place = tables.keyring.digest(Purpose::SessionDigest, secret.bytes());
@@ -56,6 +58,9 @@ impl Embedded {
             }
             let record = Record::new(new, &rules, now);
             tables.insert(&place, &record, now)?;
+            if let Some(hint) = hint {
+                tables.put_hint(record.id, &hint)?;
+            }
             Ok(CreatedSession {
                 secret,
                 session: record.view(place, now, &rules),
@@ -142,6 +147,27 @@ impl Embedded {
                 }
                 tables.put_touch(&place, now)?;
                 Ok(true)
+            })
+            .await
+    }
+
+    pub(super) fn hint(&self, id: Uuid) -> Result<Option<SignOutHint>, StoreError> {
+        let keyring = self.store.keyring();
+        self.store.read(|transaction| {
+            let hints = transaction.open_table(HINTS)?;
+            let Some(sealed) = hints.get(id.as_u128())? else { return Ok(None) };
+            SignOutHint::open(keyring, id.as_bytes(), sealed.value()).map(Some)
+        })
+    }
+
+    pub(super) async fn replace_hint(&self, id: Uuid, hint: SignOutHint) -> Result<(), StoreError> {
+        // Nothing that is remembered of the store rests on a hint, and the next durable commit carries it to the disk.
+        let part = id.as_bytes().last().copied().unwrap_or_default();
+        self.store
+            .write_within(Reach::Part(part), Durability::None, move |transaction, keyring| {
+                let mut tables = Tables::open(transaction, keyring)?;
+                let is_there = tables.places.get(id.as_u128())?.is_some();
+                if is_there { tables.put_hint(id, &hint) } else { Ok(()) }
             })
             .await
     }
@@ -241,6 +267,7 @@ struct Tables<'t> {
     places: Table<'t, u128, &'static [u8]>,
     owners: Table<'t, (u128, u128), ()>,
     elsewhere: Table<'t, (&'static [u8], u128), ()>,
+    hints: Table<'t, u128, &'static [u8]>,
     tombstones: Table<'t, &'static [u8], u64>,
 }
 
@@ -253,6 +280,7 @@ impl<'t> Tables<'t> {
             places: transaction.open_table(PLACES)?,
             owners: transaction.open_table(OWNERS)?,
             elsewhere: transaction.open_table(ELSEWHERE)?,
+            hints: transaction.open_table(HINTS)?,
             tombstones: transaction.open_table(TOMBSTONES)?,
         })
     }
@@ -269,6 +297,12 @@ impl<'t> Tables<'t> {
             self.elsewhere.insert((digest.as_bytes().as_slice(), record.id.as_u128()), ())?;
         }
         self.put_touch(place, now)
+    }
+
+    fn put_hint(&mut self, id: Uuid, hint: &SignOutHint) -> Result<(), StoreError> {
+        let sealed = hint.sealed(self.keyring, id.as_bytes())?;
+        self.hints.insert(id.as_u128(), sealed.as_slice())?;
+        Ok(())
     }
 
     fn put_touch(&mut self, place: &Digest, at: UnixMillis) -> Result<(), StoreError> {
@@ -320,6 +354,7 @@ impl<'t> Tables<'t> {
     }
 
     fn end(&mut self, id: Uuid, rules: &SessionRules) -> Result<Option<SessionView>, StoreError> {
+        self.hints.remove(id.as_u128())?;
         let Some((place, session)) = self.find(id, rules)? else { return Ok(None) };
         let key = place.as_bytes().as_slice();
         self.records.remove(key)?;
@@ -342,6 +377,7 @@ pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
     transaction.open_table(RECORDS)?;
     transaction.open_table(TOUCHES)?;
     transaction.open_table(PLACES)?;
+    transaction.open_table(HINTS)?;
     transaction.open_table(TOMBSTONES)?;
     Ok(())
 }

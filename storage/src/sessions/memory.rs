@@ -7,7 +7,8 @@ use engine::time::UnixMillis;
 use uuid::Uuid;
 
 use super::{
-    CreatedSession, EndedElsewhere, NewSession, Record, SessionRules, SessionSecret, SessionView, displaced,
+    CreatedSession, EndedElsewhere, NewSession, Record, SessionRules, SessionSecret, SessionView,
+    SignOutHint, displaced,
 };
 use crate::Keyring;
 use crate::keyring::{Digest, Purpose};
@@ -23,6 +24,7 @@ struct State {
     sessions: HashMap<Digest, SessionView>,
     places: HashMap<Uuid, Digest>,
     tombstones: HashMap<Digest, UnixMillis>,
+    hints: HashMap<Uuid, SignOutHint>,
 }
 
 impl Memory {
@@ -30,7 +32,7 @@ impl Memory {
         Self { keyring, rules, state: Mutex::default() }
     }
 
-    pub(super) fn create(&self, new: NewSession, now: UnixMillis) -> CreatedSession {
+    pub(super) fn create(&self, mut new: NewSession, now: UnixMillis) -> CreatedSession {
         let secret = SessionSecret::generate();
         let place = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
         let mut state = self.state();
@@ -39,7 +41,9 @@ impl Memory {
         for id in displaced.ended.iter().chain(&displaced.oldest) {
             state.end(*id);
         }
+        let hint = new.hint.take();
         let session = Record::new(new, &self.rules, now).view(place, now, &self.rules);
+        state.hints.extend(hint.map(|hint| (session.id, hint)));
         state.places.insert(session.id, place);
         state.sessions.insert(place, session.clone());
         CreatedSession { secret, session, displaced: displaced.oldest }
@@ -71,6 +75,17 @@ impl Memory {
         session.touched_at = now;
         session.idle_end = now.plus(self.rules.idle_ms);
         true
+    }
+
+    pub(super) fn hint(&self, id: Uuid) -> Option<SignOutHint> {
+        self.state().hints.get(&id).cloned()
+    }
+
+    pub(super) fn replace_hint(&self, id: Uuid, hint: SignOutHint) {
+        let mut state = self.state();
+        if state.places.contains_key(&id) {
+            state.hints.insert(id, hint);
+        }
     }
 
     pub(super) fn end(&self, id: Uuid, now: UnixMillis) -> Option<SessionView> {
@@ -121,6 +136,7 @@ impl State {
     }
 
     fn end(&mut self, id: Uuid) -> Option<SessionView> {
+        self.hints.remove(&id);
         let place = self.places.remove(&id)?;
         let session = self.sessions.remove(&place)?;
         self.tombstones.insert(place, session.absolute_end);

@@ -14,6 +14,7 @@
 //!   lost in a crash, which shortens the session and nothing else.
 //! - an account has at most [`SessionRules::per_account_max`] live sessions; one more ends the oldest.
 //! - whoever keeps what was read does so for a second at most past the end of a session, whichever gateway has ended it.
+//! - a hint is there from `create` on and goes with its session, however that ends; `replace_hint` brings none back.
 //! - `end_elsewhere` ends what an identity provider names, by its name for the session, and by the account. A session of an
 //!   account that knows no such name, because it was made before names were kept or the provider tells none, ends with
 //!   every session of its account that the provider ends: rather too many than one too few.
@@ -21,6 +22,7 @@
 #[cfg(test)]
 mod contract;
 mod embedded;
+mod hint;
 mod memory;
 mod provider;
 mod record;
@@ -45,6 +47,7 @@ use crate::redis::{Observer, RedisPlace, Standings};
 use crate::{Change, Changes, Keyring, Store, StoreError};
 use embedded::Embedded;
 pub(crate) use embedded::prepare;
+pub use hint::{HINT_BYTES_MAX, SignOutHint};
 use memory::Memory;
 pub use provider::{EndedElsewhere, ProviderSession, SID_BYTES_MAX};
 use record::{Record, displaced};
@@ -118,6 +121,8 @@ pub struct NewSession {
     /// Whom a provider vouched for, where it did. Kept where gateways share sessions, for those of them that have not met
     /// the person.
     pub person: Option<Person>,
+    /// What the provider is shown when the person signs out there as well.
+    pub hint: Option<SignOutHint>,
 }
 
 impl NewSession {
@@ -132,6 +137,7 @@ impl NewSession {
             user_agent: None,
             provider: None,
             person: None,
+            hint: None,
         }
     }
 }
@@ -290,6 +296,33 @@ impl Sessions {
             Adapter::Embedded(embedded) => embedded.touch(session, now).await,
             Adapter::Memory(memory) => Ok(memory.touch(session, now)),
             Adapter::Redis(redis) => Box::pin(redis.touch(session, now)).await,
+        }
+    }
+
+    /// What the provider of a session is shown when its person signs out there as well, where that is kept.
+    ///
+    /// # Errors
+    /// When the store fails or what is kept was tampered with.
+    pub async fn hint(&self, id: Uuid, now: UnixMillis) -> Result<Option<SignOutHint>, StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.hint(id),
+            Adapter::Memory(memory) => Ok(memory.hint(id)),
+            Adapter::Redis(redis) => Box::pin(redis.hint(id, now)).await,
+        }
+    }
+
+    /// Keeps another in its place, for as long as the session is there. It may be lost in a crash: then the one before is told.
+    ///
+    /// # Errors
+    /// When the store fails; then the one before is told.
+    pub async fn replace_hint(&self, id: Uuid, hint: SignOutHint, now: UnixMillis) -> Result<(), StoreError> {
+        match &self.adapter {
+            Adapter::Embedded(embedded) => embedded.replace_hint(id, hint).await,
+            Adapter::Memory(memory) => {
+                memory.replace_hint(id, hint);
+                Ok(())
+            }
+            Adapter::Redis(redis) => Box::pin(redis.replace_hint(id, &hint, now)).await,
         }
     }
 

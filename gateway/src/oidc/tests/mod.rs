@@ -13,6 +13,7 @@ mod metadata;
 mod presented;
 mod pushed;
 mod renewal;
+mod sign_out;
 pub(crate) mod standin;
 
 use base64::Engine as _;

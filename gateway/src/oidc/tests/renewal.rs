@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use storage::credentials::{Accounts, Login, Origin, Person};
 use storage::grants::{Grant, Grants};
-use storage::sessions::{NewSession, SessionRules, Sessions};
+use storage::sessions::{HINT_BYTES_MAX, NewSession, SessionRules, Sessions, SignOutHint};
 use storage::{Keyring, Secret, Store};
 use uuid::Uuid;
 
@@ -314,6 +314,33 @@ async fn what_is_no_longer_configured_ties_nobody() {
         assert_eq!(renewals.renew(session, NOW).await, Renewed::Stands);
         assert_eq!((world.token(session), world.standin.asked(PATH)), (None, 0));
         assert!(world.lives(session).await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_shown_at_sign_out_is_the_newest_that_the_provider_has_given_and_fits() {
+    let world = World::new().await;
+    let session = world.session().await;
+    let first = world.id_token(&[]);
+    world.sessions.replace_hint(session, SignOutHint::new(&first).unwrap(), NOW).await.unwrap();
+    let newer = world.id_token(&[("roles", json!(["user"]))]);
+    let long = world.id_token(&[("roles", json!(["r".repeat(HINT_BYTES_MAX)]))]);
+    let other = world.id_token(&[("sub", json!("171717"))]);
+    let mut now = NOW;
+    for (answer, shown, standing) in [
+        (json!({"access_token": "a"}), Some(&first), Renewed::Stands),
+        (json!({"id_token": &newer}), Some(&newer), Renewed::Stands),
+        (json!({"id_token": long}), Some(&newer), Renewed::Stands),
+        (json!({"id_token": "a.b.c"}), Some(&newer), Renewed::Stands),
+        (json!({"id_token": other}), None, Renewed::Ended),
+    ] {
+        world.standin.says_this(&changed(answer.clone(), &[("expires_in", json!(5))]));
+        while world.renewals.standing(session, now) != Standing::Due {
+            now = now.plus(1000);
+        }
+        assert_eq!(world.renewals.renew(session, now).await, standing, "{answer}");
+        let hint = world.sessions.hint(session, now).await.unwrap();
+        assert_eq!(hint.as_ref().map(SignOutHint::reveal), shown.map(String::as_str), "{answer}");
     }
 }
 

@@ -56,6 +56,7 @@ impl Standin {
             "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/jwks"),
             "introspection_endpoint": format!("{issuer}/introspect"),
             "revocation_endpoint": format!("{issuer}/revoke"),
+            "end_session_endpoint": format!("{issuer}/end"),
             "userinfo_endpoint": format!("{issuer}/userinfo"),
             "pushed_authorization_request_endpoint": format!("{issuer}/par"),
         })

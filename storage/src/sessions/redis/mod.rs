@@ -6,6 +6,7 @@
 //! | `:i:ID` | the place of a public id |
 //! | `:a:ACCOUNT` | the ids of an account's sessions, by creation |
 //! | `:p:DIGEST` | the ids that go back to a session of a provider |
+//! | `:h:ID` | what the provider of a session is shown at sign-out, sealed for this key |
 //! | `:ends` | all ids, by when they end unless they are used |
 //! | `:x:PLACE` | that a session was ended, until its absolute end |
 //! | `:mark:RANDOM` | nothing: it is written so that replicas have it, where they are waited for |
@@ -38,11 +39,11 @@ use uuid::Uuid;
 
 use self::heard::Heard;
 use self::line::{BEHIND, Line};
-use self::script::{Gone, Question, Stored, hex, record_key};
+use self::script::{Gone, Question, Stored, hex, hint_key, record_key};
 use super::touch::{read_touch, touch};
 use super::{
     CreatedSession, EndedElsewhere, NewSession, Record, SessionRules, SessionSecret, SessionView,
-    SharedSessions,
+    SharedSessions, SignOutHint,
 };
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
@@ -113,9 +114,10 @@ impl Redis {
 
     pub(super) async fn create(
         &self,
-        new: NewSession,
+        mut new: NewSession,
         now: UnixMillis,
     ) -> Result<CreatedSession, StoreError> {
+        let hint = new.hint.take();
         let secret = SessionSecret::generate();
         let place = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
         let record = Record::new(new, &self.rules, now);
@@ -124,6 +126,9 @@ impl Redis {
         let sealed = seal(&self.keyring, Purpose::SessionRecord, &key, &text).map_err(StoreError::Seal)?;
         let provider = record.provider.as_ref().map(|provider| hex(&provider.digest(&self.keyring)));
         let session = record.view(place, now, &self.rules);
+        let hint = hint
+            .map(|hint| hint.sealed(&self.keyring, &hint_key(self.line.prefix(), session.id)))
+            .transpose()?;
         let question = self
             .line
             .question("create", now)
@@ -134,7 +139,8 @@ impl Redis {
             .with(sealed)
             .with(touch(&self.keyring, &place, now))
             .with(session.absolute_end.0.to_string())
-            .with(session.idle_end.0.to_string());
+            .with(session.idle_end.0.to_string())
+            .with(hint.unwrap_or_default());
         let displaced = if self.line.lasts() {
             self.create_lasting(question, &session, now).await?
         } else {
@@ -263,6 +269,27 @@ impl Redis {
         // Also where it was another gateway that noted a use, or where it is not known what came of it.
         self.line.heard.changed(&seen.place);
         Ok(script::number(&answer?).map_err(StoreError::Shared)? == 1)
+    }
+
+    pub(super) async fn hint(&self, id: Uuid, now: UnixMillis) -> Result<Option<SignOutHint>, StoreError> {
+        match self.ask(&self.line.question("hint", now).with(id.to_string())).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(sealed) => {
+                SignOutHint::open(&self.keyring, &hint_key(self.line.prefix(), id), &sealed).map(Some)
+            }
+            _ => Err(StoreError::Shared(Fault::Nonsense)),
+        }
+    }
+
+    pub(super) async fn replace_hint(
+        &self,
+        id: Uuid,
+        hint: &SignOutHint,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let sealed = hint.sealed(&self.keyring, &hint_key(self.line.prefix(), id))?;
+        let question = self.line.question("replace_hint", now).with(id.to_string()).with(sealed);
+        self.ask_behind(&question).await.map(drop)
     }
 
     pub(super) async fn end(&self, id: Uuid, now: UnixMillis) -> Result<Option<SessionView>, StoreError> {

@@ -110,6 +110,11 @@ pub(super) fn record_key(prefix: &str, place: &Digest) -> Vec<u8> {
     format!("{}:s:{}", base(prefix), hex(place)).into_bytes()
 }
 
+/// The name of the key that a session's hint is sealed for.
+pub(super) fn hint_key(prefix: &str, id: Uuid) -> Vec<u8> {
+    format!("{}:h:{id}", base(prefix)).into_bytes()
+}
+
 pub(crate) fn hex(digest: &Digest) -> String {
     let mut text = String::with_capacity(2 * DIGEST_BYTES);
     for byte in digest.as_bytes() {

@@ -22,6 +22,7 @@ end
 
 -- Ends a session. Answers where it was, and its record and last use; nothing where there was none.
 local function finish(id)
+  redis.call('DEL', base .. ':h:' .. id)
   local place = redis.call('GET', base .. ':i:' .. id)
   if not place then
     redis.call('ZREM', ends_key, id)
@@ -156,10 +157,11 @@ if verb == 'count' then
   return redis.call('ZCOUNT', ends_key, '(' .. ARGV[2], '+inf')
 end
 
--- ARGV[11]: how many of an account there may be; nothing where that is seen to when this one is kept.
+-- ARGV[11]: what its provider is shown at sign-out, or nothing. ARGV[12]: how many of an account there may be; nothing where
+-- that is seen to when this one is kept.
 if verb == 'create' then
   local place, id, account, provider = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-  local record, touch, ends, idle_end, max = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11])
+  local record, touch, ends, idle_end, max = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[12])
   local owner = base .. ':a:' .. account
   local displaced = displace(owner, id, max or math.huge)
   local whole = tonumber(ends) - now + SLACK
@@ -172,6 +174,9 @@ if verb == 'create' then
   redis.call('ZADD', owner, ARGV[2], id)
   keep(ends_key, whole)
   keep(owner, whole)
+  if ARGV[11] ~= '' then
+    redis.call('SET', base .. ':h:' .. id, ARGV[11], 'PX', string.format('%.0f', whole))
+  end
   if provider ~= '' then
     redis.call('SADD', base .. ':p:' .. provider, id)
     keep(base .. ':p:' .. provider, whole)
@@ -204,6 +209,23 @@ if verb == 'touch' then
   redis.call('PEXPIRE', base .. ':i:' .. id, ttl)
   redis.call('HSET', key, 'touch', ARGV[6])
   redis.call('ZADD', ends_key, 'XX', string.format('%.0f', until_then), id)
+  return 1
+end
+
+-- What the provider of the session ARGV[3] is shown at sign-out.
+if verb == 'hint' then
+  return redis.call('GET', base .. ':h:' .. ARGV[3])
+end
+
+-- Keeps ARGV[4] in its place, for as long as the session ARGV[3] is there.
+if verb == 'replace_hint' then
+  local place = redis.call('GET', base .. ':i:' .. ARGV[3])
+  local ends = place and redis.call('HGET', base .. ':s:' .. place, 'end')
+  if not ends then
+    return 0
+  end
+  local left = math.max(0, tonumber(ends) - now) + SLACK
+  redis.call('SET', base .. ':h:' .. ARGV[3], ARGV[4], 'PX', string.format('%.0f', left))
   return 1
 end
 

@@ -277,6 +277,20 @@ async fn whoever_edits_the_store_makes_no_session() {
     assert_eq!(sessions.live(bob.session.id, NOW).await.unwrap(), None);
     server.say(&["SET", &id_key, &hex(&bob.session.place)]).await;
 
+    // Another's hint; and one lasts no longer than its session may.
+    let hinted = async |account: u128| {
+        let hint = super::super::SignOutHint::new("a-token-that-nobody-shall-read");
+        sessions.create(NewSession { hint, ..new(account) }, NOW).await.unwrap().session.id
+    };
+    let (one, other) = (hinted(3).await, hinted(4).await);
+    let [one_key, other_key] = [one, other].map(|id| format!("cedargate:{{session}}:h:{id}"));
+    let sealed = bytes(&server.say(&["GET", &one_key]).await);
+    assert!(!sealed.windows(7).any(|window| window == b"a-token"));
+    let redis::Value::Int(ms) = server.say(&["PTTL", &one_key]).await else { panic!("it never ends") };
+    assert!((1..=RULES.absolute_ms as i64 + 600_000).contains(&ms), "{ms}");
+    server.say_bytes(&[b"SET", other_key.as_bytes(), &sealed]).await;
+    assert!(sessions.hint(one, NOW).await.unwrap().is_some() && sessions.hint(other, NOW).await.is_err());
+
     // What has ended and is written back.
     sessions.end(ada.session.id, NOW).await.unwrap().unwrap();
     let mut put: Vec<Vec<u8>> = vec![b"HSET".to_vec(), ada_key.into_bytes()];
