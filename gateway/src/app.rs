@@ -447,7 +447,7 @@ fn providers(
     keyring: &Keyring,
     (sessions, accounts, metrics): (&Arc<Sessions>, &Accounts, &Arc<Metrics>),
 ) -> Result<(Arc<Providers>, Arc<Renewals>), RunError> {
-    let endings = Endings::open(store.clone()).map_err(RunError::Credentials)?;
+    let endings = Endings::open(store.clone()).map_err(RunError::Credentials)?.beside(sessions);
     let providers = Arc::new(Providers::new(&config.oidc, keyring.clone(), endings)?);
     let renewals = Renewals::open(&providers, Grants::new(store.clone()), sessions, accounts, metrics);
     Ok((providers, Arc::new(renewals.map_err(RunError::Credentials)?)))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::identity::Identity;
+use engine::identity::{Identity, Scheme};
 use storage::Change;
 use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
@@ -35,6 +35,7 @@ struct State {
 struct Open {
     principal: Option<Uuid>,
     credential: Option<Uuid>,
+    by_token: bool,
     socket: bool,
     wake: Arc<Notify>,
 }
@@ -91,6 +92,7 @@ impl Live {
         self.wake(|open| match change {
             Change::Session(id) | Change::ApiKey(id) | Change::AccessToken(id) => open.credential == Some(id),
             Change::Account(id) => open.principal == Some(id),
+            Change::AccessTokens => open.by_token,
             Change::Any => true,
         });
     }
@@ -101,16 +103,18 @@ impl Live {
     }
 
     fn open(self: &Arc<Self>, state: &mut State, identity: &Identity, since: Moment, socket: bool) -> Lease {
-        let (principal, credential) = match identity {
-            Identity::Anonymous => (None, None),
-            Identity::Known(principal) => (Some(principal.id), principal.credential_id),
+        let (principal, credential, by_token) = match identity {
+            Identity::Anonymous => (None, None, false),
+            Identity::Known(principal) => {
+                (Some(principal.id), principal.credential_id, principal.scheme == Scheme::AccessToken)
+            }
         };
         let (id, wake) = (state.next, Arc::new(Notify::new()));
         if since != self.moment() {
             wake.notify_one();
         }
         state.next = state.next.wrapping_add(1);
-        state.open.insert(id, Open { principal, credential, socket, wake: wake.clone() });
+        state.open.insert(id, Open { principal, credential, by_token, socket, wake: wake.clone() });
         Lease { live: self.clone(), id, wake }
     }
 
@@ -185,7 +189,15 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use engine::identity::Principal;
+
     use crate::pipeline::testing::known;
+
+    fn with_token(id: u128, credential: u128) -> Identity {
+        let Identity::Known(principal) = known(id, credential) else { unreachable!() };
+        let by_token = Principal { scheme: Scheme::AccessToken, ..(*principal).clone() };
+        Identity::Known(Arc::new(by_token))
+    }
 
     fn is_woken(lease: &Lease) -> bool {
         lease.woken().now_or_never().is_some()
@@ -207,6 +219,12 @@ mod tests {
         check([false, true, false]);
         live.changed(Change::Account(Uuid::from_u128(10)));
         check([false, false, false]);
+        live.changed(Change::AccessTokens);
+        check([false, false, false]);
+        let by_token = live.stream(&with_token(3, 30), live.moment());
+        live.changed(Change::AccessTokens);
+        check([false, false, false]);
+        assert!(is_woken(&by_token));
         for wake in [|live: &Live| live.all(), |live: &Live| live.changed(Change::Any)] {
             wake(&live);
             check([true, true, true]);

@@ -21,6 +21,8 @@ pub enum Change {
     ApiKey(Uuid),
     /// An access token was ended by its provider, by its public id.
     AccessToken(Uuid),
+    /// Access tokens were ended by a provider at another gateway, which does not say which.
+    AccessTokens,
     /// It may be anything: nothing was heard for a while.
     Any,
 }

@@ -5,7 +5,7 @@
 //! | [`sessions`] | who signed in, until when | the embedded store, memory, or a Redis that gateways share |
 //! | [`credentials`] | accounts, API keys, and attempts to guess a password | the embedded store |
 //! | [`counters`] | how often somebody did something lately | memory of a fixed size, or a Redis that gateways share |
-//! | [`endings`] | what identity providers have ended lately | the embedded store |
+//! | [`endings`] | what identity providers have ended lately | the embedded store, or a Redis that gateways share |
 //! | [`grants`] | what identity providers have given us for sessions | the embedded store |
 //! | [`audit_log`] | one line of JSON a request | files, one a day |
 //!

@@ -17,6 +17,8 @@ use crate::openid::{CALLBACK, private_secret, sign_in as openid_sign_in};
 use crate::production::{ask, request, sharing, sign_in};
 
 const WS: &str = "/ws";
+/// What gateways call themselves to who asks a provider for an access token.
+pub(crate) const API: &str = "https://api.example/";
 
 /// Gateways with the same keys and the same people.
 pub(crate) struct Fleet {
@@ -175,7 +177,7 @@ fn who_signs_in_at_one_gateway_is_known_at_all_and_who_is_signed_out_at_one_at_n
 }
 
 /// Two gateways behind one address, at which people of a real provider sign in.
-fn with_provider(server: &PeerServer, redis: &Redis) -> (Vec<Production>, OpenId) {
+pub(crate) fn with_provider(server: &PeerServer, redis: &Redis) -> (Vec<Production>, OpenId) {
     let mut first = Production::before(server.address());
     let public_url = format!("http://{}", first.address());
     let mut provider = OpenId::new(&[format!("{public_url}{CALLBACK}")]);
@@ -183,7 +185,8 @@ fn with_provider(server: &PeerServer, redis: &Redis) -> (Vec<Production>, OpenId
     let secret = private_secret(&first);
     let entry = format!(
         "\n[[oidc.providers]]\nname = \"corp\"\nissuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
-         client_secret = \"{secret}\"\nroles = [\"standard_user\", \"viewer\"]\nroles_claims = [\"/roles\"]\n",
+         client_secret = \"{secret}\"\nroles = [\"standard_user\", \"viewer\"]\nroles_claims = [\"/roles\"]\n\
+         api_audiences = [\"{API}\"]\n",
         provider.issuer()
     );
     let mut second = Production::before(server.address());

@@ -27,6 +27,8 @@ mod fleet;
 mod fleet_crashes;
 mod fleet_guesses;
 mod fleet_people;
+#[cfg(feature = "security_tests")]
+mod fleet_tokens;
 mod harness;
 #[cfg(feature = "security_tests")]
 mod identity;

@@ -63,7 +63,7 @@ impl AccessTokens {
         if let Some((token, known)) = self.providers.presented.find(&digest)
             && token.stands(now)
         {
-            return self.met(accounts, now, &token, known).await;
+            return self.known_token(accounts, now, (&token, known), notes).await;
         }
         if bearer::is_own_upstream_token(text) {
             notes.push(OWN_TOKEN_NOTE.to_owned());
@@ -102,7 +102,7 @@ impl AccessTokens {
         if let Some((token, known)) = self.providers.presented.find(&Digest::of(text))
             && token.stands(now)
         {
-            return self.met(accounts, now, &token, known).await;
+            return self.known_token(accounts, now, (&token, known), notes).await;
         }
         let told = self.providers.introspected(text, Some(client), now).await;
         match told {
@@ -143,13 +143,44 @@ impl AccessTokens {
         token: &Token,
         notes: &mut Vec<String>,
     ) -> Result<Outcome, Refusal> {
-        if self.providers.has_ended(token) {
-            self.providers.presented.remove(token.id);
+        if self.has_ended(token).await? {
             notes.push(format!("access token: {}", AccessFault::Ended));
             return Ok(Outcome::Rejected(CredentialFault::Token));
         }
         let known = self.providers.presented.of_id(token.id).and_then(|(_, known)| known);
         self.met(accounts, now, token, known).await
+    }
+
+    /// One that this gateway has verified before. What ends it here takes it out of what is kept; where another gateway may
+    /// have been told of its end, that is asked each time.
+    async fn known_token(
+        &self,
+        accounts: &Accounts,
+        now: UnixMillis,
+        (token, known): (&Token, Option<Known>),
+        notes: &mut Vec<String>,
+    ) -> Result<Outcome, Refusal> {
+        if self.has_ended_elsewhere(token).await? {
+            notes.push(format!("access token: {}", AccessFault::Ended));
+            return Ok(Outcome::Rejected(CredentialFault::Token));
+        }
+        self.met(accounts, now, token, known).await
+    }
+
+    async fn has_ended_elsewhere(&self, token: &Token) -> Result<bool, Refusal> {
+        if self.providers.endings.are_shared() { self.has_ended(token).await } else { Ok(false) }
+    }
+
+    /// Whether its provider has ended it; then it is forgotten.
+    async fn has_ended(&self, token: &Token) -> Result<bool, Refusal> {
+        let ended = self.providers.has_ended(token).await.map_err(|error| {
+            unanswered_by("the store of what providers have ended", &error);
+            Refusal::Unavailable(Dependency::Credentials)
+        })?;
+        if ended {
+            self.providers.presented.remove(token.id);
+        }
+        Ok(ended)
     }
 
     /// Until when a token is believed without asking its provider again, where that has to be asked.
@@ -176,11 +207,13 @@ impl AccessTokens {
                 Err(not_told) => return self.not_told(&not_told, &mut Vec::new()),
             };
             self.metrics.token_asked_about(Asked::Active);
-            if self.providers.has_ended(&token) {
-                self.providers.presented.remove(token.id);
+            if self.has_ended(&token).await? {
                 return rejected;
             }
             known = self.providers.presented.of_id(id).and_then(|(_, known)| known);
+        }
+        if self.has_ended_elsewhere(&token).await? {
+            return rejected;
         }
         // Whoever was removed in the meantime is not made anew by what is still open.
         match accounts.find(token.person.origin.account_id()).await.map_err(unanswered)? {

@@ -17,9 +17,6 @@ use super::settings::{
 /// How long a request waits for the sessions that gateways share, unless configured otherwise: without an answer it is
 /// refused, and most requests need none.
 const SESSIONS_BUDGET: Duration = Duration::from_millis(100);
-/// What gateways that share sessions do not share.
-const OWN: &str = "with `session.redis`, which access tokens a provider has ended is known to the gateway alone that it has \
-    told: let them live for minutes";
 /// What is done once.
 const BRINGS: &str = "`session.bring_credentials` is set: take it out when this gateway has started, or a data directory of \
     long ago brings back who was removed since";
@@ -57,10 +54,7 @@ impl Reader<'_> {
                 None
             }
             Named::Absent | Named::Faulty => None,
-            Named::There(place, budget) => {
-                self.notices.push(OWN.to_owned());
-                Some(SharedSessions { place, budget, replicas })
-            }
+            Named::There(place, budget) => Some(SharedSessions { place, budget, replicas }),
         };
         let brings = self.pick(&mut section, "bring_credentials", None);
         let brings = self.boolean(brings).unwrap_or(false);

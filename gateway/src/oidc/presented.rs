@@ -12,6 +12,7 @@ use engine::identity::Principal;
 use engine::time::UnixMillis;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
+use storage::StoreError;
 use storage::credentials::{Account, Person};
 use storage::endings::{Ended, Ending};
 use storage::sessions::ProviderSession;
@@ -282,11 +283,13 @@ impl Providers {
     }
 
     /// Whether the provider of a token has ended it.
-    #[must_use]
-    pub fn has_ended(&self, token: &Token) -> bool {
+    ///
+    /// # Errors
+    /// When the store that gateways share does not answer.
+    pub async fn has_ended(&self, token: &Token) -> Result<bool, StoreError> {
         let AccessToken { origin, sid, times, .. } = &token.token;
         let sid = sid.as_ref().map(ProviderSession::sid);
-        self.endings.has_ended(origin.issuer(), origin.subject(), sid, times.issued)
+        self.endings.has_ended(origin.issuer(), origin.subject(), sid, times.issued).await
     }
 
     /// Verifies a logout token: the name and the issuer of the provider that says it, and what it says.

@@ -16,6 +16,7 @@ use super::sign_in::told;
 use super::{At, PageAnswer, Rendered, WHO_AM_I_PATH};
 use crate::admin::metrics;
 use crate::authn::cookies::{self, Cookie};
+use crate::authn::unanswered_by;
 use crate::oidc::refresh::Granted;
 
 const SIGNED_OUT_THERE: &str =
@@ -51,10 +52,10 @@ impl Elsewhere {
     }
 
     /// Whether the provider has ended it, while the person was on the way here.
-    fn has_ended(&self, at: &At<'_>) -> bool {
+    async fn has_ended(&self, at: &At<'_>) -> Result<bool, StoreError> {
         let sid = self.session.as_ref().map(ProviderSession::sid);
         let (issuer, subject) = (self.person.origin.issuer(), self.person.origin.subject());
-        at.parts.providers.endings.has_ended(issuer, subject, sid, self.issued)
+        at.parts.providers.endings.has_ended(issuer, subject, sid, self.issued).await
     }
 }
 
@@ -103,8 +104,15 @@ pub(super) async fn begin(
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
     }
     // After it is there: a provider's word that comes now finds either the session, or has marked it before.
-    if elsewhere.is_some_and(|elsewhere| elsewhere.has_ended(at)) {
-        return over_already(at, created.session.id, return_to).await;
+    match ended_meanwhile(at, elsewhere.as_ref()).await {
+        Ok(false) => {}
+        Ok(true) => return over_already(at, created.session.id, return_to).await,
+        Err(error) => {
+            unanswered_by("the store of what providers have ended", &error);
+            // Nobody is told its secret, so nobody can use it, ended or not.
+            at.parts.sessions.end(created.session.id, at.now).await.ok();
+            return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
+        }
     }
     at.parts.metrics.login_ended(metrics::Login::Succeeded);
     let mut answer = leading_to(return_to)
@@ -118,6 +126,13 @@ pub(super) async fn begin(
         answer = answer.with(SET_COOKIE, cookie);
     }
     answer
+}
+
+async fn ended_meanwhile(at: &At<'_>, elsewhere: Option<&Elsewhere>) -> Result<bool, StoreError> {
+    match elsewhere {
+        Some(elsewhere) => elsewhere.has_ended(at).await,
+        None => Ok(false),
+    }
 }
 
 /// The provider has signed the person out while they signed in here.

@@ -31,19 +31,20 @@ pub(super) async fn take(at: &At<'_>) -> PageAnswer {
         Ok(verified) => verified,
         Err(fault) => return not_believed(&fault),
     };
-    if at.parts.providers.endings.is_taken(&issuer, &token.jti, at.now) {
-        return not_believed(&Fault::LogoutToken(LogoutFault::Replayed));
+    match at.parts.providers.endings.is_taken(&issuer, &token.jti, at.now).await {
+        Ok(false) => {}
+        Ok(true) => return not_believed(&Fault::LogoutToken(LogoutFault::Replayed)),
+        Err(error) => return not_stored(&error),
     }
     match end(at, &issuer, &token).await {
         Ok((sessions, tokens)) => done(&name, &token.whom, sessions, tokens),
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a provider's logout could not be stored"
-            );
-            refused(Refusal::Unavailable(Dependency::Sessions), None)
-        }
+        Err(error) => not_stored(&error),
     }
+}
+
+fn not_stored(error: &StoreError) -> PageAnswer {
+    tracing::error!(error = error as &dyn std::error::Error, "a provider's logout could not be stored");
+    refused(Refusal::Unavailable(Dependency::Sessions), None)
 }
 
 /// The mark comes first and the name of the message last: whoever signs in at this moment finds the one, and a provider
@@ -57,7 +58,8 @@ async fn end(at: &At<'_>, issuer: &str, token: &LogoutToken) -> Result<(usize, u
         Whom::Person(person) => Ended::Subject(person.subject().to_owned(), token.issued),
     };
     let ending = Ending { issuer: issuer.to_owned(), what };
-    endings.mark(&ending, at.now);
+    // What can be ended is, also where that could not be marked.
+    let marked = endings.mark(&ending, at.now).await;
     let elsewhere = match token.whom.clone() {
         Whom::Session(session) => EndedElsewhere::Session(session),
         Whom::SessionOf(session, person) => EndedElsewhere::SessionOf(session, person.account_id()),
@@ -65,6 +67,7 @@ async fn end(at: &At<'_>, issuer: &str, token: &LogoutToken) -> Result<(usize, u
     };
     let sessions = at.parts.sessions.end_elsewhere(elsewhere, at.now).await?;
     let tokens = presented.end(|presented| presented.is_ended_by(&ending));
+    marked?;
     endings.keep(&ending, &token.jti, token.ends, &tokens, at.now).await?;
     Ok((sessions.len(), tokens.len()))
 }

@@ -307,7 +307,7 @@ async fn what_a_provider_has_ended_stays_ended_whatever_it_says_of_the_token() {
     let what = Ended::Subject("242424".to_owned(), tokens::NOW);
     let ending = Ending { issuer: standin.issuer.clone(), what };
     let providers = world.authn.tokens.providers();
-    providers.endings.mark(&ending, tokens::NOW);
+    providers.endings.mark(&ending, tokens::NOW).await.unwrap();
     assert_eq!(providers.presented.end(|token| token.is_ended_by(&ending)).len(), 1);
     for _ in 0..2 {
         assert_eq!(ask().await, "Token");

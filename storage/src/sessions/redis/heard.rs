@@ -67,11 +67,19 @@ impl Heard {
         self.changes.tell(change);
     }
 
+    /// An identity provider has ended something: what was read of that stands no longer, and whoever rests on a token of a
+    /// provider asks again, because which ones it is about is not said.
+    pub(super) fn marked(&self, place: &Digest) {
+        self.epochs.end(Reach::Part(part(place)));
+        self.changes.tell(Change::AccessTokens);
+    }
+
     /// Something was said on the channel. What cannot be read could be about anybody.
     pub(super) fn said(&self, text: &[u8]) {
         match script::said(text) {
             Some(Said::Ended(place, id)) => self.ended(&place, id),
             Some(Said::Changed(id, change)) => self.became(id, change),
+            Some(Said::Marked(place)) => self.marked(&place),
             None => {
                 self.forgets();
                 self.asks_again();
@@ -121,6 +129,10 @@ mod tests {
         heard.said(format!("account {id}").as_bytes());
         assert_ne!(heard.epoch_of(id), of);
         assert_eq!(told.try_recv(), Ok(Change::Account(id)));
+        let epoch = heard.epoch(&place);
+        heard.said(format!("ending {}", script::hex(&place)).as_bytes());
+        assert_eq!(told.try_recv(), Ok(Change::AccessTokens));
+        assert_ne!(heard.epoch(&place), epoch);
         let epoch = heard.epoch(&place);
         heard.said(b"nonsense");
         assert_eq!(told.try_recv(), Ok(Change::Any));

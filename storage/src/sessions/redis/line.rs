@@ -116,6 +116,16 @@ impl Line {
         self.heard.epoch_of(id)
     }
 
+    /// The epoch of what an identity provider may have ended. Taken before the store is asked.
+    pub(crate) fn epoch_at(&self, place: &Digest) -> Epoch {
+        self.heard.epoch(place)
+    }
+
+    /// An identity provider has ended something: nobody here goes by what was read of it before.
+    pub(crate) fn marked(&self, place: &Digest) {
+        self.heard.marked(place);
+    }
+
     /// An account or a key was written here, and nobody rests on what it was.
     pub(crate) fn rewritten(&self, id: Uuid) {
         self.heard.rewritten(id);

@@ -11,9 +11,10 @@ use crate::Change;
 use crate::keyring::{DIGEST_BYTES, Digest};
 use crate::redis::{Fault, Link, fault};
 
-/// Its text: attempts and records, which answer to their own verbs alone, and then sessions.
+/// Its text: attempts, endings and records, which answer to their own verbs alone, and then sessions.
 pub(super) const TEXT: &str = concat!(
     include_str!("../../credentials/attempts/attempts.lua"),
+    include_str!("../../endings/endings.lua"),
     include_str!("../../credentials/records/records.lua"),
     include_str!("sessions.lua")
 );
@@ -143,12 +144,17 @@ pub(super) enum Said {
     Ended(Digest, Uuid),
     /// An account or a key is something else now.
     Changed(Uuid, Change),
+    /// An identity provider has ended what is at this place.
+    Marked(Digest),
 }
 
-/// Reads what was said: a place or what kind of record, and an id.
+/// Reads what was said: a place or what kind of record, and an id; or that something has ended elsewhere, and its place.
 pub(super) fn said(text: &[u8]) -> Option<Said> {
     let text = std::str::from_utf8(text).ok()?;
     let (what, id) = text.split_once(' ')?;
+    if what == "ending" {
+        return unhex(id.as_bytes()).map(Said::Marked);
+    }
     let id = Uuid::try_parse(id).ok()?;
     Some(match what {
         "account" => Said::Changed(id, Change::Account(id)),
@@ -226,8 +232,12 @@ mod tests {
         let (account, key) = (Change::Account(id), Change::ApiKey(id));
         assert_eq!(said(format!("account {id}").as_bytes()), Some(Said::Changed(id, account)));
         assert_eq!(said(format!("apikey {id}").as_bytes()), Some(Said::Changed(id, key)));
+        assert_eq!(said(format!("ending {text}").as_bytes()), Some(Said::Marked(place)));
         for wrong in [
             "",
+            "ending",
+            &format!("ending {id}"),
+            &format!("ending {text} "),
             " ",
             &text,
             &format!("{text} 7"),
