@@ -106,6 +106,9 @@ fn who_is_taken_away_is_gone_though_too_few_replicas_have_it() {
     fleet.forgets(0, &cookie, "another password");
     taken_away(&["account", "suspend", "grace"], "");
     taken_away(&["account", "remove", "ada"], "");
+    // Said again, as it is told to: there is nobody any more, and the replicas still lack that.
+    taken_away(&["account", "remove", "ada"], "");
+    taken_away(&["account", "remove", "nobody-of-this-name"], "");
     let (content, said) = fleet.gateways[0].cli(&["account", "list"], "");
     assert!(content && said.contains("grace") && !said.contains("ada"), "{said}");
 }

@@ -237,6 +237,15 @@ impl Accounts {
         self.records.remove(id, move |record: &Record| record.account(id)).await
     }
 
+    /// Waits until whatever was done to accounts until now would survive the loss of one server, where that is wanted; whether
+    /// it is. For who says a removal again that was not known to last, when there is no account any more.
+    ///
+    /// # Errors
+    /// When the store fails, or too few of its replicas have it.
+    pub async fn settled(&self) -> Result<bool, StoreError> {
+        self.records.settled().await
+    }
+
     /// Moves all of these to where gateways share theirs, and answers how many there were. An account that is there already
     /// stays as it is; whom either has suspended is suspended. What was interrupted goes on when it is done again.
     ///

@@ -270,6 +270,15 @@ impl Records {
         Ok(count)
     }
 
+    /// Makes sure that what was done until now is done for good. Whether replicas had to be waited for.
+    pub(super) async fn settled(&self) -> Result<bool, StoreError> {
+        match &self.place {
+            // It was when it was done.
+            Place::Embedded(_) => Ok(false),
+            Place::Shared(shared) => Box::pin(shared.settled()).await,
+        }
+    }
+
     /// Makes sure that the record of an id is there for good.
     async fn kept(&self, id: Uuid) -> Result<(), StoreError> {
         match &self.place {

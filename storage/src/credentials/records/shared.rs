@@ -142,6 +142,13 @@ impl Shared {
         found.map(drop).ok_or(StoreError::Shared(Fault::Unkept))
     }
 
+    /// Makes sure that what was done until now would survive the loss of one server, also where nothing is there to be read;
+    /// whether anybody wants that here.
+    pub(super) async fn settled(&self) -> Result<bool, StoreError> {
+        let nobody = self.read(Uuid::nil());
+        self.ask_lasting(&nobody).await.map(|_| self.line.lasts())
+    }
+
     /// What the store has, asked now.
     pub(super) async fn fetch(&self, id: Uuid) -> Result<Option<Arc<[u8]>>, StoreError> {
         let (epoch, read) = (self.line.epoch_of(id), Instant::now());

@@ -33,6 +33,26 @@ async fn what_one_gateway_had_stays_there_until_a_replica_has_it() {
     assert_eq!(shared.1.find(made.text.expose(), NOW).await.unwrap().as_ref(), Some(&made.key));
 }
 
+/// Nothing is left to be read of who was removed, and yet it is known whether that lasts.
+#[tokio::test]
+async fn a_removal_that_is_said_again_waits_for_the_replicas_again() {
+    let server = Server::start();
+    let sessions = wanting_replicas(server.place(), &keyring(), SESSIONS);
+    reaches(&sessions, |standings| standings.now == Standing::Up).await;
+    let accounts = Accounts::shared(&sessions).unwrap();
+    let ada = accounts.create(account("ada"), NOW).await.unwrap();
+    let unkept = accounts.remove(ada.id).await;
+    assert!(matches!(unkept, Err(StoreError::Shared(Fault::Unkept))), "{unkept:?}");
+    assert_eq!(accounts.find(ada.id).await.unwrap(), None);
+    let again = accounts.settled().await;
+    assert!(matches!(again, Err(StoreError::Shared(Fault::Unkept))), "{again:?}");
+    let replica = Server::start();
+    follows(&replica, &server, &sessions).await;
+    assert!(accounts.settled().await.unwrap(), "and now it has it");
+    let own = Accounts::new(Store::in_memory(&keyring()).unwrap());
+    assert!(!own.settled().await.unwrap(), "nobody is waited for");
+}
+
 /// Whoever was second has done nothing yet, which no word about replicas may hide.
 #[tokio::test]
 async fn what_was_said_to_be_done_was_done_by_each_of_many_at_once_whoever_keeps_it() {

@@ -102,7 +102,11 @@ pub(super) async fn set_roles(
 }
 
 pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
-    let id = find(backend, account).await?.id;
+    let id = match find(backend, account).await {
+        Ok(found) => found.id,
+        Err(problem) if problem.code == Code::NotFound => return Err(nobody(backend, account).await),
+        Err(problem) => return Err(problem),
+    };
     // Before and after: a session of somebody whom a provider vouches for would make the account anew where others know it,
     // and one may begin between the two.
     let mut steps = Steps::default();
@@ -110,6 +114,25 @@ pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) ->
     let removed = steps.done(backend.accounts.remove(id).await)?;
     let after = steps.done(backend.sessions.end_all(id, now).await)?;
     steps.told(account, removed, before.into_iter().chain(after).flatten().collect())
+}
+
+/// What is said of a removal where there is no such account. It may be said again because too few replicas had it the first
+/// time: they are waited for as then.
+async fn nobody(backend: &Backend, account: &str) -> Problem {
+    match backend.accounts.settled().await {
+        Ok(false) => not_found("account", account),
+        Ok(true) => Problem::new(
+            Code::NotFound,
+            format!("there is no account `{account}`, and enough replicas of the redis have it so"),
+        ),
+        Err(error) if error.was_done() => Problem::new(
+            Code::Unavailable,
+            format!(
+                "there is no account `{account}`, and too few replicas of the redis have it so: say it again"
+            ),
+        ),
+        Err(error) => store(error),
+    }
 }
 
 /// Steps of one verb. What was done and is not where it would survive the loss of a server keeps none of the others from
