@@ -195,6 +195,10 @@ fn whatever_becomes_of_redis_limits_hold_every_request_is_answered_and_nobody_ha
         assert_eq!(kinds, [true, false].repeat(number + 1), "{fault:?}: {events:#?}");
     }
     assert!(metric(&production, "cedargate_limits_redis_total{result=\"answered\"}") > 0);
+    // Who was given no answer has waited until the budget was over.
+    let late = metric(&production, "cedargate_limits_redis_total{result=\"late\"}");
+    let overrun = metric(&production, "cedargate_limits_redis_overrun_seconds_count");
+    assert!(late > 0 && overrun >= late, "{late} late, {overrun} past their budget");
 }
 
 #[test]

@@ -4,7 +4,6 @@ mod ends;
 mod make;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use engine::audit::{AuditEvent, End, Outcome};
 use prometheus::proto::MetricFamily;
@@ -18,7 +17,7 @@ use crate::edge::caps::Over;
 use crate::pipeline::Stage;
 pub use ends::{Asked, Login, Renewal};
 use make::{Maker, Shared, Telemetry};
-use storage::redis::Answered;
+use storage::redis::{Answered, Waited};
 
 /// Policies that are counted by their own id. A bundle may have ten thousand, and each would be a series for ever.
 const POLICIES_MAX: usize = 500;
@@ -90,6 +89,7 @@ pub struct TelemetryCounters {
 pub struct StoreCounters {
     asked: [IntCounter; Answered::ALL.len()],
     waited: Histogram,
+    overrun: Histogram,
 }
 
 impl StoreCounters {
@@ -97,16 +97,20 @@ impl StoreCounters {
         Self {
             asked: Answered::ALL.map(|answered| store.asked.with_label_values(&[answered.name()])),
             waited: store.waited.clone(),
+            overrun: store.overrun.clone(),
         }
     }
 
     /// A question has its answer or none, after so long.
-    pub fn asked(&self, answered: Answered, waited: Option<Duration>) {
+    pub fn asked(&self, answered: Answered, waited: Option<Waited>) {
         if let Some(counter) = self.asked.get(answered as usize) {
             counter.inc();
         }
-        if let Some(waited) = waited {
-            self.waited.observe(waited.as_secs_f64());
+        if let Some(Waited { time, overrun }) = waited {
+            self.waited.observe(time.as_secs_f64());
+            if let Some(overrun) = overrun {
+                self.overrun.observe(overrun.as_secs_f64());
+            }
         }
     }
 }

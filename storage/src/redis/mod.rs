@@ -191,8 +191,24 @@ impl Answered {
     }
 }
 
+/// How long a request has waited for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Until the answer was there, or it was given up.
+    pub time: Duration,
+    /// How long of that was past the end of what the request had left of its budget; `None` where it was over before.
+    pub overrun: Option<Duration>,
+}
+
+impl Waited {
+    /// So long, where that much was left.
+    pub(crate) fn within(left: Duration, time: Duration) -> Self {
+        Self { time, overrun: time.checked_sub(left) }
+    }
+}
+
 /// Is told what became of each question, and how long a request has waited for it; nothing where it was not asked.
-pub type Observer = Box<dyn Fn(Answered, Option<Duration>) + Send + Sync>;
+pub type Observer = Box<dyn Fn(Answered, Option<Waited>) + Send + Sync>;
 
 /// Why a shared store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

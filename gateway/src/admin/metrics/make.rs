@@ -15,6 +15,9 @@ const STAGE_BOUNDS_S: [f64; 8] = [0.000_005, 0.000_02, 0.000_1, 0.000_5, 0.002, 
 /// Upper bounds of what requests wait for the shared store of counters, in seconds: around its usual budget.
 const STORE_BOUNDS_S: [f64; 10] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.007, 0.01, 0.1, 1.0];
 
+/// Upper bounds of how far past a budget requests have waited, in seconds: 2 ms are what a budget may be overrun by.
+const OVERRUN_BOUNDS_S: [f64; 7] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.1, 1.0];
+
 /// What became of telemetry, by signal.
 #[derive(Clone, Debug)]
 pub(super) struct Telemetry {
@@ -29,6 +32,7 @@ pub(super) struct Shared {
     pub(super) up: IntGauge,
     pub(super) asked: IntCounterVec,
     pub(super) waited: Histogram,
+    pub(super) overrun: Histogram,
 }
 
 /// Makes metrics of the gateway's name, each registered as it is made: none can be counted and not told.
@@ -96,7 +100,11 @@ impl Maker {
         let help = "Questions to the shared store of counters, by what became of them.";
         let asked = self.counters("limits_redis_total", help, &["result"])?;
         let waited = opts("limits_redis_seconds", "What requests have waited for the store of counters.");
-        Ok(Shared { up, asked, waited: self.waited(waited)? })
+        let overrun =
+            opts("limits_redis_overrun_seconds", "How far past their budget requests have waited for it.");
+        let (waited, overrun) =
+            (self.timed(waited, &STORE_BOUNDS_S)?, self.timed(overrun, &OVERRUN_BOUNDS_S)?);
+        Ok(Shared { up, asked, waited, overrun })
     }
 
     pub(super) fn shadowed(&self) -> Result<IntCounterVec, prometheus::Error> {
@@ -114,11 +122,15 @@ impl Maker {
         let help = "Questions to the shared store of sessions, by what became of them.";
         let asked = self.counters("sessions_redis_total", help, &["result"])?;
         let waited = opts("sessions_redis_seconds", "What requests have waited for the store of sessions.");
-        Ok(Shared { up, asked, waited: self.waited(waited)? })
+        let overrun =
+            opts("sessions_redis_overrun_seconds", "How far past their budget requests have waited for it.");
+        let (waited, overrun) =
+            (self.timed(waited, &STORE_BOUNDS_S)?, self.timed(overrun, &OVERRUN_BOUNDS_S)?);
+        Ok(Shared { up, asked, waited, overrun })
     }
 
-    fn waited(&self, opts: Opts) -> Result<Histogram, prometheus::Error> {
-        let opts = HistogramOpts::from(opts).buckets(STORE_BOUNDS_S.to_vec());
+    fn timed(&self, opts: Opts, bounds_s: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts::from(opts).buckets(bounds_s.to_vec());
         self.registered(Histogram::with_opts(opts)?)
     }
 

@@ -40,6 +40,7 @@ use super::memory::{Memory, NS_PER_MS, State};
 use super::{LimitKey, Looked, Outcome, Stands, Take, Taken, WhenAway};
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
+    Waited,
 };
 
 /// How long the store has for what nobody waits for.
@@ -114,8 +115,9 @@ impl Redis {
             self.leasing(takes).map(|leases| leases.ask(takes, |take| self.hash(take), self.at(now)));
         let ahead = asking.as_ref().map_or(Vec::new(), |asking| asking.ahead().collect());
         let begun = Instant::now();
-        let answer = self.ask(&link, takes, &self.along(takes, &ahead, now), now, self.settings.budget).await;
-        let waited = Some(begun.elapsed());
+        let budget = self.settings.budget;
+        let answer = self.ask(&link, takes, &self.along(takes, &ahead, now), now, budget).await;
+        let waited = Some(Waited::within(budget, begun.elapsed()));
         match answer {
             Ok(told) => {
                 link.answered();

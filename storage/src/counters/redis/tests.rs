@@ -321,6 +321,27 @@ async fn a_store_that_hangs_is_waited_for_three_times_and_asked_no_more() {
 }
 
 #[tokio::test]
+async fn what_a_request_waits_ends_with_its_budget() {
+    let server = Server::start();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = seen.clone();
+    let counters = tended(server.settings(), Box::new(move |_, waited| told.lock().unwrap().push(waited)));
+    reaches(&counters, up).await;
+    assert_eq!(admitted(&counters, &one(TEN), 1).await, 1);
+    server.signal(Signal::STOP);
+    // From here on it is later only when nothing is left to do: what a busy machine adds is not ours.
+    tokio::time::pause();
+    assert_eq!(admitted(&counters, &one(TEN), 5).await, 5);
+    let seen = seen.lock().unwrap().clone();
+    let overrun = |waited: &Option<Waited>| waited.and_then(|waited| waited.overrun);
+    assert_eq!(overrun(&seen[0]), None, "it answered: {seen:?}");
+    let overruns: Vec<Duration> = seen[1..].iter().map_while(overrun).collect();
+    assert!((1..=3).contains(&overruns.len()), "{seen:?}");
+    assert!(overruns.iter().all(|overrun| *overrun <= Duration::from_millis(2)), "{overruns:?}");
+    assert!(seen[1 + overruns.len()..].iter().all(Option::is_none), "nobody waits for it any more: {seen:?}");
+}
+
+#[tokio::test]
 async fn every_way_to_refuse_is_told_and_none_lets_more_through() {
     let server = Server::start();
     let counters = server.counters(|settings| settings.gateways = 2).await;

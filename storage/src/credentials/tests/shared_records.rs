@@ -1,7 +1,6 @@
 //! Accounts and keys that gateways share, beside what all of them keep.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +9,7 @@ use tokio::sync::broadcast::Receiver;
 use super::records::key;
 use super::*;
 use crate::redis::server::PATIENCE;
-use crate::redis::{Answered, Fault, Standing};
+use crate::redis::{Answered, Fault, Standing, Waited};
 use crate::sessions::redis::testing::{reaches, tended};
 use crate::{Change, StoreError};
 
@@ -206,7 +205,7 @@ async fn what_one_gateway_had_is_brought_and_what_is_there_stands() {
 async fn counted(server: &Server) -> (Gateway, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&asked);
-    let observer = Box::new(move |_: Answered, _: Option<Duration>| {
+    let observer = Box::new(move |_: Answered, _: Option<Waited>| {
         counting.fetch_add(1, Ordering::Relaxed);
     });
     let sessions = tended(server, &keyring(), SESSIONS, observer);

@@ -24,7 +24,7 @@ use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Epoch;
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
-    patience, will_not,
+    Waited, patience, will_not,
 };
 
 /// How long an answer proves that nothing was missed, from when it was asked for. With what a word takes to get here and
@@ -172,7 +172,7 @@ impl Line {
         };
         let left = patience::left(budget);
         if left.is_zero() {
-            (self.observer)(Answered::Late, Some(Duration::ZERO));
+            (self.observer)(Answered::Late, Some(Waited::default()));
             return Err(Fault::Late);
         }
         let begun = Instant::now();
@@ -182,13 +182,14 @@ impl Line {
         {
             answer = Err(fault);
         }
-        patience::awaited(begun.elapsed());
+        let waited = begun.elapsed();
+        patience::awaited(waited);
         let answered = match answer {
             Ok(_) => Answered::Answered,
             Err(Fault::Late) => Answered::Late,
             Err(_) => Answered::Failed,
         };
-        (self.observer)(answered, Some(begun.elapsed()));
+        (self.observer)(answered, Some(Waited::within(left, waited)));
         answer
     }
 
