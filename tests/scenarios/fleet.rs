@@ -240,9 +240,10 @@ fn a_person_of_a_provider_is_known_at_every_gateway_and_signed_out_of_all_by_the
 }
 
 /// What breaks the store, and what is said of it then.
-const FAULTS: [(Break, &str); 7] = [
+const FAULTS: [(Break, &str); 8] = [
     (Break::Killed, ""),
     (Break::Stopped, ""),
+    (Break::Asleep, ""),
     (Break::Paused, ""),
     (Break::ReadOnly, "READONLY"),
     (Break::OtherPassword, "password"),

@@ -152,9 +152,10 @@ fn admit_together(leases: &str, held: u64) {
 }
 
 /// What breaks the store, and what is said of it then.
-const FAULTS: [(Break, &str); 8] = [
+const FAULTS: [(Break, &str); 9] = [
     (Break::Killed, ""),
     (Break::Stopped, ""),
+    (Break::Asleep, ""),
     (Break::Paused, "budget"),
     (Break::ReadOnly, "READONLY"),
     (Break::Full, "OOM"),

@@ -38,6 +38,8 @@ pub enum Break {
     Killed,
     /// Its process does not go on, and its connections stay.
     Stopped,
+    /// It is busy with one command, for longer than anybody waits; what ends that is its end.
+    Asleep,
     /// It answers reads, and lets writes wait.
     Paused,
     /// It has become the replica of a server that is not there.
@@ -143,6 +145,7 @@ impl Redis {
         match how {
             Break::Killed => self.kill(),
             Break::Stopped => self.signal(Signal::STOP),
+            Break::Asleep => self.sleeps(),
             Break::Paused => self.order(&["CLIENT", "PAUSE", "600000", "WRITE"]),
             Break::ReadOnly => self.order(&["REPLICAOF", "127.0.0.1", "1"]),
             Break::Full => self.order(&["CONFIG", "SET", "maxmemory", "1"]),
@@ -164,7 +167,7 @@ impl Redis {
     /// Undoes that.
     pub fn mends(&mut self, how: Break) {
         match how {
-            Break::Killed | Break::BlackHole => self.restart(),
+            Break::Killed | Break::Asleep | Break::BlackHole => self.restart(),
             Break::Stopped => self.signal(Signal::CONT),
             Break::Paused => self.order(&["CLIENT", "UNPAUSE"]),
             Break::ReadOnly => self.order(&["REPLICAOF", "NO", "ONE"]),
@@ -177,6 +180,18 @@ impl Redis {
                 self.order(&["ACL", "SETUSER", "cedargate", &format!("+{command}")]);
             }
         }
+    }
+
+    /// Has it sleep. Whatever is sent to it from now on is answered after that.
+    fn sleeps(&self) {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        // It looks at connections that it knows in the order in which something comes, and answers none before it has done
+        // all that was there.
+        stream.write_all(b"PING\r\n").expect("it reads");
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"+PONG\r\n");
+        stream.write_all(b"DEBUG SLEEP 600\r\n").expect("it reads");
     }
 
     /// Sends a signal to it.
