@@ -47,8 +47,17 @@ impl Connection {
     /// # Errors
     /// The connection breaks, or the answer is anything but a 200: a refusal costs less than what is measured.
     pub(crate) async fn ask(&mut self) -> Result<(), Failure> {
+        let request = self.target.request.clone();
+        self.ask_for(&request, |status| status == 200).await.map(drop)
+    }
+
+    /// The same for another request, which may have other answers; the status of the one that it had.
+    ///
+    /// # Errors
+    /// The connection breaks, or the answer is another.
+    pub(crate) async fn ask_for(&mut self, request: &[u8], may: fn(u16) -> bool) -> Result<u16, Failure> {
         self.buffer.clear();
-        self.stream.write_all(&self.target.request).await?;
+        self.stream.write_all(request).await?;
         let end = loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err("the proxy closed a connection before its answer".into());
@@ -59,14 +68,21 @@ impl Connection {
                 break end;
             }
         };
-        if !self.buffer.starts_with(b"HTTP/1.1 200") || self.buffer.len() != end {
-            return Err(format!("not a 200 alone: {}", String::from_utf8_lossy(&self.buffer)).into());
-        }
+        let status = status(&self.buffer).filter(|status| may(*status) && self.buffer.len() == end);
+        let Some(status) = status else {
+            return Err(
+                format!("not an answer that was wanted: {}", String::from_utf8_lossy(&self.buffer)).into()
+            );
+        };
         if closes(&self.buffer) {
             *self = Self::open(&self.target).await?;
         }
-        Ok(())
+        Ok(status)
     }
+}
+
+fn status(answer: &[u8]) -> Option<u16> {
+    std::str::from_utf8(answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
 }
 
 /// Where the answer ends, once its head is whole.
@@ -111,6 +127,15 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Of answers to requests that were sent by the clock.
+    #[must_use]
+    pub(crate) fn of(answers: &[Answer], time: Duration) -> Self {
+        let mut latencies_us: Vec<u64> = answers.iter().map(|answer| answer.latency_us).collect();
+        latencies_us.sort_unstable();
+        let requests = u64::try_from(answers.len()).unwrap_or(u64::MAX);
+        Self { requests, seconds: time.as_secs_f64(), latencies_us }
+    }
+
     /// The latency at a percentile.
     #[must_use]
     pub(crate) fn percentile_us(&self, percent: usize) -> u64 {
@@ -185,31 +210,74 @@ pub(crate) fn open_loop(
     per_second: u32,
     time: Duration,
 ) -> Result<Outcome, Failure> {
+    let request = target.request.clone();
+    let asked = Asked { next: Arc::new(move || request.clone()), may: |status| status == 200 };
+    let answers = by_the_clock(core, target, Pace { connections, per_second, time }, &asked)?;
+    Ok(Outcome::of(&answers, time))
+}
+
+/// How often is asked, over how many connections, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Connections.
+    pub connections: u32,
+    /// Requests a second.
+    pub per_second: u32,
+    /// For so long.
+    pub time: Duration,
+}
+
+/// What is asked each time, and with what it may be answered.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    /// The next request.
+    pub next: Arc<dyn Fn() -> Arc<[u8]> + Send + Sync>,
+    /// Whether an answer may have this status.
+    pub may: fn(u16) -> bool,
+}
+
+/// The answer to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// After how many microseconds it was there.
+    pub latency_us: u64,
+}
+
+/// As [`open_loop`], with requests that change and answers of more than one kind.
+///
+/// # Errors
+/// An answer is late, cut or another.
+pub(crate) fn by_the_clock(
+    core: usize,
+    target: &Target,
+    pace: Pace,
+    asked: &Asked,
+) -> Result<Vec<Answer>, Failure> {
+    let Pace { connections, per_second, time } = pace;
     let interval = Duration::from_secs(1) * connections / per_second;
     on_core(core, || async {
         let mut asking = tokio::task::JoinSet::new();
         let begun = clock::instant() + Duration::from_millis(50);
         for number in 0..connections {
             let mut connection = Connection::open(target).await?;
-            let first = begun + interval * number / connections;
+            let (first, Asked { next, may }) = (begun + interval * number / connections, asked.clone());
             asking.spawn(async move {
-                let mut latencies = Vec::new();
+                let mut answers = Vec::new();
                 let mut due = first;
                 while due < begun + time {
                     let late = clock::instant() > due;
                     sleep_until(due.into()).await;
                     let counted_from = if late { due } else { clock::instant() };
-                    connection.ask().await?;
-                    latencies.push(micros(clock::instant() - counted_from));
+                    let status = connection.ask_for(&next(), may).await?;
+                    answers.push(Answer { status, latency_us: micros(clock::instant() - counted_from) });
                     due += interval;
                 }
-                Ok::<Vec<u64>, Failure>(latencies)
+                Ok::<Vec<Answer>, Failure>(answers)
             });
         }
-        let mut latencies_us: Vec<u64> = ended(asking).await?.into_iter().flatten().collect();
-        latencies_us.sort_unstable();
-        let requests = u64::try_from(latencies_us.len())?;
-        Ok(Outcome { requests, seconds: time.as_secs_f64(), latencies_us })
+        Ok(ended(asking).await?.into_iter().flatten().collect())
     })
 }
 
@@ -253,21 +321,29 @@ pub(crate) fn idle_sockets<T: Send>(
     on_core(core, || async {
         let mut open = Vec::new();
         for request in requests {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = Vec::new();
-            while find(&answer, b"\r\n\r\n").is_none() {
-                let read = tokio::time::timeout(ANSWER_MAX, stream.read_buf(&mut answer)).await??;
-                if read == 0 || !b"HTTP/1.1 101".starts_with(answer.get(..12).unwrap_or(b"HTTP/1.1 101")) {
-                    return Err(format!("no WebSocket: {}", String::from_utf8_lossy(&answer)).into());
-                }
-            }
-            open.push(stream);
+            open.push(socket(address, request).await?);
         }
         let outcome = while_open();
         drop(open);
         outcome
     })
+}
+
+/// Opens a WebSocket with this request.
+///
+/// # Errors
+/// It does not open.
+pub(crate) async fn socket(address: SocketAddr, request: &str) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    while find(&answer, b"\r\n\r\n").is_none() {
+        let read = tokio::time::timeout(ANSWER_MAX, stream.read_buf(&mut answer)).await??;
+        if read == 0 || !b"HTTP/1.1 101".starts_with(answer.get(..12).unwrap_or(b"HTTP/1.1 101")) {
+            return Err(format!("no WebSocket: {}", String::from_utf8_lossy(&answer)).into());
+        }
+    }
+    Ok(stream)
 }
 
 async fn ended<T: 'static>(mut asking: tokio::task::JoinSet<Result<T, Failure>>) -> Result<Vec<T>, Failure> {

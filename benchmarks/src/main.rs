@@ -8,7 +8,9 @@ mod callgrind;
 mod collector;
 mod cores;
 mod decide;
+mod faults;
 mod figures;
+mod gateways;
 mod identity;
 mod instructions;
 mod limits;
@@ -23,6 +25,7 @@ mod secrets;
 mod served;
 mod slow;
 mod stages;
+mod stores;
 mod swap;
 mod upstream;
 mod world;
@@ -57,6 +60,8 @@ enum Benchmark {
     Limits(limits::Options),
     /// What it costs to know somebody, by session, token and password
     Identity(identity::Options),
+    /// What requests wait for a Redis that is gone, hangs, is slow or was replaced
+    Faults(faults::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
     Instructions(instructions::Options),
 }
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Benchmark::Swap(options) => swap::run(&options),
         Benchmark::Limits(options) => limits::run(&options),
         Benchmark::Identity(options) => identity::run(&options),
+        Benchmark::Faults(options) => faults::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
     };
     match outcome {

@@ -103,12 +103,20 @@ impl Process {
         memory(self.child.id(), "VmRSS:")
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
     /// It does not.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let begun = clock::instant();
         while self.child.try_wait()?.is_none() {
             if begun.elapsed() > STOP_MAX {

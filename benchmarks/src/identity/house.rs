@@ -5,23 +5,15 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock};
 
-use gateway::config::Config;
 use gateway::config::environment::Environment;
-use gateway::shared_sessions;
 use serde_json::json;
-use storage::redis::Standing;
-use storage::sessions::Sessions;
-use storage::{Keyring, Mark, Store};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::redis::Redis;
 use crate::secrets::{KEYS, hex, leave};
+use crate::stores::Stores;
 
-/// What the gateway's user may do there: the line of docs/operate.md.
-const GRANTED: &str = "~cedargate:* &cedargate:* +eval +evalsha +script|load +get +set +time +del +exists +hget +hmget +hset \
-    +pexpire +pttl +zadd +zcount +zrange +zrangebyscore +zrem +zscore +sadd +smembers +srem +publish +subscribe";
 /// The name of the API that tokens are for.
 pub(super) const API: &str = "https://api.example";
 
@@ -33,27 +25,6 @@ pub(super) struct House {
     redis: Option<Redis>,
     /// The keys that the provider tells of, until they are asked for.
     keys: Arc<OnceLock<String>>,
-}
-
-/// A store on disk, and sessions in it or in Redis.
-pub(super) struct Stores {
-    /// The store.
-    pub(super) store: Store,
-    /// Its keys.
-    pub(super) keyring: Keyring,
-    /// The sessions.
-    pub(super) sessions: Arc<Sessions>,
-    /// What it was made of.
-    pub(super) config: Config,
-    tending: Option<JoinHandle<()>>,
-}
-
-impl Drop for Stores {
-    fn drop(&mut self) {
-        if let Some(tending) = &self.tending {
-            tending.abort();
-        }
-    }
 }
 
 impl House {
@@ -68,7 +39,7 @@ impl House {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let issuer = format!("http://{}", listener.local_addr()?);
-        let (home, redis) = (TempDir::new()?, Redis::start(core, GRANTED)?);
+        let (home, redis) = (TempDir::new()?, Redis::start(core)?);
         let house = Self { home, environment, issuer, redis, keys: Arc::default() };
         house.provide(listener)?;
         Ok(house)
@@ -98,29 +69,16 @@ impl House {
         let secret = folder.join("secret");
         leave(&secret, &hex()?)?;
         let redis = match &self.redis {
-            Some(redis) if in_redis => redis.lines("session.redis"),
+            Some(redis) if in_redis => redis.lines("session.redis")?,
             Some(_) | None => String::new(),
         };
-        let file = folder.join("cedargate.toml");
-        let text = format!(
-            "environment = \"development\"\ndata_dir = {:?}\nhosts = [{{ public_url = \"http://127.0.0.1:8080\" }}]\n{redis}\
-             [[oidc.providers]]\nname = \"corp\"\nissuer = \"{}\"\nclient_id = \"gateway\"\n\
+        let tables = format!(
+            "{redis}[[oidc.providers]]\nname = \"corp\"\nissuer = \"{}\"\nclient_id = \"gateway\"\n\
              client_secret = \"file:{}\"\napi_audiences = [\"{API}\"]\n",
-            folder.join("data"),
             self.issuer,
             secret.display(),
         );
-        fs::write(&file, text)?;
-        let config = Config::load(Some(&file), &self.environment)
-            .map_err(|faults| format!("its configuration: {faults}"))?;
-        let keyring = Keyring::from_master(config.keys.encryption.expose());
-        let store = Store::open(&folder, &keyring, Mark::Production)?;
-        let sessions = shared_sessions::sessions(&config, &store, &keyring, None);
-        let tending = shared_sessions::reached(&sessions).await;
-        if sessions.standing().is_some_and(|standing| standing.borrow().now != Standing::Up) {
-            return Err("the redis does not answer".into());
-        }
-        Ok(Stores { store, keyring, sessions, config, tending })
+        Stores::open(&folder, &tables, &self.environment).await
     }
 
     /// Answers what a gateway asks a provider for, on a thread that ends with the process.

@@ -4,10 +4,11 @@ use gateway::clock;
 use storage::credentials::{Accounts, Login, Origin, Person};
 use storage::sessions::{NewSession, SessionSecret, SessionView};
 
-use super::house::{House, Stores};
+use super::house::House;
 use super::{ROUNDS, each};
 use crate::Failure;
 use crate::figures::Figure;
+use crate::stores::Stores;
 
 /// Sessions that are looked up in turn: what one gateway keeps holds all of them.
 const KNOWN: u32 = 1_000;

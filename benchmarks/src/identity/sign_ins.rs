@@ -11,9 +11,10 @@ use storage::credentials::{
 };
 use storage::sessions::NewSession;
 
-use super::house::{House, Stores};
+use super::house::House;
 use crate::Failure;
 use crate::figures::Figure;
+use crate::stores::Stores;
 
 /// People who sign in at once, over and over: enough to keep every core at hashing.
 const PEOPLE: u32 = 16;

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use gateway::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::house::{HOST, Serving};
+use super::house::Serving;
 use crate::Failure;
 use crate::cores::Cores;
 use crate::figures::Figure;
+use crate::gateways::HOST;
 use crate::load::{self, answer_end, closes};
 use crate::served::{self, Client};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gateway::clock;
 
-use self::house::{GRANTED, House, Serving};
+use self::house::{House, Serving};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::redis::Redis;
@@ -57,10 +57,10 @@ struct Subject {
 
 impl Subject {
     fn round(&self, core: usize, time: Duration) -> Result<f64, Failure> {
-        let before = self.serving.process.cpu_us()?;
+        let before = self.serving.running.process.cpu_us()?;
         let outcome = load::closed(core, &self.serving.target, CONNECTIONS, time)
             .map_err(|failure| format!("{}: {failure}", self.name))?;
-        let spent = self.serving.process.cpu_us()?.saturating_sub(before);
+        let spent = self.serving.running.process.cpu_us()?.saturating_sub(before);
         #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
         Ok(spent as f64 / outcome.requests.max(1) as f64)
     }
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut figures = table::figures(cores.proxy)?;
     let binary = builds::cedargate(options.as_built)?;
     let upstream = upstream::start(cores.load)?;
-    let redis = Redis::start(cores.load, GRANTED)?;
+    let redis = Redis::start(cores.load)?;
     if redis.is_none() {
         eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
     }
@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     };
     let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
     if let Some(redis) = &redis {
-        let lines = redis.lines("limits.redis");
+        let lines = redis.lines("limits.redis")?;
         for (name, leases) in [("redis", ""), ("leased", LEASED)] {
             let subject = start(name, &format!("{COUNTED}{leases}{lines}"))?;
             subject.serving.asks_redis()?;
