@@ -10,11 +10,13 @@ use serde::Serialize;
 
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
+use crate::gateways::{COUNTED, Gateways, SESSIONS_UP, get_with};
 use crate::load::{self, Target};
 use crate::peers::{self, Peer};
 use crate::process::Process;
-use crate::world::{Bundle, Gateway, World, metric};
-use crate::{Failure, builds, collector, results, stages, upstream};
+use crate::redis::Redis;
+use crate::world::{Bundle, Gateway, PATH, World, metric};
+use crate::{Failure, builds, collector, gateways, results, stages, upstream};
 
 /// Connections that are kept busy.
 const CONNECTIONS: usize = 32;
@@ -79,6 +81,11 @@ pub(crate) struct Subject {
 
 enum Running {
     Gateway(Gateway),
+    /// With its sessions in a Redis, which goes after it, as its folder does.
+    Sharing {
+        gateway: Gateway,
+        _with: Box<(Redis, Gateways)>,
+    },
     Peer(Peer),
 }
 
@@ -87,20 +94,37 @@ impl Subject {
         Self { name, rounds: Vec::new(), running: Running::Gateway(gateway) }
     }
 
+    /// The shipped bundle, with a session in a Redis on the core of the load; nothing where there is none.
+    fn sharing(cores: Cores, binary: PathBuf, upstream: SocketAddr) -> Result<Option<Self>, Failure> {
+        let Some(redis) = Redis::start(cores.load)? else { return Ok(None) };
+        let (name, gateways) = ("full_redis_sessions", Gateways::new(binary, upstream)?);
+        let lines = redis.lines("session.redis")?;
+        let running = gateways.start(cores.proxy, name, "", &format!("{COUNTED}{lines}"))?;
+        running.tells(SESSIONS_UP)?;
+        let sessions = load::on_core(cores.load, || gateways.signed_in("people", &lines, 1))?;
+        let request =
+            sessions.first().map(|session| get_with(session, PATH, "")).ok_or("nobody is signed in")?;
+        let gateways::Running { process, address, admin, data: directory, .. } = running;
+        let target = Target { address, request: request.into_bytes().into() };
+        let gateway = Gateway { process, target, admin, directory };
+        let running = Running::Sharing { gateway, _with: Box::new((redis, gateways)) };
+        Ok(Some(Self { name, rounds: Vec::new(), running }))
+    }
+
     fn peer(name: &'static str, peer: Peer) -> Self {
         Self { name, rounds: Vec::new(), running: Running::Peer(peer) }
     }
 
     fn process(&self) -> &Process {
         match &self.running {
-            Running::Gateway(gateway) => &gateway.process,
+            Running::Gateway(gateway) | Running::Sharing { gateway, .. } => &gateway.process,
             Running::Peer(peer) => &peer.process,
         }
     }
 
     fn target(&self) -> &Target {
         match &self.running {
-            Running::Gateway(gateway) => &gateway.target,
+            Running::Gateway(gateway) | Running::Sharing { gateway, .. } => &gateway.target,
             Running::Peer(peer) => &peer.target,
         }
     }
@@ -137,6 +161,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     figures.extend(memory(&subjects, cores)?);
     figures.extend(memory_of_sockets(&subjects, &world, cores)?);
     figures.extend(dropped(&subjects)?);
+    figures.extend(asked(&subjects)?);
     for subject in &subjects {
         if let ("line" | "full", Running::Gateway(gateway)) = (subject.name, &subject.running) {
             figures.extend(stages::of(subject.name, gateway.admin)?);
@@ -154,7 +179,7 @@ fn start(options: &Options, cores: Cores) -> Result<(World, Vec<Subject>), Failu
     let (bare, cedargate) = (builds::bare(options.as_built)?, builds::cedargate(options.as_built)?);
     let upstream = upstream::start(cores.load)?;
     eprintln!("starting the proxies …");
-    let world = World::make(cedargate, upstream, cores.proxy)?;
+    let world = World::make(cedargate.clone(), upstream, cores.proxy)?;
     let gateway =
         |name, bundle| Ok::<_, Failure>(Subject::gateway(name, world.start(cores.proxy, name, bundle)?));
     let collector = collector::start(cores.load)?;
@@ -170,6 +195,14 @@ fn start(options: &Options, cores: Cores) -> Result<(World, Vec<Subject>), Failu
         gateway("policies_10", Bundle::Generated(10))?,
         gateway("policies_10000", Bundle::Generated(10_000))?,
     ];
+    match Subject::sharing(cores, cedargate, upstream)? {
+        Some(subject) => subjects.push(subject),
+        None => {
+            eprintln!(
+                "left out: proxy.full_redis_sessions_over_bare, no redis-server here (Debian: redis-server)"
+            );
+        }
+    }
     match peers::nginx(cores.proxy, options.nginx.as_deref(), upstream)? {
         Some(peer) => subjects.push(Subject::peer("nginx", peer)),
         None => eprintln!("left out: proxy.*_over_nginx, no nginx here (Debian: nginx-light)"),
@@ -227,6 +260,7 @@ fn ratios(subjects: &[Subject]) -> Vec<Figure> {
     [
         ratio("line_over_bare", "line", "bare"),
         ratio("full_over_bare", "full", "bare"),
+        ratio("full_redis_sessions_over_bare", "full_redis_sessions", "bare"),
         ratio("line_otlp_over_bare", "line_otlp", "bare"),
         ratio("full_otlp_over_bare", "full_otlp", "bare"),
         otlp_extra(named("line_otlp"), named("line")),
@@ -257,6 +291,22 @@ fn dropped(subjects: &[Subject]) -> Result<Vec<Figure>, Failure> {
             #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
             let share = dropped? as f64 / sent?.max(1) as f64;
             figures.push(Figure::once(format!("proxy.{}.dropped", subject.name), share, "share"));
+        }
+    }
+    Ok(figures)
+}
+
+/// How many questions about sessions Redis was asked, for each request: what was read before is believed for half a second,
+/// and more with each answer.
+fn asked(subjects: &[Subject]) -> Result<Vec<Figure>, Failure> {
+    let mut figures = Vec::new();
+    for subject in subjects {
+        if let Running::Sharing { gateway, .. } = &subject.running {
+            let [asked, requests] = ["cedargate_sessions_redis_total", "cedargate_requests_total"]
+                .map(|name| metric(gateway.admin, name));
+            #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
+            let share = asked? as f64 / requests?.max(1) as f64;
+            figures.push(Figure::once(format!("proxy.{}.asked", subject.name), share, "share"));
         }
     }
     Ok(figures)
