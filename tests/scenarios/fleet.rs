@@ -240,10 +240,11 @@ fn a_person_of_a_provider_is_known_at_every_gateway_and_signed_out_of_all_by_the
 }
 
 /// What breaks the store, and what is said of it then.
-const FAULTS: [(Break, &str); 8] = [
+const FAULTS: [(Break, &str); 9] = [
     (Break::Killed, ""),
     (Break::Stopped, ""),
     (Break::Asleep, ""),
+    (Break::Slow, ""),
     (Break::Paused, ""),
     (Break::ReadOnly, "READONLY"),
     (Break::OtherPassword, "password"),
@@ -253,7 +254,7 @@ const FAULTS: [(Break, &str); 8] = [
 
 #[test]
 fn whatever_becomes_of_redis_nobody_is_signed_out_by_it_and_nobody_is_let_in() {
-    let (server, mut redis) = (PeerServer::start(), Redis::keeping());
+    let (server, mut redis) = (PeerServer::start(), Redis::keeping().behind_a_passage());
     let mut fleet = Fleet::start(2, &server, &redis);
     let cookie = fleet.sign_in(0);
     let stranger = format!("__Host-cedargate={}", "A".repeat(43));

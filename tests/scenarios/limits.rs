@@ -203,6 +203,24 @@ fn whatever_becomes_of_redis_limits_hold_every_request_is_answered_and_nobody_ha
 }
 
 #[test]
+fn a_slow_redis_is_gone_without_and_its_answers_to_others_are_nobodys() {
+    let (upstream, mut redis) = (Upstream::start(), Redis::start().behind_a_passage());
+    let mut production = sharing(&upstream, &redis, "gateways = 2\nper_user = \"10/1h\"");
+    let _process = production.start();
+    let keys = ["one", "other"].map(|name| key(&mut production, name));
+    reaches(&production, "up", "redis");
+    assert_eq!(admitted(&production, &keys[0], 12), 10);
+    redis.breaks(Break::Slow);
+    // The refusal of the first comes when the second waits for an answer of its own.
+    assert_eq!(admitted(&production, &keys[0], 1), 0);
+    assert_eq!(admitted(&production, &keys[1], 12), 5);
+    reaches(&production, "degraded", "");
+    redis.mends(Break::Slow);
+    reaches(&production, "up", "redis");
+    assert_eq!(admitted(&production, &keys[1], 3), 0, "and back");
+}
+
+#[test]
 fn a_redis_that_is_killed_under_load_loses_no_request_and_gives_no_second_quota() {
     const CALLERS: usize = 6;
     let (upstream, mut redis) = (Upstream::start(), Redis::start());

@@ -14,6 +14,7 @@ pub mod guardrail;
 pub mod jwt;
 pub mod openbao;
 pub mod openid;
+pub mod passage;
 pub mod peer;
 pub mod policies;
 pub mod ports;

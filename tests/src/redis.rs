@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::passage::Passage;
 use crate::ports::Port;
 use crate::production::random_hex;
 use crate::tls::Certificate;
@@ -29,6 +30,8 @@ pub struct Redis {
     keeps: bool,
     /// What listens in its place, and never answers.
     hole: Option<TcpListener>,
+    /// What gateways are led through to it.
+    passage: Option<Passage>,
 }
 
 /// A way in which it is there no longer as it was.
@@ -40,6 +43,8 @@ pub enum Break {
     Stopped,
     /// It is busy with one command, for longer than anybody waits; what ends that is its end.
     Asleep,
+    /// Each of its answers is on its way for longer than anybody waits for one.
+    Slow,
     /// It answers reads, and lets writes wait.
     Paused,
     /// It has become the replica of a server that is not there.
@@ -75,7 +80,15 @@ impl Redis {
             password: random_hex(),
             keeps: false,
             hole: None,
+            passage: None,
         }
+    }
+
+    /// The same, to which gateways come through what may have its answers wait.
+    #[must_use]
+    pub fn behind_a_passage(mut self) -> Self {
+        self.passage = Some(Passage::to(self.address()));
+        self
     }
 
     /// Starts one that keeps what it has acknowledged, whatever becomes of it.
@@ -146,6 +159,7 @@ impl Redis {
             Break::Killed => self.kill(),
             Break::Stopped => self.signal(Signal::STOP),
             Break::Asleep => self.sleeps(),
+            Break::Slow => self.slows(true),
             Break::Paused => self.order(&["CLIENT", "PAUSE", "600000", "WRITE"]),
             Break::ReadOnly => self.order(&["REPLICAOF", "127.0.0.1", "1"]),
             Break::Full => self.order(&["CONFIG", "SET", "maxmemory", "1"]),
@@ -169,6 +183,7 @@ impl Redis {
         match how {
             Break::Killed | Break::Asleep | Break::BlackHole => self.restart(),
             Break::Stopped => self.signal(Signal::CONT),
+            Break::Slow => self.slows(false),
             Break::Paused => self.order(&["CLIENT", "UNPAUSE"]),
             Break::ReadOnly => self.order(&["REPLICAOF", "NO", "ONE"]),
             Break::Full => self.order(&["CONFIG", "SET", "maxmemory", "0"]),
@@ -180,6 +195,10 @@ impl Redis {
                 self.order(&["ACL", "SETUSER", "cedargate", &format!("+{command}")]);
             }
         }
+    }
+
+    fn slows(&self, slow: bool) {
+        self.passage.as_ref().expect("there is a passage").slows(slow);
     }
 
     /// Has it sleep. Whatever is sent to it from now on is answered after that.
@@ -224,7 +243,10 @@ impl Redis {
         use std::os::unix::fs::PermissionsExt;
         let file = self.folder.path().join("url");
         let (place, ca) = match &self.encrypted {
-            None => (format!("redis://cedargate:{}@{}/0", self.password, self.address()), String::new()),
+            None => {
+                let address = self.passage.as_ref().map_or(self.address(), Passage::address);
+                (format!("redis://cedargate:{}@{address}/0", self.password), String::new())
+            }
             Some((port, certificate)) => {
                 let port = port.address().port();
                 let ca = format!("ca = \"{}\"\n", certificate.cert.display());
