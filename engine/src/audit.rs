@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::identity::{Principal, PrincipalKind, Scheme};
 use crate::refusal::Deciding;
+use crate::route::COST_DEFAULT;
 use crate::time::UnixMillis;
 use crate::trace::Trace;
 
@@ -148,6 +149,11 @@ fn is_false(truth: &bool) -> bool {
     !truth
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+const fn is_default(cost: &u32) -> bool {
+    *cost == COST_DEFAULT
+}
+
 #[expect(clippy::ref_option, reason = "serde hands references")]
 fn principal<S: Serializer>(principal: &Option<Arc<Principal>>, serializer: S) -> Result<S::Ok, S::Error> {
     let facts = principal.as_ref().map(|principal| {
@@ -195,6 +201,9 @@ pub struct RouteFacts {
     pub parameters: Vec<(SmolStr, Option<String>)>,
     /// The limit class.
     pub class: Arc<str>,
+    /// How much of its limits a request takes; absent where it is 1.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cost: u32,
 }
 
 /// What was decided and by what.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use engine::bundle::{self, Bundle, Recounted};
 use engine::limit::{Limit, PER_ADDRESS, PER_USER, Rate};
-use engine::route::CLASSES;
+use engine::route::{Accept, CLASSES, COST_DEFAULT};
 use engine::time::UnixMillis;
 use storage::counters::{LimitKey, Take, WhenAway};
 
@@ -159,8 +159,8 @@ pub fn outdone(settings: &Limits, bundle: &bundle::Limits) -> Vec<String> {
     own.chain(classes).map(told).collect()
 }
 
-/// What of the configuration names a class that nothing is counted in: each with its remedy. A misspelt class would be a
-/// limit that limits nothing.
+/// What of the configuration does not fit a bundle, each with its remedy: a class that nothing is counted in, for a misspelt
+/// one would be a limit that limits nothing; and a limit that some route costs more than.
 #[must_use]
 pub fn misfits(settings: &Limits, bundle: &Bundle) -> BTreeMap<String, (String, String)> {
     let limited = &bundle.limits().classes;
@@ -181,7 +181,34 @@ pub fn misfits(settings: &Limits, bundle: &Bundle) -> BTreeMap<String, (String, 
             misfits.insert(format!("class {class}"), (message, remedy));
         }
     }
+    misfits.extend(never_pass(settings, bundle));
     misfits
+}
+
+/// Rows that cost more than the whole of a limit of the configuration: no request of theirs would ever pass. The bundle's own
+/// limits are held against them where it is loaded. One row of each limit is named.
+fn never_pass(settings: &Limits, bundle: &Bundle) -> BTreeMap<String, (String, String)> {
+    let limits = InForce::of(settings, bundle.limits());
+    let mut found = BTreeMap::new();
+    for route in bundle.routes().routes().iter().filter(|route| route.cost > COST_DEFAULT) {
+        let Accept { anonymous: _, session, api_key, access_token } = route.accept;
+        let of_user = (PER_USER, &limits.per_user, "limits.per_user".to_owned());
+        let of_user = (session || api_key || access_token).then_some(of_user);
+        let class = limits.classes.get(&route.class);
+        let class = class.map(|held| (&*route.class, held, format!("limits.class.{}.rate", route.class)));
+        for (name, held, setting) in of_user.into_iter().chain(class) {
+            let Held { limit, bundled, .. } = held;
+            if !bundled && limit.refuses() && limit.rate.count < route.cost {
+                let (row, cost) = (&route.name, route.cost);
+                let message = format!(
+                    "route `{row}` costs {cost} and limit `{name}` is {limit}: no request could ever pass"
+                );
+                let remedy = format!("raise `{setting}` to at least {cost}, or lower the route's `cost`");
+                found.entry(format!("cost {name}")).or_insert((message, remedy));
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -242,6 +269,34 @@ mod tests {
         ];
         assert_eq!(said, expected);
         assert!(outdone(&Limits::default(), &bundle).is_empty(), "nobody has set anything");
+    }
+
+    #[test]
+    fn a_row_that_costs_more_than_a_limit_of_the_configuration_has_is_a_misfit() {
+        let bundle = |limits: &str| {
+            let mut sources = crate::bundle_dir::shipped();
+            let docs = sources.files.get_mut("routes/docs.toml").unwrap();
+            *docs = docs.replace("action = \"ai.chat\", class", "action = \"ai.chat\", cost = 20, class");
+            sources.files.insert("limits.toml".to_owned(), limits.to_owned());
+            Bundle::load(&sources).unwrap()
+        };
+        let says = |bundle: &Bundle, user: &str, llm: &str| {
+            let of = |text: &str| text.parse().unwrap();
+            let settings =
+                Limits { per_user: of(user), classes: [("llm".into(), of(llm))].into(), ..Limits::default() };
+            misfits(&settings, bundle).into_values().map(|(says, _)| says).collect::<Vec<_>>()
+        };
+        let plain = bundle("");
+        let row = "route `POST /api/docs/ai` costs 20 and limit";
+        assert!(says(&plain, "20/1m", "20/1m").is_empty());
+        assert_eq!(
+            says(&plain, "19/1h", "10/1m"),
+            [("llm", "10/1m"), ("per-user", "19/1h")]
+                .map(|(name, limit)| format!("{row} `{name}` is {limit}: no request could ever pass"))
+        );
+        // What the bundle says instead is judged with it.
+        let bundled = bundle("[per_user]\nrate = \"20/1m\"\n[class.llm]\nrate = \"1/1h\"\nshadow = true\n");
+        assert!(says(&bundled, "19/1h", "10/1m").is_empty());
     }
 
     #[test]

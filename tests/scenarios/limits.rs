@@ -1,6 +1,7 @@
 //! Limits that hold across gateways, and when the store that they share is gone.
 
 mod bundled;
+mod costs;
 mod flood;
 mod leased;
 mod left;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::bytes;
 use crate::identity::{Principal, PrincipalKind, Scheme};
+use crate::route::COST_DEFAULT;
 use crate::spelt;
 
 impl AuditEvent {
@@ -130,7 +131,7 @@ fn asked(line: &mut String, asked: &AskedFacts) {
 }
 
 fn route(line: &mut String, route: &RouteFacts) {
-    let RouteFacts { names, parameters, class } = route;
+    let RouteFacts { names, parameters, class, cost } = route;
     line.push_str(",\"route\":{");
     line.push_str(names.json());
     line.push_str(",\"parameters\":[");
@@ -143,6 +144,9 @@ fn route(line: &mut String, route: &RouteFacts) {
         line.push(']');
     }
     text(line, "],\"class\":\"", class);
+    if *cost != COST_DEFAULT {
+        number(line, ",\"cost\":", (*cost).into());
+    }
     line.push('}');
 }
 
@@ -382,6 +386,7 @@ mod tests {
                 names: Arc::new(RouteNames::new(shared(6), shared(7), shared(0))),
                 parameters: several().into_iter().map(|value| (shared(1).as_ref().into(), some(&value, has(15)))).collect(),
                 class: shared(2),
+                cost: u32::from(which) % 3,
             });
             event.decision = DecisionFacts {
                 outcome: [Outcome::Permit, Outcome::Deny, Outcome::Error, Outcome::None][usize::from(which) % 4],

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod check;
+mod costs;
 pub(crate) mod example;
 mod hierarchy;
 mod limits;
@@ -214,6 +215,7 @@ impl Bundle {
         };
         if faults.is_empty() {
             check::examples(&bundle, &declared, faults);
+            costs::check(&bundle, &declared, faults);
         }
         Some(bundle)
     }

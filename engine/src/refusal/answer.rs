@@ -1,7 +1,6 @@
 //! What a client is told: one exhaustive match, so that a new refusal does not compile without its answer.
 
-use super::{Answer, Dependency, Malformed, Refusal, Spent, UpstreamFault};
-use crate::limit::Rate;
+use super::{Answer, Dependency, Lacking, Malformed, Refusal, Spent, UpstreamFault};
 
 /// Seconds after which a program may try again when a part of the gateway is away. Long enough that a crowd
 /// of retries does not keep it away, short enough that a person waits.
@@ -68,13 +67,13 @@ impl Refusal {
         }
     }
 
-    /// The limit that is spent, its rate, and the seconds until it admits again; where a limit of a rate refuses.
+    /// The limit that is spent; where a limit of a rate refuses.
     #[must_use]
-    pub fn spent(&self) -> Option<(&str, Rate, u32)> {
+    pub fn spent(&self) -> Option<Lacking<'_>> {
         match self {
-            Self::Throttled { retry_after_s, limit: Some(Spent { limit, rate }) }
-            | Self::QuotaSpent { limit, rate: Some(rate), retry_after_s } => {
-                Some((limit, *rate, *retry_after_s))
+            Self::Throttled { retry_after_s, limit: Some(Spent { limit, rate, left }) }
+            | Self::QuotaSpent { limit, rate: Some(rate), left, retry_after_s } => {
+                Some(Lacking { limit, rate: *rate, left: *left, retry_after_s: *retry_after_s })
             }
             Self::Throttled { limit: None, .. }
             | Self::QuotaSpent { rate: None, .. }

@@ -55,6 +55,8 @@ pub enum Refusal {
         retry_after_s: u32,
         /// What the limit is, where it is one of a rate.
         rate: Option<Rate>,
+        /// How much of it is left, which is less than the request costs.
+        left: u32,
     },
     /// The body is larger than the route allows.
     TooLarge {
@@ -87,6 +89,21 @@ pub struct Spent {
     pub limit: Arc<str>,
     /// What it is.
     pub rate: Rate,
+    /// How much of it is left, which is less than the request costs.
+    pub left: u32,
+}
+
+/// The same of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lacking<'a> {
+    /// The limit's name in the configuration.
+    pub limit: &'a str,
+    /// What it is.
+    pub rate: Rate,
+    /// How much of it is left, which is less than the request costs.
+    pub left: u32,
+    /// Seconds until the same request is admitted.
+    pub retry_after_s: u32,
 }
 
 /// What is wrong with a request that never reached a decision. The name is what clients and records see.

@@ -33,9 +33,12 @@ impl Refusal {
                 Cow::Owned(format!("an API key cannot prove what is asked for: {asks}"))
             }
             Self::Undecidable => Cow::Borrowed("a policy could not be evaluated"),
-            Self::QuotaSpent { limit, retry_after_s, .. } => {
+            Self::QuotaSpent { limit, retry_after_s, left: 0, .. } => {
                 Cow::Owned(format!("limit `{limit}` is spent; next in {retry_after_s} s"))
             }
+            Self::QuotaSpent { limit, retry_after_s, left, .. } => Cow::Owned(format!(
+                "limit `{limit}` has {left} left, less than this costs; next in {retry_after_s} s"
+            )),
             Self::TooLarge { bytes_max } => Cow::Owned(format!("the body is larger than {bytes_max} bytes")),
             Self::Unavailable(dependency) => Cow::Borrowed(away(*dependency)),
             Self::NoUpstream(fault) => Cow::Borrowed(upstream_fault(*fault)),

@@ -79,7 +79,7 @@ fn every() -> Vec<Refusal> {
         Refusal::StepUp(StepUp { max_age_s: Some(300), ..StepUp::SECOND_FACTOR }),
         Refusal::PersonNeeded(StepUp { services: false, ..StepUp::SECOND_FACTOR }),
         Refusal::Undecidable,
-        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 7, rate: None },
+        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 7, rate: None, left: 0 },
         Refusal::TooLarge { bytes_max: 1024 },
     ]);
     every.extend(

@@ -62,7 +62,7 @@ fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
     }
     let told = [
         // A quota is spent, and an upgrade looked at, only after a permit.
-        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 1, rate: None },
+        Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 1, rate: None, left: 0 },
         Refusal::Malformed(Malformed::UPGRADE_REFUSED),
         // An unrouted path answers an ambiguous spelling with its name, so another answer would tell.
         Refusal::Malformed(Malformed::PATH_SEMICOLON),
@@ -77,7 +77,7 @@ fn threat_22_a_concealed_refusal_answers_as_an_unrouted_path() {
 fn only_what_can_be_waited_for_names_a_time() {
     let check = |refusal: Refusal, retry_after_s| assert_eq!(refusal.answer().retry_after_s, retry_after_s);
     check(Refusal::Throttled { retry_after_s: 9, limit: None }, Some(9));
-    check(Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 60, rate: None }, Some(60));
+    check(Refusal::QuotaSpent { limit: "user".into(), retry_after_s: 60, rate: None, left: 0 }, Some(60));
     check(Refusal::Unavailable(Dependency::Sessions), Some(UNAVAILABLE_RETRY_S));
     check(Refusal::Unavailable(Dependency::PasswordHashing), Some(HASHING_RETRY_S));
     check(Refusal::NoUpstream(UpstreamFault::NoneHealthy), Some(UNAVAILABLE_RETRY_S));

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::cost::{self, COST_DEFAULT};
 use super::pattern::Pattern;
 use super::raw::{Head, LegacyBearer, PageName, Row, Scheme, TypeName, leniencies};
 use super::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN};
@@ -144,6 +145,10 @@ impl Reader<'_> {
         let class = row.class.as_deref().or(self.head.class.as_ref().map(|class| class.get_ref().as_str()));
         let class = class.unwrap_or("standard").to_owned();
         self.class(at, &class);
+        let cost = row.cost.unwrap_or(COST_DEFAULT);
+        if let Some((message, remedy)) = cost::fault(cost) {
+            self.fault(at, message, remedy);
+        }
         let target = self.target(at, row.page);
         self.upgrade_and_action(at, &row, &method, accept);
         self.lists(at, &row);
@@ -167,6 +172,7 @@ impl Reader<'_> {
             accept,
             step_up,
             class: class.into(),
+            cost,
             conceal: row.conceal,
             audited: row.audited,
             websocket: row.websocket,

@@ -1,5 +1,6 @@
 //! Routes: method and path to target, action and the credentials that are accepted.
 
+mod cost;
 mod file;
 mod param;
 mod pattern;
@@ -20,6 +21,7 @@ use smol_str::SmolStr;
 use crate::audit::RouteNames;
 use crate::path::Leniencies;
 
+pub use cost::{COST_DEFAULT, COST_MAX};
 pub(crate) use file::{Declared, read_file};
 pub use step_up::{ASSURANCE_MAX, MAX_AGE_S_MAX, MAX_AGE_S_MIN, StepUp};
 pub use table::RouteTable;
@@ -69,6 +71,8 @@ pub struct Route {
     pub step_up: Option<StepUp>,
     /// The limit class.
     pub class: Arc<str>,
+    /// How much of the limits of its principal and its class a request takes: 1 to [`COST_MAX`].
+    pub cost: u32,
     /// Whether a refusal looks like an unrouted path.
     pub conceal: bool,
     /// Whether an opening record must be on disk before the request is forwarded.

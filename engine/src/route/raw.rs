@@ -29,6 +29,7 @@ pub(super) struct Row {
     pub(super) accept: Option<Vec<Scheme>>,
     pub(super) step_up: Option<StepUpRow>,
     pub(super) class: Option<String>,
+    pub(super) cost: Option<u32>,
     #[serde(default)]
     pub(super) conceal: bool,
     #[serde(default)]

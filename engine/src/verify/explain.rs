@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::authz::{AuthzRequest, Decision};
 use crate::bundle::Bundle;
 use crate::identity::{Identity, Principal, PrincipalKind};
-use crate::route::Route;
+use crate::route::{COST_DEFAULT, Route};
 use crate::time::UnixMillis;
 
 /// Near misses that are shown, at most: enough to find the missing role, few enough to read.
@@ -18,9 +18,17 @@ const NEAR_MAX: usize = 10;
 const PERMITTED: &str = "permitted by";
 
 /// Explains what becomes of a request on a route, for people: first what the row asks of the caller's proof, then what policy
-/// says. Slow: asks every policy on its own.
+/// says, and last what it costs. Slow: asks every policy on its own.
 #[must_use]
 pub fn explain_on(bundle: &Bundle, route: &Route, request: &AuthzRequest<'_>) -> String {
+    let mut text = proved_and_decided(bundle, route, request);
+    if route.cost != COST_DEFAULT {
+        writeln!(text, "costs {} of each limit but the address's, which counts requests", route.cost).ok();
+    }
+    text
+}
+
+fn proved_and_decided(bundle: &Bundle, route: &Route, request: &AuthzRequest<'_>) -> String {
     let (Some(asks), Identity::Known(principal)) = (route.step_up, request.identity) else {
         return explain(bundle, request);
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::subject::{Answer, Subject, answer, subjects};
 use crate::bundle::Bundle;
-use crate::route::{Accept, Route, StepUp};
+use crate::route::{Accept, COST_DEFAULT, Route, StepUp};
 
 /// Marks stand in groups of this many, so that a column can be counted.
 const GROUP: usize = 5;
@@ -201,6 +201,9 @@ fn notes(route: &Route) -> String {
     ];
     let mut set: Vec<String> =
         flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag.to_owned()).collect();
+    if route.cost != COST_DEFAULT {
+        set.push(format!("costs {}", route.cost));
+    }
     set.extend(route.step_up.map(|asks| format!("step-up: {asks}")));
     if set.is_empty() { String::new() } else { format!("  [{}]", set.join(", ")) }
 }

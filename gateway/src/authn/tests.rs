@@ -171,6 +171,7 @@ fn route(letters: &str) -> Route {
         accept: Accept { anonymous: has('a'), session: has('s'), api_key: has('k'), access_token: has('t') },
         step_up: None,
         class: "standard".into(),
+        cost: 1,
         conceal: false,
         audited: false,
         websocket: false,

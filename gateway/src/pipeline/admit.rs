@@ -5,15 +5,16 @@ use std::net::IpAddr;
 
 pub(crate) use engine::limit::PER_ADDRESS;
 use engine::refusal::{Dependency, Refusal, Spent};
-use engine::route::RouteMatch;
+use engine::route::{COST_DEFAULT, RouteMatch};
 use engine::time::UnixMillis;
-use storage::counters::{Counters, LimitKey, Outcome};
+use storage::counters::{Counters, LimitKey, Outcome, Take};
 
 use crate::in_force::Held;
 use crate::snapshot::Snapshot;
 
 /// The half that looks at the address alone, before anything of the request is judged: a flood of malformed
-/// or unrouted requests spends it like any other. Names the limit that is only tried out and would have refused it.
+/// or unrouted requests spends it like any other. What a request costs is not known yet, so that it takes 1. Names the
+/// limit that is only tried out and would have refused it.
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
@@ -24,10 +25,10 @@ pub async fn address(
     client: IpAddr,
 ) -> Result<Option<Spent>, Refusal> {
     let key = LimitKey::address(PER_ADDRESS, client);
-    take(counters, snapshot, &snapshot.limits.per_address, key, now).await
+    take(counters, snapshot, (&snapshot.limits.per_address, key, COST_DEFAULT), now).await
 }
 
-/// The half that knows the route: where nobody need be known, a class with a limit counts by address.
+/// The half that knows the route: where nobody need be known, a class with a limit counts by address what the route costs.
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
@@ -43,29 +44,40 @@ pub async fn admit(
     }
     let class = &matched.route.class;
     let Some(held) = snapshot.limits.classes.get(class) else { return Ok(None) };
-    take(counters, snapshot, held, LimitKey::address(class, client), now).await
+    take(counters, snapshot, (held, LimitKey::address(class, client), matched.route.cost), now).await
 }
 
 async fn take(
     counters: &Counters,
     snapshot: &Snapshot,
-    held: &Held,
-    key: LimitKey<'_>,
+    (held, key, cost): (&Held, LimitKey<'_>, u32),
     now: UnixMillis,
 ) -> Result<Option<Spent>, Refusal> {
     let rate = held.limit.rate;
     if !rate.limits() {
         return Ok(None);
     }
-    let spent = || Some(Spent { limit: key.limit().into(), rate });
-    match counters.take(&[held.take(key, snapshot.since())], now).await {
+    let take = held.take(key, snapshot.since()).costing(cost);
+    let spent = |left| Some(Spent { limit: key.limit().into(), rate, left });
+    match counters.take(&[take], now).await {
         Outcome::Admitted => Ok(None),
-        Outcome::Away | Outcome::Refused { .. } if held.limit.shadow => Ok(spent()),
+        Outcome::Away | Outcome::Refused { .. } if held.limit.shadow => Ok(spent(0)),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
-        Outcome::Refused { retry_after_ms, .. } => {
-            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit: spent() })
-        }
+        Outcome::Refused { retry_after_ms, .. } => Err(Refusal::Throttled {
+            retry_after_s: whole_seconds(retry_after_ms),
+            limit: spent(left(counters, &take, now)),
+        }),
     }
+}
+
+/// How much is left of a limit that was just found to have less than a request costs.
+#[must_use]
+pub fn left(counters: &Counters, take: &Take<'_>, now: UnixMillis) -> u32 {
+    // Nothing is less than one: most refusals, and all of a flood, need not look.
+    if take.cost == COST_DEFAULT {
+        return 0;
+    }
+    counters.known(take, now).map_or(0, |known| known.count)
 }
 
 /// Rounds up, so that whoever waits that long is admitted.

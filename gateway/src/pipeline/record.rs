@@ -246,6 +246,7 @@ impl Trail {
             names: Arc::clone(&route.recorded),
             parameters: parameters.collect(),
             class: Arc::clone(&route.class),
+            cost: route.cost,
         });
         if withheld && let Some(asked) = &mut event.request {
             asked.path.clone_from(&route.pattern);
@@ -285,7 +286,7 @@ impl Trail {
 
     /// A limit that is only tried out would have refused the request. Told once of each.
     pub fn shadowed(&mut self, spent: &Spent) {
-        let Spent { limit, rate } = spent;
+        let Spent { limit, rate, .. } = spent;
         let note = format!("limit `{limit}` ({rate}) is shadowed and would have refused this");
         if self.event.as_ref().is_some_and(|event| !event.notes.contains(&note)) {
             self.recorder.metrics.limit_shadowed(limit);

@@ -1,7 +1,7 @@
 //! Stage 9, respond: every answer gets what every answer has, refusals included.
 
 use engine::limit::{Left, Rate};
-use engine::refusal::Refusal;
+use engine::refusal::{Lacking, Refusal};
 use engine::route::Route;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
@@ -144,7 +144,9 @@ pub fn own(place: &Place<'_>, said: &[(HeaderName, HeaderValue)]) -> HeaderEdits
 /// The window is rounded up to whole seconds, as the draft has no others.
 #[must_use]
 pub fn limited(refusal: &Refusal, headers: LimitHeaders) -> Vec<(HeaderName, HeaderValue)> {
-    let Some((name, rate, wait)) = refusal.spent().filter(|_| headers != LimitHeaders::None) else {
+    let Some(Lacking { limit: name, rate, left, retry_after_s: wait }) =
+        refusal.spent().filter(|_| headers != LimitHeaders::None)
+    else {
         return Vec::new();
     };
     let window = rate.period_ms.div_ceil(1000);
@@ -154,12 +156,12 @@ pub fn limited(refusal: &Refusal, headers: LimitHeaders) -> Vec<(HeaderName, Hea
         (HeaderName::from_static("ratelimit-policy"), HeaderValue::try_from(policy).ok()),
         (
             HeaderName::from_static("ratelimit"),
-            HeaderValue::try_from(format!("\"{name}\";r=0;t={wait}")).ok(),
+            HeaderValue::try_from(format!("\"{name}\";r={left};t={wait}")).ok(),
         ),
     ];
     if headers == LimitHeaders::Both {
         said.push((HeaderName::from_static("x-ratelimit-limit"), Some(HeaderValue::from(rate.count))));
-        said.push((HeaderName::from_static("x-ratelimit-remaining"), Some(HeaderValue::from(0))));
+        said.push((HeaderName::from_static("x-ratelimit-remaining"), Some(HeaderValue::from(left))));
         said.push((HeaderName::from_static("x-ratelimit-reset"), Some(HeaderValue::from(wait))));
     }
     said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -299,10 +301,14 @@ mod tests {
         use engine::refusal::Spent;
         let throttled = Refusal::Throttled {
             retry_after_s: 7,
-            limit: Some(Spent { limit: "per-address".into(), rate: Rate { count: 100, period_ms: 60_000 } }),
+            limit: Some(Spent {
+                limit: "per-address".into(),
+                rate: Rate { count: 100, period_ms: 60_000 },
+                left: 0,
+            }),
         };
         let rate = Some(Rate { count: 3, period_ms: 1_500 });
-        let spent = Refusal::QuotaSpent { limit: "llm".into(), retry_after_s: 1, rate };
+        let spent = Refusal::QuotaSpent { limit: "llm".into(), retry_after_s: 1, rate, left: 0 };
         let check = |refusal: &Refusal, headers, expected: &[&str]| {
             let said: Vec<String> = limited(refusal, headers)
                 .iter()
@@ -322,9 +328,13 @@ mod tests {
             "x-ratelimit-reset: 1",
         ];
         check(&spent, LimitHeaders::Both, &both);
+        // Less than the request costs is not nothing.
+        let some = Refusal::QuotaSpent { limit: "llm".into(), retry_after_s: 1, rate, left: 2 };
+        let both = [both[0], "ratelimit: \"llm\";r=2;t=1", both[2], "x-ratelimit-remaining: 2", both[4]];
+        check(&some, LimitHeaders::Both, &both);
         for silent in [
             Refusal::Throttled { retry_after_s: 7, limit: None },
-            Refusal::QuotaSpent { limit: "websockets".into(), retry_after_s: 7, rate: None },
+            Refusal::QuotaSpent { limit: "websockets".into(), retry_after_s: 7, rate: None, left: 0 },
             Refusal::Unrouted,
             // Nobody learns of a route by its limit.
             throttled.clone().concealed(),

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use engine::authz::Permit;
 use engine::identity::Identity;
 use engine::refusal::{Dependency, Refusal, Spent};
-use engine::route::RouteMatch;
+use engine::route::{COST_DEFAULT, RouteMatch};
 use engine::time::UnixMillis;
 use http::{HeaderName, HeaderValue};
 use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
 use crate::in_force::{Held, InForce};
-use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
+use crate::pipeline::admit::{PER_ADDRESS, left, whole_seconds};
 use crate::pipeline::record::Trail;
 use crate::pipeline::{Pipeline, respond};
 use crate::snapshot::Snapshot;
@@ -150,14 +150,15 @@ struct Takes<'a> {
 
 impl<'a> Asks<'a> {
     /// Of the principal's limits; and of the address's, which each gateway has counted by itself before, where they are
-    /// shared.
+    /// shared. What the route costs is taken of all but the address's own limit, which counts requests: it is the shield
+    /// against floods, stands before the route is known, and is often shared by an office.
     fn takes(&self, of_address: bool) -> Takes<'a> {
         let limits = self.limits;
         let mut takes = Takes::default();
         let address = |limit: &'a str| LimitKey::address(limit, self.client);
         let class = &self.matched.route.class;
         if of_address {
-            self.add(&mut takes, &limits.per_address, address(PER_ADDRESS));
+            self.add(&mut takes, &limits.per_address, address(PER_ADDRESS), COST_DEFAULT);
             if self.matched.route.accept.anonymous {
                 self.add_class(&mut takes, class, &address);
             }
@@ -165,7 +166,7 @@ impl<'a> Asks<'a> {
         if let Identity::Known(principal) = self.identity {
             takes.of_address = takes.enforced.len();
             let own = |limit: &'a str| LimitKey::principal(limit, principal.id);
-            self.add(&mut takes, &limits.per_user, own(PER_USER));
+            self.add(&mut takes, &limits.per_user, own(PER_USER), self.matched.route.cost);
             match self.given {
                 [] => self.add_class(&mut takes, class, &own),
                 given => given.iter().for_each(|class| self.add_class(&mut takes, class, &own)),
@@ -183,14 +184,14 @@ impl<'a> Asks<'a> {
 
     fn add_class(&self, takes: &mut Takes<'a>, class: &'a Arc<str>, key: &dyn Fn(&'a str) -> LimitKey<'a>) {
         if let Some(held) = self.limits.classes.get(class) {
-            self.add(takes, held, key(class));
+            self.add(takes, held, key(class), self.matched.route.cost);
         }
     }
 
-    fn add(&self, takes: &mut Takes<'a>, held: &Held, key: LimitKey<'a>) {
+    fn add(&self, takes: &mut Takes<'a>, held: &Held, key: LimitKey<'a>, cost: u32) {
         if held.limit.rate.limits() {
             let list = if held.limit.shadow { &mut takes.shadowed } else { &mut takes.enforced };
-            list.push(held.take(key, self.since));
+            list.push(held.take(key, self.since).costing(cost));
         }
     }
 }
@@ -210,19 +211,21 @@ async fn take(counters: &Counters, now: UnixMillis, takes: &Takes<'_>) -> Result
     match taken.outcome {
         Outcome::Admitted => {
             let over = taken.over.into_iter().filter_map(|place| all.get(place));
-            Ok(over.map(|take| Spent { limit: take.key.limit().into(), rate: take.rate }).collect())
+            Ok(over.map(|take| Spent { limit: take.key.limit().into(), rate: take.rate, left: 0 }).collect())
         }
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
         Outcome::Refused { index, retry_after_ms } => {
             let retry_after_s = whole_seconds(retry_after_ms);
-            let limit = Arc::from(all.get(index).map_or("", |take| take.key.limit()));
-            let rate = all.get(index).map(|take| take.rate);
+            let refusing = all.get(index);
+            let limit = Arc::from(refusing.map_or("", |take| take.key.limit()));
+            let rate = refusing.map(|take| take.rate);
+            let left = refusing.map_or(0, |take| left(counters, take, now));
             // The first are the address's, whose refusal is the one that it has in `admit`.
             if index < takes.of_address {
-                let limit = rate.map(|rate| Spent { limit, rate });
+                let limit = rate.map(|rate| Spent { limit, rate, left });
                 return Err(Refusal::Throttled { retry_after_s, limit });
             }
-            Err(Refusal::QuotaSpent { limit, retry_after_s, rate })
+            Err(Refusal::QuotaSpent { limit, retry_after_s, rate, left })
         }
     }
 }

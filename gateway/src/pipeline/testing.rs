@@ -24,6 +24,7 @@ pub(crate) fn route() -> Route {
         accept: Accept { anonymous: false, session: true, api_key: true, access_token: false },
         step_up: None,
         class: "standard".into(),
+        cost: 1,
         conceal: false,
         audited: false,
         websocket: false,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use engine::audit::{AuditEvent, ClosedBy, DecisionFacts, End, EventKind, MEMBERSHIPS_MAX, Outcome};
 use engine::identity::{Principal, PrincipalKind, Scheme};
+use engine::route::COST_DEFAULT;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber};
 use prost::Message;
 
@@ -143,6 +144,9 @@ fn attributes(event: AuditEvent, to: &mut RecordBytes) {
         to.text("cedargate.route.action", route.names.action());
         to.text("cedargate.route.resource", route.names.resource());
         to.text("cedargate.route.class", &route.class);
+        if route.cost != COST_DEFAULT {
+            to.number("cedargate.route.cost", route.cost.into());
+        }
         if !route.parameters.is_empty() {
             // One that is withheld is named all the same.
             let parameters = route.parameters.into_iter();

@@ -107,6 +107,29 @@ async fn a_request_takes_from_all_its_limits_or_from_none() {
 }
 
 #[tokio::test]
+async fn a_request_takes_all_that_it_costs_or_nothing() {
+    for (Tried { name, counters, _server }, sliding) in
+        adapters().await.into_iter().flat_map(|tried| [false, true].map(|sliding| (tried.clone(), sliding)))
+    {
+        let fifty = Rate { count: 50, ..PER_HOUR };
+        let key = address("192.0.2.9").sliding(sliding);
+        let (dear, cheap) = (one(key, fifty).map(|take| take.costing(20)), one(key, fifty));
+        assert_eq!(admitted(&counters, &dear, 5, NOW).await, 2, "{name}, sliding: {sliding}");
+        let Outcome::Refused { index: 0, retry_after_ms } = counters.take(&dear, NOW).await else {
+            panic!("{name}, sliding: {sliding}: 10 are not 20")
+        };
+        // Ten more of 50 an hour; or all that is in the newest part.
+        let wait_ms = if sliding { 21 * 180_000 } else { 10 * 72_000 };
+        assert_eq!(retry_after_ms, wait_ms, "{name}, sliding: {sliding}");
+        let known = counters.known(&dear[0], NOW).map(|left| left.count);
+        assert_eq!(known, Some(10), "{name}, sliding: {sliding}");
+        assert_eq!(admitted(&counters, &cheap, 9, NOW).await, 9, "{name}, sliding: {sliding}");
+        assert_eq!(admitted(&counters, &dear, 1, NOW).await, 0, "{name}, sliding: {sliding}");
+        assert_eq!(admitted(&counters, &cheap, 5, NOW).await, 1, "{name}, sliding: {sliding}");
+    }
+}
+
+#[tokio::test]
 async fn what_can_never_be_admitted_says_so_and_a_clock_that_goes_back_harms_little() {
     for Tried { name, counters, _server } in adapters().await {
         let takes = [Take::new(address("192.0.2.1"), PER_HOUR).costing(11)];

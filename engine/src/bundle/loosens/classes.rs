@@ -83,21 +83,21 @@ impl Bundle {
 }
 
 /// The grants of a bundle by what their scopes say of actions.
-struct Grants<'b> {
+pub(in crate::bundle) struct Grants<'b> {
     of_any: Vec<&'b PolicyFacts>,
     naming: BTreeMap<EntityUid, Vec<&'b PolicyFacts>>,
 }
 
 /// How grants that may permit an action count it.
-struct On<'b> {
+pub(in crate::bundle) struct On<'b> {
     /// By those that give a class: their ids, and the class.
-    given: BTreeMap<&'b Arc<str>, &'b Arc<str>>,
+    pub(in crate::bundle) given: BTreeMap<&'b Arc<str>, &'b Arc<str>>,
     /// Whether some give none, so that the route's counts.
-    in_the_routes: bool,
+    pub(in crate::bundle) in_the_routes: bool,
 }
 
 impl<'b> Grants<'b> {
-    fn of(bundle: &'b Bundle) -> Self {
+    pub(in crate::bundle) fn of(bundle: &'b Bundle) -> Self {
         let mut grants = Self { of_any: Vec::new(), naming: BTreeMap::new() };
         for policy in bundle.policies.policies().filter(|policy| policy.effect() == Effect::Permit) {
             let Some(facts) = bundle.policy(policy.id().as_ref()) else { continue };
@@ -114,7 +114,7 @@ impl<'b> Grants<'b> {
         grants
     }
 
-    fn on(&self, bundle: &Bundle, action: &str) -> On<'b> {
+    pub(in crate::bundle) fn on(&self, bundle: &Bundle, action: &str) -> On<'b> {
         let action = bundle.vocabulary.actions.get(action);
         let reach = action.into_iter().flat_map(|action| action.ancestors.iter().chain([&action.uid]));
         let naming = reach.filter_map(|uid| self.naming.get(uid)).flatten();

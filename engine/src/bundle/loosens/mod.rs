@@ -11,6 +11,7 @@ use super::vocabulary::{Action, SWITCH};
 use super::{Bundle, uid};
 use crate::route::Route;
 
+pub(super) use classes::Grants;
 pub use classes::Recounted;
 
 impl Bundle {

@@ -27,6 +27,9 @@ fn moves(before: &Route, after: &Route) -> Vec<String> {
     if before.class != after.class {
         said.push(format!("is counted as `{}` instead of `{}`", after.class, before.class));
     }
+    if after.cost < before.cost {
+        said.push(format!("costs {} instead of {} of its limits", after.cost, before.cost));
+    }
     if let Some(bound) = before.body_bytes_max
         && after.body_bytes_max.is_none_or(|later| later > bound)
     {

@@ -3,6 +3,7 @@
 mod again;
 mod bounds;
 mod changes;
+mod costs;
 pub(crate) mod fixture;
 mod limits;
 

@@ -82,14 +82,12 @@ fn record(bundle: &Bundle, line: &str, identity: &Identity, from: From) -> Strin
         query_names: query.assigned_names().map(str::to_owned).collect(),
     });
     let told = |name: &str, value: &str| (!bundle.is_sensitive(name)).then(|| value.to_owned());
+    let parameters = matched.parameters.iter().map(|(name, value)| (name.clone(), told(name, value)));
     event.route = Some(RouteFacts {
         names: Arc::clone(&route.recorded),
-        parameters: matched
-            .parameters
-            .iter()
-            .map(|(name, value)| (name.clone(), told(name, value)))
-            .collect(),
+        parameters: parameters.collect(),
         class: Arc::clone(&route.class),
+        cost: route.cost,
     });
     event.decision.bundle = bundle.id().shared();
     event.decision.read = read;

@@ -15,7 +15,7 @@ use engine::authz::{AuthzRequest, Decision};
 use engine::bundle::Bundle;
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind};
 use engine::refusal::Deciding;
-use engine::route::Hint;
+use engine::route::{COST_DEFAULT, Hint};
 use engine::time::UnixMillis;
 use engine::trace::Trace;
 use storage::audit_log::AuditLog;
@@ -234,6 +234,7 @@ impl Record<'_> {
             .into(),
             parameters: about.map(|(name, value)| ((*name).into(), Some(value.clone()))).collect(),
             class: "admin".into(),
+            cost: COST_DEFAULT,
         });
         event.decision = self.decision(problem);
         event.answer.status = status;

@@ -38,7 +38,12 @@ fn own<'a>(identity: &Identity, limit: &'a str, count: u32) -> Take<'a> {
 }
 
 fn matched(class: &str, anonymous: bool) -> RouteMatch {
+    costing(1, class, anonymous)
+}
+
+fn costing(cost: u32, class: &str, anonymous: bool) -> RouteMatch {
     let mut route = testing::route();
+    route.cost = cost;
     route.class = class.into();
     route.accept.anonymous = anonymous;
     RouteMatch { route: Arc::new(route), parameters: Vec::new().into() }
@@ -53,10 +58,23 @@ fn check(
     shared: bool,
     expected: (&[Take<'_>], usize, &[Take<'_>]),
 ) {
-    let (matched, given) =
-        (matched(class, anonymous), given.iter().map(|class| Arc::from(*class)).collect::<Vec<_>>());
+    check_on(limits, &matched(class, anonymous), given, identity, shared, expected);
+}
+
+/// The same on this route.
+#[track_caller]
+fn check_on(
+    limits: &InForce,
+    matched: &RouteMatch,
+    given: &[&str],
+    identity: &Identity,
+    shared: bool,
+    expected: (&[Take<'_>], usize, &[Take<'_>]),
+) {
+    let given = given.iter().map(|class| Arc::from(*class)).collect::<Vec<_>>();
+    let (class, anonymous) = (&matched.route.class, matched.route.accept.anonymous);
     let given: Vec<&Arc<str>> = given.iter().collect();
-    let asks = Asks { limits, since: SINCE, given: &given, matched: &matched, identity, client: client() };
+    let asks = Asks { limits, since: SINCE, given: &given, matched, identity, client: client() };
     let takes = asks.takes(shared);
     let shown = |takes: &[Take<'_>]| takes.iter().map(|take| format!("{take:?}")).collect::<Vec<_>>();
     let (enforced, of_address, shadowed) = expected;
@@ -89,6 +107,48 @@ fn a_request_takes_what_its_principal_has_and_where_gateways_share_what_its_addr
     check(&limits, ("llm", false, &[]), &id, true, (&[all, user, llm], 1, &[]));
     check(&limits, ("llm", false, &[]), &id, false, (&[user, llm], 0, &[]));
     check(&limits, ("auth", true, &[]), &id, true, (&[all, auth, user, own_auth], 2, &[]));
+}
+
+#[test]
+fn what_a_route_costs_is_taken_of_all_limits_but_the_addresss_own() {
+    let limits = InForce::of(&settings(), &bundle::Limits::default());
+    let (id, nobody) = (testing::known(7, 7), Identity::Anonymous);
+    let all = address("per-address", 1);
+    let [user, llm] = [own(&id, "per-user", 2), own(&id, "llm", 4)].map(|take| take.costing(20));
+    let nobodys = address("llm", 4).costing(20);
+    let dear = costing(20, "llm", false);
+    check_on(&limits, &dear, &[], &id, false, (&[user, llm], 0, &[]));
+    check_on(&limits, &dear, &[], &id, true, (&[all, user, llm], 1, &[]));
+    let open = costing(20, "llm", true);
+    check_on(&limits, &open, &[], &nobody, true, (&[all, nobodys], 2, &[]));
+    check_on(&limits, &open, &[], &nobody, false, (&[], 0, &[]));
+    // In the class that a policy gives, and in one that is only tried out.
+    check_on(&limits, &costing(20, "chat", false), &["llm"], &id, false, (&[user, llm], 0, &[]));
+    check_on(&limits, &costing(20, "chat", true), &["llm"], &nobody, false, (&[nobodys], 1, &[]));
+    let shadow = Limit { rate: rate(6), sliding: false, shadow: true };
+    let tried = bundle::Limits { per_user: Some(shadow), ..bundle::Limits::default() };
+    let limits = InForce::of(&settings(), &tried);
+    check_on(&limits, &dear, &[], &id, false, (&[llm], 0, &[own(&id, "per-user", 6).costing(20)]));
+}
+
+#[tokio::test]
+async fn whoever_has_too_little_left_is_told_how_much_and_keeps_it() {
+    let counters = Counters::memory(MEMORY_BYTES_DEFAULT);
+    let id = testing::known(7, 7);
+    let now = UnixMillis(1_795_557_600_000);
+    let asks = async |cost| {
+        let enforced = vec![own(&id, "llm", 50).costing(cost)];
+        take(&counters, now, &Takes { enforced, of_address: 0, shadowed: Vec::new() }).await
+    };
+    let refused =
+        |left| Err(Refusal::QuotaSpent { limit: "llm".into(), retry_after_s: 1, rate: Some(rate(50)), left });
+    assert_eq!(asks(20).await, Ok(vec![]));
+    assert_eq!(asks(20).await, Ok(vec![]));
+    assert_eq!(asks(20).await, refused(10));
+    assert_eq!(asks(9).await, Ok(vec![]));
+    assert_eq!(asks(2).await, refused(1));
+    assert_eq!(asks(1).await, Ok(vec![]));
+    assert_eq!(asks(1).await, refused(0));
 }
 
 #[test]
@@ -165,6 +225,7 @@ async fn each_limit_that_is_tried_out_says_for_itself_whether_it_would_have_refu
     assert_eq!(says().await, Ok(vec!["one".to_owned()]));
     // The one that refuses keeps nothing from being counted by the other.
     assert_eq!(says().await, Ok(vec!["one".to_owned(), "two".to_owned()]));
-    let refused = Refusal::QuotaSpent { limit: "real".into(), retry_after_s: 1, rate: Some(rate(3)) };
+    let refused =
+        Refusal::QuotaSpent { limit: "real".into(), retry_after_s: 1, rate: Some(rate(3)), left: 0 };
     assert_eq!(says().await, Err(refused));
 }

@@ -51,8 +51,12 @@ pub async fn open(parts: &Parts, session: &ServerSession, ctx: &mut RequestConte
     }
     let identity = passage.permit().identity();
     let lease = parts.live.socket(identity, ctx.since, parts.config.websockets.per_user_max);
-    let lease =
-        lease.map_err(|_| Refusal::QuotaSpent { limit: LIMIT.into(), retry_after_s: RETRY_S, rate: None })?;
+    let lease = lease.map_err(|_| Refusal::QuotaSpent {
+        limit: LIMIT.into(),
+        retry_after_s: RETRY_S,
+        rate: None,
+        left: 0,
+    })?;
     ctx.trail.enter(Stage::Shape);
     let token = signed_identity(parts, &passage, Some(&upstream), clock::now());
     let shaped = shape::shape(&passage, &received, headers, token, &ctx.trail);

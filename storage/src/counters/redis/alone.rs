@@ -51,7 +51,8 @@ impl Redis {
 
     /// What is left of this gateway's part of a limit.
     pub(super) fn left_of_part(&self, take: &Take<'_>, now: UnixMillis) -> Left {
-        let part = self.part(take);
+        // What one request costs is not the unit of a limit.
+        let part = self.part(&take.costing(1));
         let left = self.memory.left(&part, now);
         if take.key.sliding {
             let each = part.cost.max(1);

@@ -298,6 +298,24 @@ async fn a_store_is_asked_once_whatever_is_tried_out_and_without_it_the_same_is_
 }
 
 #[tokio::test]
+async fn what_is_left_without_the_store_is_told_in_what_a_limit_counts_whatever_a_request_costs() {
+    let mut server = Server::start();
+    let change = |settings: &mut RedisSettings| (settings.given_time, settings.gateways) = (true, 2);
+    let counters = server.counters(change).await;
+    server.kill();
+    reaches(&counters, away).await;
+    for sliding in [false, true] {
+        let key = LimitKey::everybody("all").sliding(sliding);
+        let dear = Take::new(key, Rate { count: 100, ..TEN }).costing(20);
+        let left = || counters.known(&dear, NOW).map(|left| (left.count, left.of));
+        assert_eq!(left(), Some((50, 50)), "a half, sliding: {sliding}");
+        assert_eq!(admitted(&counters, &[dear], 1).await, 1, "sliding: {sliding}");
+        assert_eq!(left(), Some((30, 50)), "sliding: {sliding}");
+        assert_eq!(admitted(&counters, &[dear], 5).await, 1, "sliding: {sliding}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_hangs_is_waited_for_three_times_and_asked_no_more() {
     let server = Server::start();
     let (seen, observer) = seeing();
