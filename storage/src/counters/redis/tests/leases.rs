@@ -26,7 +26,7 @@ fn rates() -> impl Strategy<Value = Rate> {
     (10_u32..120, 100_u64..8_000).prop_map(|(count, period_ms)| Rate { count, period_ms })
 }
 
-fn of(counters: &Counters) -> &Redis {
+pub(super) fn of(counters: &Counters) -> &Redis {
     match &counters.adapter {
         Adapter::Redis(redis) => redis,
         Adapter::Memory(_) => panic!("these gateways share a redis"),
