@@ -114,6 +114,17 @@ impl InForce {
     }
 }
 
+/// How one bundle permits, or lets through, what another did not, in sentences, with these settings: nothing that may happen
+/// by itself (threat 17).
+#[must_use]
+pub fn loosenings(settings: &Limits, before: &Bundle, after: &Bundle) -> Vec<String> {
+    let [limits_before, limits] = [before, after].map(|bundle| InForce::of(settings, bundle.limits()));
+    let mut loosens = after.loosens(before);
+    loosens.extend(limits.loosens(&limits_before));
+    loosens.extend(limits.widens(&limits_before, &after.recounted(before)));
+    loosens
+}
+
 fn looser(before: Limit, after: Limit) -> Option<String> {
     let Limit { rate, sliding, shadow } = after;
     if !rate.limits() {

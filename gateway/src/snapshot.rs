@@ -15,7 +15,7 @@ use crate::aside::{Freed, Freer};
 use crate::bundle_dir;
 use crate::clock;
 use crate::config::settings::Limits;
-use crate::in_force::{InForce, misfits};
+use crate::in_force::{InForce, loosenings, misfits};
 
 /// The thread on which a bundle is read, checked and put in place.
 pub const THREAD: &str = "bundle-load";
@@ -198,10 +198,7 @@ impl Reloader {
         if !strays.is_empty() {
             return Err(ReloadError::Faults(strays));
         }
-        let limits = InForce::of(&self.cell.settings, bundle.limits());
-        let mut loosens = bundle.loosens(&current.bundle);
-        loosens.extend(limits.loosens(&current.limits));
-        loosens.extend(limits.widens(&current.limits, &bundle.recounted(&current.bundle)));
+        let loosens = loosenings(&self.cell.settings, &current.bundle, &bundle);
         let accepted = matches!(cause, Cause::Operator { accept: Some(id) } if *id == to.to_string());
         if !loosens.is_empty() && !accepted {
             return Err(ReloadError::Loosens { id: to, loosens });

@@ -1,9 +1,12 @@
 //! The shipped policies: whole, complete, and as the golden matrix says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use engine::bundle::BundleSources;
 use tests::policies::{self, ROLES};
+use tests::process;
 use tests::repository;
 
 /// The one declared path that is no route: the fallback that would open everything.
@@ -128,4 +131,74 @@ fn a_broken_bundle_names_file_line_and_remedy() {
         assert!(said.contains(&format!("{path}:")), "{what}: no place in {said}");
         assert!(said.lines().count() >= 2, "{what}: no remedy in {said}");
     }
+}
+
+/// Changes of every kind to a copy of the shipped policies.
+fn edited(folder: &Path) {
+    tests::repository::copy(&repository::root().join("policies"), folder);
+    let edit = |file: &str, from: &str, to: &str| {
+        let path = folder.join(file);
+        let text = fs::read_to_string(&path).expect("a file of the bundle");
+        assert!(text.contains(from), "{file} has no {from}");
+        fs::write(path, text.replacen(from, to, 1)).expect("a file of the bundle");
+    };
+    let row = "{ on = \"POST /api/docs/ai\", action = \"ai.chat\", class = \"llm\"";
+    edit("routes/docs.toml", row, &format!("{row}, cost = 20"));
+    edit("routes/docs.toml", "  { on = \"GET /api/docs/list\", action = \"docs.read\" },\n", "");
+    let new = "  { on = \"GET /api/docs/new\", action = \"docs.read\"";
+    edit("routes/docs.toml", new, &new.replace("/new", "/newest"));
+    edit("guardrails/switches.cedar", "@id(\"switch.editor\")", "@id(\"switch.editors\")");
+    edit(
+        "guardrails/switches.cedar",
+        "Action::\"switch.terminal\", resource)",
+        "Action::\"switch.terminal\", resource) unless { context.tls }",
+    );
+    let managers = "\"managers\"}, \"attrs\": {}, \"parents\": [";
+    let more = format!("{managers}{{\"type\": \"Role\", \"id\": \"viewer\"}}, ");
+    edit("entities/groups.json", managers, &more);
+    let admin = "\"kb.admin\"\n  in [\"write\", \"admin\"]";
+    edit("schema.cedarschema", admin, &admin.replace(", \"admin\"", ""));
+    let grant = "@id(\"ai.dear\")\n@reason(\"Who pays for it asks more often.\")\n@owner(\"tests\")\n\
+                 @limit_class(\"dear\")\npermit (principal in Role::\"power_user\", action == Action::\"ai.chat\", resource);\n";
+    fs::write(folder.join("grants/dear.cedar"), grant).expect("a grant");
+    let limits = "[per_user]\nrate = \"2000/1h\"\n[class.dear]\nrate = \"400/1m\"\nalgorithm = \"sliding\"\n";
+    fs::write(folder.join("limits.toml"), limits).expect("limits");
+}
+
+#[test]
+fn the_difference_of_two_bundles_is_told_as_the_golden_one_and_by_the_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (repository::root().join("policies"), folder.path().join("policies"));
+    edited(&new);
+    let diff = |old: &Path, new: &Path, more: &[&str]| {
+        let folders = [old.to_string_lossy(), new.to_string_lossy()];
+        let arguments = [&["policy", "diff", &folders[0], &folders[1]], more].concat();
+        let (status, said) = process::cli(&arguments, &[], "");
+        (status.code(), said)
+    };
+    let (code, said) = diff(&old, &new, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    // The digests change with every change of the shipped policies.
+    let told: String = said.lines().skip(2).map(|line| format!("{line}\n")).collect();
+    tests::golden::check("tests/golden/policy_diff.txt", &told);
+    let (code, said) = diff(&old, &new, &["--json"]);
+    let told: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or_else(|_| panic!("{said}"));
+    assert_eq!((code, &told["different"]), (Some(1), &serde_json::Value::from(true)), "{said}");
+    let cost = serde_json::json!({
+        "kind": "route", "name": "POST /api/docs/ai", "how": "changed",
+        "said": [{ "what": "cost", "before": "1", "after": "20" }],
+    });
+    let has = |list: &str, wanted: &serde_json::Value| {
+        told[list].as_array().is_some_and(|items| items.contains(wanted))
+    };
+    assert!(has("changes", &cost), "{said}");
+    assert!(has("loosens", &"guardrail `switch.editor` is gone".into()), "{said}");
+    assert!(has("loosens", &"limit `per-user` is 2000/1h instead of 1000/1h".into()), "{said}");
+
+    let (code, said) = diff(&old, &old, &[]);
+    assert!(code == Some(0) && said.ends_with("nothing that decides differs\n"), "{code:?} {said}");
+    fs::write(new.join("limits.toml"), "per_user = 1\n").expect("limits");
+    let (code, said) = diff(&old, &new, &[]);
+    assert!(code == Some(3) && said.contains(&format!("{}:1", new.join("limits.toml").display())), "{said}");
 }

@@ -126,6 +126,11 @@ impl Vocabulary {
         declared.into_iter().flatten().map(String::as_str)
     }
 
+    /// The entity types that the schema declares, with the names of their attributes.
+    pub(crate) const fn entity_types(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.attributes
+    }
+
     /// Whether entities of this type come from stores and sockets, never from entity files.
     pub(crate) fn is_principal(type_name: &EntityTypeName) -> bool {
         ["User", "Service", "Operator", "Anonymous"].contains(&type_name.basename())

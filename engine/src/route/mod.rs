@@ -12,6 +12,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
@@ -120,6 +121,15 @@ pub enum Target {
     Upstream(Arc<str>),
     /// One of the gateway's own pages.
     Page(Page),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream(name) => write!(f, "upstream `{name}`"),
+            Self::Page(page) => write!(f, "page {page:?}"),
+        }
+    }
 }
 
 /// What the gateway says of the caller.

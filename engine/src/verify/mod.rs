@@ -1,11 +1,12 @@
-//! Policy verbs as pure functions: the matrix of all roles and routes, test cases, coverage, explanations, decisions made
-//! again from their records.
+//! Policy verbs as pure functions: the matrix of all roles and routes, test cases, coverage, explanations, how bundles differ,
+//! decisions made again from their records.
 //!
 //! They ask the same [`Bundle::decide`](crate::bundle::Bundle::decide) as the pipeline, so what a reviewer
 //! reads is what clients get.
 
 mod cases;
 mod cedar;
+pub mod diff;
 mod explain;
 mod matrix;
 mod proof;
@@ -15,6 +16,7 @@ mod subject;
 mod tests;
 
 pub use cases::{TestReport, run_tests, uncovered};
+pub use diff::diff;
 pub use explain::{explain, explain_on};
 pub use matrix::matrix;
 pub use proof::Factors;

@@ -138,6 +138,8 @@ mod tests {
         check(&["check-config", "--config", "/nonexistent"], 3);
         check(&["run", "--config", faulty], 3);
         check(&["policy", "check", "--policies", "/nonexistent"], 3);
+        check(&["policy", "diff", "/nonexistent"], 2);
+        check(&["policy", "diff", "/nonexistent", "/nonexistent"], 3);
         check(&["policy", "replay"], 2);
         check(&["policy", "replay", "/nonexistent", "--bundle", "/nonexistent"], 3);
         check(&["limits", "show"], 2);

@@ -1,6 +1,7 @@
 //! `cedargate policy`: what can be asked of a bundle without running it.
 
 mod check;
+mod diff;
 mod explain;
 mod matrix;
 mod replay;
@@ -16,8 +17,8 @@ use super::failure::Failure;
 use super::progress::Progress;
 use crate::bundle_dir;
 
-/// Check, test and explain policies, and decide again what was recorded,
-/// without running the gateway
+/// Check, compare, test and explain policies, and decide again what was
+/// recorded, without running the gateway
 ///
 /// Everything here only reads the policies directory, and asks the same engine
 /// that decides requests.
@@ -30,6 +31,7 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Args),
+    Diff(diff::Args),
     Matrix(matrix::Args),
     Test(test::Args),
     Explain(Box<explain::Args>),
@@ -68,6 +70,7 @@ impl Factors {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.verb {
         Verb::Check(args) => check::run(args),
+        Verb::Diff(args) => diff::run(args),
         Verb::Matrix(args) => matrix::run(args),
         Verb::Test(args) => test::run(args),
         Verb::Explain(args) => explain::run(args),
@@ -78,6 +81,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 impl Policies {
     /// Their bundle. Who waits for a large one at a terminal is told how far it has come.
     fn load(&self) -> Result<Bundle, Failure> {
+        self.load_telling().map_err(|faults| Failure::policies(&faults))
+    }
+
+    fn load_telling(&self) -> Result<Bundle, Vec<BundleFault>> {
         let mut progress = Progress::begin();
         let loaded = bundle_dir::look_at(&self.directory).and_then(|sources| {
             Bundle::load_telling(&sources, &mut |come| {
@@ -85,7 +92,7 @@ impl Policies {
             })
         });
         progress.clear();
-        loaded.map_err(|faults| Failure::policies(&faults))
+        loaded
     }
 
     /// The same for programs, without a word.

@@ -1,7 +1,7 @@
 //! How one row is looser than another that had its path.
 
 use crate::path::Leniencies;
-use crate::route::{Accept, Route, StepUp, Target};
+use crate::route::{Accept, Route, StepUp};
 
 /// What to say of the later row, without its name.
 pub(super) fn changes(before: &Route, after: &Route) -> Vec<String> {
@@ -19,7 +19,7 @@ pub(super) fn changes(before: &Route, after: &Route) -> Vec<String> {
 fn moves(before: &Route, after: &Route) -> Vec<String> {
     let mut said = Vec::new();
     if before.target != after.target {
-        said.push(format!("goes to {} instead of {}", spell(&after.target), spell(&before.target)));
+        said.push(format!("goes to {} instead of {}", after.target, before.target));
     }
     if before.module != after.module {
         said.push(format!("belongs to module `{}` instead of `{}`", after.module, before.module));
@@ -106,11 +106,4 @@ fn spellings(before: &Route, after: &Route) -> Option<String> {
 
 fn set<const N: usize>(flags: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
     flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag)
-}
-
-fn spell(target: &Target) -> String {
-    match target {
-        Target::Upstream(name) => format!("upstream `{name}`"),
-        Target::Page(page) => format!("page {page:?}"),
-    }
 }
