@@ -65,28 +65,36 @@ pub(crate) fn add_account(production: &mut Production, login: &str, role: &str) 
     assert!(content, "{said}");
 }
 
-/// Gateways with one set of keys and these lines, not yet started, and one person whom all know who share their accounts:
-/// the first has made it. Nobody may see what is secret.
+/// Gateways with one set of keys and these lines, not yet started. Nobody may see what is secret.
+pub(crate) fn alike(count: usize, upstream: SocketAddr, lines: &str, secrets: &[String]) -> Vec<Production> {
+    let mut gateways: Vec<Production> = Vec::new();
+    for _ in 0..count {
+        let mut production = Production::before(upstream).with_lines(lines.to_owned());
+        production.secrets.extend(secrets.iter().cloned());
+        if let Some(first) = gateways.first() {
+            production.environment = first.environment.clone();
+        }
+        gateways.push(production);
+    }
+    gateways
+}
+
+/// The same, and one person whom all know who share their accounts: the first makes it.
 pub(crate) fn sharing(
     count: usize,
     upstream: SocketAddr,
     lines: &str,
     secrets: &[String],
 ) -> Vec<Production> {
-    let mut gateways: Vec<Production> = Vec::new();
-    for _ in 0..count {
-        let mut production = Production::before(upstream).with_lines(lines.to_owned());
-        production.secrets.extend(secrets.iter().cloned());
-        match gateways.first() {
-            Some(first) => {
-                production.environment = first.environment.clone();
-                production.secrets.push(PASSWORD.to_owned());
-            }
-            None => add_account(&mut production, "ada", "standard_user"),
-        }
-        gateways.push(production);
-    }
+    let mut gateways = alike(count, upstream, lines, secrets);
+    person(&mut gateways);
     gateways
+}
+
+/// Has the first of these make the account of a person.
+pub(crate) fn person(gateways: &mut [Production]) {
+    add_account(&mut gateways[0], "ada", "standard_user");
+    gateways[1..].iter_mut().for_each(|other| other.secrets.push(PASSWORD.to_owned()));
 }
 
 #[test]

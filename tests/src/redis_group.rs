@@ -93,12 +93,7 @@ impl Group {
         // A fail-over is decided by most, once they know of each other and of the replica.
         for sentinel in &self.sentinels {
             wait::until("a sentinel that knows of all", PATIENCE, || {
-                let told = sentinel.say(&["SENTINEL", "MASTER", MASTER]);
-                let field = |name: &str| {
-                    let mut lines = told.lines().skip_while(|line| *line != name);
-                    lines.nth(2).map(str::to_owned)
-                };
-                let knows = |name: &str, count: &str| field(name).as_deref() == Some(count);
+                let knows = |name: &str, count: &str| sentinel.told_of_master(name).as_deref() == Some(count);
                 (knows("num-other-sentinels", "2") && knows("num-slaves", "1")).then_some(())
             });
         }
@@ -163,6 +158,37 @@ impl Group {
         let number = self.master_of(key);
         self.replicate(key);
         self.servers[number].kill();
+    }
+
+    /// Has sentinels let the replica take over from its master, which is there and goes on for a while as if nothing were. Waits
+    /// until all of them say so.
+    pub fn relieve_master(&self) {
+        let relieved = self.servers[self.master_of("")].port().to_string();
+        for sentinel in &self.sentinels {
+            wait::until("a sentinel with nothing to do", PATIENCE, || {
+                (sentinel.told_of_master("flags").as_deref() == Some("master")).then_some(())
+            });
+        }
+        let [first, ..] = self.sentinels.as_slice() else { panic!("a cluster has none") };
+        // The time after which it gives an order up that it has taken. A replica says by itself, once a second, that it has
+        // been promoted; where the machine is busy that may take longer than an election may.
+        order(first, &["SENTINEL", "SET", MASTER, "failover-timeout", "600000"]);
+        // It takes none before it has heard how the replica does.
+        wait::until("an order that is taken", PATIENCE, || {
+            first.say(&["SENTINEL", "FAILOVER", MASTER]).starts_with("+OK").then_some(())
+        });
+        for sentinel in &self.sentinels {
+            wait::until("word of another master", PATIENCE, || {
+                sentinel.told_of_master("port").filter(|port| *port != relieved)
+            });
+        }
+    }
+
+    /// How many connections of the gateway's user each server has.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        let of = |server: &Node| server.say(&["CLIENT", "LIST"]).matches(" user=cedargate ").count();
+        self.servers.iter().map(of).collect()
     }
 
     /// Moves the slot of this key, with all that is in it, to another master of the cluster, a key at a time, as a tool
@@ -292,6 +318,12 @@ impl Node {
 
     fn port(&self) -> u16 {
         self.address().port()
+    }
+
+    /// What a sentinel says of the master under this name.
+    fn told_of_master(&self, name: &str) -> Option<String> {
+        let told = self.say(&["SENTINEL", "MASTER", MASTER]);
+        told.lines().skip_while(|line| *line != name).nth(2).map(str::to_owned)
     }
 
     fn is_up(&self) -> bool {
