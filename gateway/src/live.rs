@@ -194,7 +194,7 @@ mod tests {
     use crate::pipeline::testing::known;
 
     fn with_token(id: u128, credential: u128) -> Identity {
-        let Identity::Known(principal) = known(id, credential) else { unreachable!() };
+        let Identity::Known(principal) = known(id, credential) else { panic!("somebody is known") };
         let by_token = Principal { scheme: Scheme::AccessToken, ..(*principal).clone() };
         Identity::Known(Arc::new(by_token))
     }

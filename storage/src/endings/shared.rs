@@ -142,13 +142,13 @@ fn each(answer: &Value, count: usize) -> Result<Vec<Option<UnixMillis>>, Fault> 
     if found.len() != count {
         return Err(Fault::Nonsense);
     }
-    let until = |found: &Value| match found {
-        Value::Nil => Ok(None),
-        Value::BulkString(text) => {
-            let text = std::str::from_utf8(text).map_err(|_| Fault::Nonsense)?;
-            text.parse().map(|until| Some(UnixMillis(until))).map_err(|_| Fault::Nonsense)
+    let until = |found: &Value| {
+        if matches!(found, Value::Nil) {
+            return Ok(None);
         }
-        _ => Err(Fault::Nonsense),
+        let Value::BulkString(text) = found else { return Err(Fault::Nonsense) };
+        let text = std::str::from_utf8(text).map_err(|_| Fault::Nonsense)?;
+        text.parse().map(|until| Some(UnixMillis(until))).map_err(|_| Fault::Nonsense)
     };
     found.iter().map(until).collect()
 }

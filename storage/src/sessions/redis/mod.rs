@@ -272,13 +272,12 @@ impl Redis {
     }
 
     pub(super) async fn hint(&self, id: Uuid, now: UnixMillis) -> Result<Option<SignOutHint>, StoreError> {
-        match self.ask(&self.line.question("hint", now).with(id.to_string())).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(sealed) => {
-                SignOutHint::open(&self.keyring, &hint_key(self.line.prefix(), id), &sealed).map(Some)
-            }
-            _ => Err(StoreError::Shared(Fault::Nonsense)),
+        let answer = self.ask(&self.line.question("hint", now).with(id.to_string())).await?;
+        if matches!(answer, Value::Nil) {
+            return Ok(None);
         }
+        let Value::BulkString(sealed) = answer else { return Err(StoreError::Shared(Fault::Nonsense)) };
+        SignOutHint::open(&self.keyring, &hint_key(self.line.prefix(), id), &sealed).map(Some)
     }
 
     pub(super) async fn replace_hint(
