@@ -22,7 +22,7 @@ pub(crate) use link::{Link, fault};
 pub use patience::as_one_request;
 pub(crate) use pause::{Pause, STEADY};
 
-/// Questions under way at once on one connection. More than a Redis answers in the usual budget.
+/// Questions under way at once of one keeper. More than a Redis answers in the usual budget.
 pub(crate) const IN_FLIGHT_MAX: usize = 512;
 /// Late answers in a row after which a Redis is taken to be away. One alone may be the machine's hiccup.
 pub(crate) const LATE_MAX: u32 = 3;

@@ -2,7 +2,7 @@
 //!
 //! Most of what a question costs a gateway is two calls of the system: one that sends it, one that receives its answer.
 //! Where many requests ask within one moment, one call serves them all. Who asks alone goes alone, and at once: only where
-//! [`UNDER_WAY_MAX`] pieces are unanswered is anything waited for, and then for [`ANSWER_WAIT`] at most.
+//! [`UNDER_WAY_MAX`] pieces are unanswered of a server that is quick, and a piece is not full, is anything waited for.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Fault, IN_FLIGHT_MAX, fault};
 
@@ -19,8 +19,10 @@ const TOGETHER_MAX: usize = 32;
 
 /// Pieces under way after which the next waits for an answer, and becomes a larger one meanwhile.
 const UNDER_WAY_MAX: usize = 2;
-/// How long it waits for that, at most: a server that is slow is no reason to be slower.
+/// How long it waits for that, at most; the clock of timers makes up to a millisecond more of it.
 const ANSWER_WAIT: Duration = Duration::from_millis(1);
+/// A server whose last piece took longer is slow, and that is no reason to be slower: nothing is waited for.
+const QUICK: Duration = Duration::from_micros(500);
 
 /// Where questions come together.
 pub(super) struct Together {
@@ -40,7 +42,7 @@ impl Together {
         Self { next }
     }
 
-    /// Asks. Whoever gives up before it was sent has asked nothing.
+    /// Asks. Whoever gives up before it is a part of a piece has asked nothing.
     pub(super) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
         let (told, answer) = oneshot::channel();
         self.next.send(Asked { command, told }).await.map_err(|_| Fault::Gone)?;
@@ -50,12 +52,19 @@ impl Together {
 
 async fn send(connection: MultiplexedConnection, mut asked: mpsc::Receiver<Asked>) {
     let mut under_way = JoinSet::new();
+    let mut took = Duration::ZERO;
     while let Some(first) = asked.recv().await {
         // Every request that can go on does so once before this does, and asks if that is what it comes to.
         tokio::task::yield_now().await;
-        while under_way.try_join_next().is_some() {}
-        if under_way.len() >= UNDER_WAY_MAX {
-            timeout(ANSWER_WAIT, under_way.join_next()).await.ok();
+        while let Some(Ok(ended)) = under_way.try_join_next() {
+            took = ended;
+        }
+        let is_full = asked.len().saturating_add(1) >= TOGETHER_MAX;
+        if under_way.len() >= UNDER_WAY_MAX && took <= QUICK && !is_full {
+            took = match timeout(ANSWER_WAIT, under_way.join_next()).await {
+                Ok(Some(Ok(ended))) => ended,
+                Ok(Some(Err(_)) | None) | Err(_) => ANSWER_WAIT,
+            };
         }
         let mut together = vec![first];
         while together.len() < TOGETHER_MAX
@@ -70,7 +79,9 @@ async fn send(connection: MultiplexedConnection, mut asked: mpsc::Receiver<Asked
     }
 }
 
-async fn answered(mut connection: MultiplexedConnection, together: Vec<Asked>) {
+/// How long it took.
+async fn answered(mut connection: MultiplexedConnection, together: Vec<Asked>) -> Duration {
+    let begun = Instant::now();
     let mut questions = Pipeline::with_capacity(together.len());
     let mut waiting = Vec::with_capacity(together.len());
     for Asked { command, told } in together {
@@ -94,6 +105,7 @@ async fn answered(mut connection: MultiplexedConnection, together: Vec<Asked>) {
             waiting.into_iter().for_each(|told| drop(told.send(Err(fault))));
         }
     }
+    begun.elapsed()
 }
 
 #[cfg(test)]
