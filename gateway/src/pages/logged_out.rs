@@ -67,7 +67,11 @@ async fn end(at: &At<'_>, issuer: &str, token: &LogoutToken) -> Result<(usize, u
     };
     let sessions = at.parts.sessions.end_elsewhere(elsewhere, at.now).await?;
     let tokens = presented.end(|presented| presented.is_ended_by(&ending));
-    marked?;
+    if let Err(error) = marked {
+        // Whatever is open by them asks again here, and finds what this gateway has marked for itself.
+        tokens.iter().for_each(|token| endings.token_is_over(*token));
+        return Err(error);
+    }
     endings.keep(&ending, &token.jti, token.ends, &tokens, at.now).await?;
     Ok((sessions.len(), tokens.len()))
 }

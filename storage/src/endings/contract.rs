@@ -173,6 +173,7 @@ async fn without_the_store_nobody_knows_what_has_ended() {
     let asked = endings.has_ended("a", "ada", Some("s1"), NOW).await;
     assert!(matches!(asked, Err(StoreError::Shared(_))), "{asked:?}");
     assert!(endings.mark(&session("a", "s1"), NOW).await.is_err());
+    assert!(ended(&endings, "a", "ada", Some("s1"), NOW).await, "it is over at the gateway that was told");
     assert!(endings.is_taken("a", "m1", NOW).await.is_err());
     assert!(endings.keep(&session("a", "s1"), "m1", NOW.plus(1), &[], NOW).await.is_err());
 }

@@ -138,14 +138,21 @@ impl Endings {
     /// mark. It may be gone with this process until [`Endings::keep`].
     ///
     /// # Errors
-    /// When a shared store does not answer, or too few of its replicas have it; then the mark may hold.
+    /// When a shared store does not answer, or too few of its replicas have it; then the mark holds here, and may elsewhere.
     pub async fn mark(&self, ending: &Ending, now: UnixMillis) -> Result<(), StoreError> {
         match &self.shared {
             None => {
                 self.own.mark(ending, now);
                 Ok(())
             }
-            Some(shared) => Box::pin(shared.mark(ending, now)).await,
+            Some(shared) => {
+                let marked = Box::pin(shared.mark(ending, now)).await;
+                if marked.is_err() {
+                    // Then it is at least over at the gateway that was told, for as long as that runs.
+                    self.own.mark(ending, now);
+                }
+                marked
+            }
         }
     }
 
