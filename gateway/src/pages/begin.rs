@@ -8,6 +8,7 @@ use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use storage::StoreError;
 use storage::credentials::Person;
 use storage::grants::Grant;
+use storage::redis::as_one_request;
 use storage::sessions::{NewSession, ProviderSession, SessionSecret, SessionView, SignOutHint};
 use uuid::Uuid;
 
@@ -110,7 +111,7 @@ pub(super) async fn begin(
         Err(error) => {
             unanswered_by("the store of what providers have ended", &error);
             // Nobody is told its secret, so nobody can use it, ended or not.
-            at.parts.sessions.end(created.session.id, at.now).await.ok();
+            as_one_request(at.parts.sessions.end(created.session.id, at.now)).await.ok();
             return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
         }
     }
@@ -128,9 +129,10 @@ pub(super) async fn begin(
     answer
 }
 
+/// Its waiting is its own: the sign-in has displaced other sessions by now, and is not given up for what that has waited.
 async fn ended_meanwhile(at: &At<'_>, elsewhere: Option<&Elsewhere>) -> Result<bool, StoreError> {
     match elsewhere {
-        Some(elsewhere) => elsewhere.has_ended(at).await,
+        Some(elsewhere) => as_one_request(elsewhere.has_ended(at)).await,
         None => Ok(false),
     }
 }

@@ -4,7 +4,8 @@ use askama::Template;
 use engine::identity::Identity;
 use engine::refusal::{CrossSiteFault, Dependency, Refusal};
 use http::header::SET_COOKIE;
-use storage::sessions::SessionView;
+use storage::redis::as_one_request;
+use storage::sessions::{SessionView, SignOutHint};
 
 use super::form::Form;
 use super::render::{Frame, page};
@@ -36,7 +37,8 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
     if !at.parts.form_key.is_sign_out(at.site.origin(), session.id, token) {
         return PageAnswer::refused(Refusal::CrossSite(CrossSiteFault::FormToken));
     }
-    let elsewhere = elsewhere(at, session).await;
+    // It goes with the session, so it is read before. Its waiting is its own: what it waits is not taken off the end's.
+    let hint = as_one_request(at.parts.sessions.hint(session.id, at.now)).await;
     if let Err(error) = at.parts.sessions.end(session.id, at.now).await {
         tracing::error!(error = &error as &dyn std::error::Error, "a session could not be ended");
         return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
@@ -44,6 +46,11 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
     if let Err(error) = at.parts.renewals.give_back(session.id).await {
         tracing::warn!(%error, "the grant of a session that has ended could not be removed; a sweep will");
     }
+    let hint = hint.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what a provider is shown at sign-out could not be read: it will ask the person");
+        None
+    });
+    let elsewhere = elsewhere(at, session, hint.as_ref()).await;
     let mut answer = PageAnswer::new(200, page(&SignOutPage { frame: at.frame(), form: None, elsewhere }))
         .noting(format!("signed out: session {}", session.id));
     if let Some(cookie) = Cookie::Session.set(at.site, "", Some(0)) {
@@ -53,16 +60,16 @@ pub(super) async fn submit(at: &At<'_>) -> PageAnswer {
 }
 
 /// Where the person signs out of the provider that vouched for them: signed in there, they come back with one click. A
-/// provider that is away has no such place, and our session ends all the same.
-async fn elsewhere<'a>(at: &At<'a>, session: &SessionView) -> Option<Elsewhere<'a>> {
+/// provider that is away has no such place; our session has ended by then.
+async fn elsewhere<'a>(
+    at: &At<'a>,
+    session: &SessionView,
+    hint: Option<&SignOutHint>,
+) -> Option<Elsewhere<'a>> {
     let account = at.parts.accounts.find(session.account).await.ok()??;
     let provider = at.parts.providers.of_issuer(account.origin.as_ref()?.issuer())?;
-    let hint = at.parts.sessions.hint(session.id, at.now).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "what a provider is shown at sign-out could not be read: it will ask the person");
-        None
-    });
     let back = format!("{}{SIGN_IN_PATH}", at.site.origin());
-    let address = provider.end_session(&back, hint.as_ref()).await?;
+    let address = provider.end_session(&back, hint).await?;
     Some(Elsewhere { title: provider.title(), address: address.into() })
 }
 
