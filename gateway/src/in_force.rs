@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use engine::bundle::{self, Bundle, Recounted};
 use engine::limit::{Limit, PER_ADDRESS, PER_USER, Rate};
-use engine::route::{Accept, CLASSES, COST_DEFAULT};
+use engine::route::CLASSES;
 use engine::time::UnixMillis;
 use storage::counters::{LimitKey, Take, WhenAway};
 
@@ -201,13 +201,11 @@ pub fn misfits(settings: &Limits, bundle: &Bundle) -> BTreeMap<String, (String, 
 fn never_pass(settings: &Limits, bundle: &Bundle) -> BTreeMap<String, (String, String)> {
     let limits = InForce::of(settings, bundle.limits());
     let mut found = BTreeMap::new();
-    for route in bundle.routes().routes().iter().filter(|route| route.cost > COST_DEFAULT) {
-        let Accept { anonymous: _, session, api_key, access_token } = route.accept;
+    for (route, counted) in bundle.dear() {
+        let classes =
+            limits.classes.iter().map(|(name, held)| (&**name, held, format!("limits.class.{name}.rate")));
         let of_user = (PER_USER, &limits.per_user, "limits.per_user".to_owned());
-        let of_user = (session || api_key || access_token).then_some(of_user);
-        let class = limits.classes.get(&route.class);
-        let class = class.map(|held| (&*route.class, held, format!("limits.class.{}.rate", route.class)));
-        for (name, held, setting) in of_user.into_iter().chain(class) {
+        for (name, held, setting) in classes.chain([of_user]).filter(|(name, ..)| counted.contains(*name)) {
             let Held { limit, bundled, .. } = held;
             if !bundled && limit.refuses() && limit.rate.count < route.cost {
                 let (row, cost) = (&route.name, route.cost);
@@ -305,6 +303,17 @@ mod tests {
             [("llm", "10/1m"), ("per-user", "19/1h")]
                 .map(|(name, limit)| format!("{row} `{name}` is {limit}: no request could ever pass"))
         );
+        // A class that no grant leaves the row in counts none of its requests, and the one that grants give does.
+        let mut given = crate::bundle_dir::shipped();
+        for (name, text) in &mut given.files {
+            if name == "routes/docs.toml" {
+                *text = text.replace("action = \"ai.chat\", class", "action = \"ai.chat\", cost = 20, class");
+            } else if name.starts_with("grants/") {
+                *text = text.replace("@owner(", "@limit_class(\"wide\")\n@owner(");
+            }
+        }
+        given.files.insert("limits.toml".to_owned(), "[class.wide]\nrate = \"100/1m\"\n".to_owned());
+        assert!(says(&Bundle::load(&given).unwrap(), "20/1m", "10/1m").is_empty());
         // What the bundle says instead is judged with it.
         let bundled = bundle("[per_user]\nrate = \"20/1m\"\n[class.llm]\nrate = \"1/1h\"\nshadow = true\n");
         assert!(says(&bundled, "19/1h", "10/1m").is_empty());

@@ -7,6 +7,20 @@ use super::{Bundle, BundleFault};
 use crate::limit::PER_USER;
 use crate::route::{COST_DEFAULT, Declared, Route};
 
+impl Bundle {
+    /// The rows of which a request costs more than 1, each with the names of the limits that may count what it costs: of the
+    /// principal, and of classes that the row or a grant names.
+    #[must_use]
+    pub fn dear(&self) -> Vec<(&Route, BTreeSet<&str>)> {
+        let mut dear = self.routes().routes().iter().filter(|route| route.cost > COST_DEFAULT).peekable();
+        if dear.peek().is_none() {
+            return Vec::new();
+        }
+        let grants = Grants::of(self);
+        dear.map(|route| (&**route, counted(self, &grants, route))).collect()
+    }
+}
+
 /// A request that costs more than the whole of a limit never passes it, however long somebody waits. Limits that are only
 /// tried out refuse nobody.
 pub(super) fn check(bundle: &Bundle, declared: &[Declared], faults: &mut Vec<BundleFault>) {

@@ -23,7 +23,8 @@ const PERMITTED: &str = "permitted by";
 pub fn explain_on(bundle: &Bundle, route: &Route, request: &AuthzRequest<'_>) -> String {
     let mut text = proved_and_decided(bundle, route, request);
     if route.cost != COST_DEFAULT {
-        writeln!(text, "costs {} of each limit but the address's, which counts requests", route.cost).ok();
+        writeln!(text, "costs {} of each limit that counts it; `per-address` counts requests", route.cost)
+            .ok();
     }
     text
 }

@@ -106,6 +106,9 @@ fn whoever_reviews_sees_what_a_request_costs() {
         explain_on(&bundle, route, &example(route, &identity, &example_parameters(route)))
     };
     let dear = said("POST /api/docs/import");
-    assert!(dear.ends_with("costs 20 of each limit but the address's, which counts requests\n"), "{dear}");
+    assert!(
+        dear.ends_with("costs 20 of each limit that counts it; `per-address` counts requests\n"),
+        "{dear}"
+    );
     assert!(!said("GET /api/docs").contains("costs"), "{}", said("GET /api/docs"));
 }
