@@ -69,6 +69,7 @@ struct Limit {
     lease: Option<(u32, u128)>,
     /// When it was leased what comes back, and how much that is.
     back: Option<(u64, u128)>,
+    period_ms: u64,
     /// For how many milliseconds it has been what it is.
     age_ms: Option<u64>,
     is_tried: bool,
@@ -160,6 +161,7 @@ impl Limit {
             asked: Asked::of(take, along.owed, now)?,
             lease: (lease > 0).then_some((lease, each)),
             back: back.map(|back| (back.granted_ms, worth(take, back))),
+            period_ms: take.period_ms,
             age_ms: take.since.map(|since| now.0.saturating_sub(since.0)),
             is_tried: take.tried,
             rate: take.rate,
@@ -178,7 +180,7 @@ impl Limit {
         }
         optional(command, self.lease.map(|(count, each)| format!("{count}:{each}")));
         optional(command, self.back.map(|(granted_ms, amount)| format!("{granted_ms}:{amount}")));
-        command.arg(self.rate.period_ms);
+        command.arg(self.period_ms);
         optional(command, self.age_ms);
         command.arg(if self.is_tried { "1" } else { "" });
     }
