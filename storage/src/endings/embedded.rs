@@ -54,6 +54,13 @@ impl Embedded {
         put(&mut self.marks(), ending.place(self.store.keyring()), ending.mark(now));
     }
 
+    /// The same where nothing will be kept of it: the table has no more than its bound all the same.
+    pub(super) fn mark_unkept(&self, ending: &Ending, now: UnixMillis) {
+        let mut marks = self.marks();
+        put(&mut marks, ending.place(self.store.keyring()), ending.mark(now));
+        trim(&mut marks);
+    }
+
     pub(super) async fn keep(
         &self,
         ending: &Ending,
@@ -165,5 +172,10 @@ mod tests {
         assert!(trim(&mut endings.marks()).is_empty());
         let ended = |number: usize| endings.has_ended("a", "x", Some(&number.to_string()), now);
         assert!(!ended(0) && ended(MARKS_MAX / 2) && ended(MARKS_MAX + 9));
+        for number in 0..MARKS_MAX as u64 + 10 {
+            let what = Ended::Subject(number.to_string(), now);
+            endings.mark_unkept(&Ending { issuer: "a".to_owned(), what }, now.plus(number));
+            assert!(endings.marks().len() <= MARKS_MAX);
+        }
     }
 }

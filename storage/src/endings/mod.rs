@@ -149,7 +149,7 @@ impl Endings {
                 let marked = Box::pin(shared.mark(ending, now)).await;
                 if marked.is_err() {
                     // Then it is at least over at the gateway that was told, for as long as that runs.
-                    self.own.mark(ending, now);
+                    self.own.mark_unkept(ending, now);
                 }
                 marked
             }
