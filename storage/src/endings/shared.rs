@@ -21,13 +21,7 @@ use crate::StoreError;
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Recent;
 use crate::redis::Fault;
-use crate::sessions::shared::{BEHIND, Line, Question, hex};
-
-/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its gateways
-/// is seen by then.
-const KNOWN: Duration = Duration::from_secs(10);
-/// What does not depend on the time.
-const TIMELESS: UnixMillis = UnixMillis(0);
+use crate::sessions::shared::{BEHIND, KNOWN, Line, Question, TIMELESS, hex};
 
 pub(super) struct Shared {
     line: Arc<Line>,

@@ -1,13 +1,14 @@
 //! One connection to Redis: how it is made, and what can go wrong with it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
 
 use super::together::Together;
@@ -39,7 +40,7 @@ const CODES: [&str; 18] = [
 pub(crate) struct Link {
     together: Together,
     /// Where replicas are waited for: a server answers nothing else on a connection that waits.
-    lasting: Option<MultiplexedConnection>,
+    lasting: Option<Arc<Together>>,
     /// The name of the script there.
     pub(crate) script: String,
     /// Answers in a row that came too late.
@@ -97,26 +98,17 @@ impl Link {
         if let Some(channel) = channel {
             connection.subscribe(channel).await.map_err(|error| fault(&error))?;
         }
-        let lasting = if lasts { Some(peer.second(is_master).await?) } else { None };
+        let lasting = if lasts { Some(Together::over(peer.second(is_master).await?).into()) } else { None };
         Ok(Self { together: Together::over(connection), lasting, script: name, late: AtomicU32::new(0) })
     }
 
-    /// Asks one question.
-    pub(crate) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
-        self.together.ask(command).await
-    }
-
-    /// Has the script do one thing. `command` is given the verb and what the verb calls the script by: a server that was
-    /// restarted, or that dropped the script, is sent its text.
-    pub(crate) async fn run(&self, text: &str, command: impl Fn(&str, &str) -> Cmd) -> Result<Value, Fault> {
-        match self.ask(command("EVALSHA", &self.script)).await {
-            Err(Fault::Refused("NOSCRIPT")) => self.ask(command("EVAL", text)).await,
-            answer => answer,
-        }
+    /// Where its questions come together.
+    pub(crate) const fn together(&self) -> &Together {
+        &self.together
     }
 
     /// The connection that replicas are waited for on, where they will be.
-    pub(crate) fn lasting(&self) -> Option<MultiplexedConnection> {
+    pub(crate) fn lasting(&self) -> Option<Arc<Together>> {
         self.lasting.clone()
     }
 

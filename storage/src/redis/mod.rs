@@ -21,6 +21,7 @@ pub(crate) use finder::Finder;
 pub(crate) use link::{Link, fault};
 pub use patience::as_one_request;
 pub(crate) use pause::{Pause, STEADY};
+pub(crate) use together::Together;
 
 /// Questions under way at once of one keeper. More than a Redis answers in the usual budget.
 pub(crate) const IN_FLIGHT_MAX: usize = 512;

@@ -25,7 +25,7 @@ const ANSWER_WAIT: Duration = Duration::from_millis(1);
 const QUICK: Duration = Duration::from_micros(500);
 
 /// Where questions come together.
-pub(super) struct Together {
+pub(crate) struct Together {
     next: mpsc::Sender<Asked>,
 }
 
@@ -36,17 +36,30 @@ struct Asked {
 
 impl Together {
     /// Over this connection, until this is dropped.
-    pub(super) fn over(connection: MultiplexedConnection) -> Self {
+    pub(crate) fn over(connection: MultiplexedConnection) -> Self {
         let (next, asked) = mpsc::channel(IN_FLIGHT_MAX);
         tokio::spawn(send(connection, asked));
         Self { next }
     }
 
     /// Asks. Whoever gives up before it is a part of a piece has asked nothing.
-    pub(super) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
+    pub(crate) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
         let (told, answer) = oneshot::channel();
         self.next.send(Asked { command, told }).await.map_err(|_| Fault::Gone)?;
         answer.await.unwrap_or(Err(Fault::Gone))
+    }
+
+    /// Has a script do one thing. `command` is given the verb and what the verb calls the script by, which is its name: a
+    /// server that was restarted, or that dropped the script, is sent its text.
+    pub(crate) async fn run(
+        &self,
+        (name, text): (&str, &str),
+        command: impl Fn(&str, &str) -> Cmd,
+    ) -> Result<Value, Fault> {
+        match self.ask(command("EVALSHA", name)).await {
+            Err(Fault::Refused("NOSCRIPT")) => self.ask(command("EVAL", text)).await,
+            answer => answer,
+        }
     }
 }
 

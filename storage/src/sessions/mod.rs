@@ -55,7 +55,7 @@ pub use secret::SessionSecret;
 
 /// What else gateways share is asked over the connection of their sessions.
 pub(crate) mod shared {
-    pub(crate) use super::redis::line::{BEHIND, Line};
+    pub(crate) use super::redis::line::{BEHIND, KNOWN, Line, TIMELESS};
     pub(crate) use super::redis::script::{Question, base, hex, id, list, number};
 }
 

@@ -109,7 +109,8 @@ impl Question {
 
     /// Asks it there. A server that was restarted, or that dropped the script, is sent its text.
     pub(super) async fn ask(&self, link: &Link) -> Result<Told, Fault> {
-        let answer = link.run(TEXT, |verb, script| self.command(verb, script)).await?;
+        let answer =
+            link.together().run((&link.script, TEXT), |verb, script| self.command(verb, script)).await?;
         self.told(&answer).ok_or(Fault::Nonsense)
     }
 
@@ -266,7 +267,7 @@ pub(super) async fn forget(prefix: &str, limit: &LimitKey<'_>, link: &Link) -> R
     let mut command = redis::cmd("SET");
     let past = if limit.sliding { "w1:0:" } else { "0.000000" };
     command.arg(key(prefix, limit)).arg(past).arg("PX").arg(1);
-    link.ask(command).await.map(drop)
+    link.together().ask(command).await.map(drop)
 }
 
 /// A key as it is called there: `prefix:{subject}:limit`. What stands in braces says which node of a cluster has it, so

@@ -23,19 +23,13 @@ use crate::StoreError;
 use crate::keyring::Keyring;
 use crate::recent::Recent;
 use crate::redis::{Fault, will_not};
-use crate::sessions::shared::{BEHIND, Line, Question, base, id, list, number};
-use engine::time::UnixMillis;
+use crate::sessions::shared::{BEHIND, KNOWN, Line, Question, TIMELESS, base, id, list, number};
 
-/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its gateways
-/// is seen by then.
-const KNOWN: Duration = Duration::from_secs(10);
 /// How long an API key is known not to be there. Nobody can have asked for one before it was made, for its id is drawn then: a
 /// new one works at once all the same, and only one that is brought from a gateway's own store may have to wait for this.
 const ABSENT: Duration = Duration::from_secs(1);
 /// How often a change is made anew because somebody else was faster.
 const CONTESTED_MAX: usize = 16;
-/// What does not depend on the time.
-const TIMELESS: UnixMillis = UnixMillis(0);
 /// Records that are read in one round trip.
 const AT_ONCE: usize = 256;
 

@@ -5,16 +5,15 @@
 //! else on a connection that waits, so who comes meanwhile waits here, and then all of them do once. A wait that was in vain
 //! is not begun again for [`SPARED`]: a replica that is missing holds up nobody for longer than one wait.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::line::BEAT;
 use super::script::Question;
-use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, fault, will_not};
+use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, Together, will_not};
 
 /// How long nobody waits after a wait that was in vain; it is told at once then that too few have it.
 const SPARED: Duration = Duration::from_millis(250);
@@ -31,7 +30,7 @@ pub(super) struct Lasting {
 
 /// What is waited by.
 pub(super) struct Rounds {
-    connection: MultiplexedConnection,
+    connection: Arc<Together>,
     /// The name of the script there.
     script: String,
     mark: Question,
@@ -46,7 +45,7 @@ pub(super) struct Rounds {
 
 /// The second connection, and what is asked over it.
 pub(super) struct Second {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Arc<Together>,
     pub(super) script: String,
     /// What is written there.
     pub(super) mark: Question,
@@ -128,25 +127,21 @@ impl Rounds {
     }
 
     async fn beat(&self) -> Result<(), Fault> {
-        self.beat.ask_over(self.connection.clone(), &self.script).await.map(drop)
+        self.beat.ask_over(&self.connection, &self.script).await.map(drop)
     }
 
     async fn kept(&self) -> Result<(), Fault> {
-        self.mark.ask_over(self.connection.clone(), &self.script).await?;
-        let have = replicas(self.connection.clone(), self.replicas, self.at_most).await?;
+        self.mark.ask_over(&self.connection, &self.script).await?;
+        let have = replicas(&self.connection, self.replicas, self.at_most).await?;
         if have >= u64::from(self.replicas) { Ok(()) } else { Err(Fault::Unkept) }
     }
 }
 
 /// How many replicas have what was written over this connection, once so many have it, and after so long at the latest. For
 /// none nothing is waited, and yet it is found out whether it may be asked.
-pub(super) async fn replicas(
-    mut connection: MultiplexedConnection,
-    wanted: u8,
-    at_most: Duration,
-) -> Result<u64, Fault> {
+pub(super) async fn replicas(connection: &Together, wanted: u8, at_most: Duration) -> Result<u64, Fault> {
     let mut wait = redis::cmd("WAIT");
     // Nothing would be for ever.
     wait.arg(wanted).arg(u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX).max(1));
-    wait.query_async(&mut connection).await.map_err(|error| fault(&error))
+    redis::from_redis_value(connection.ask(wait).await?).map_err(|_| Fault::Nonsense)
 }

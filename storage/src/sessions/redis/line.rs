@@ -39,8 +39,11 @@ pub(crate) const BEHIND: Duration = Duration::from_secs(1);
 /// What the store is asked to recognise a master key by.
 const KEY_TEXT: &[u8] = b"shared sessions";
 
+/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its
+/// gateways, such as a restore of an older state, is seen by then.
+pub(crate) const KNOWN: Duration = Duration::from_secs(10);
 /// For what does not depend on the time.
-const TIMELESS: UnixMillis = UnixMillis(0);
+pub(crate) const TIMELESS: UnixMillis = UnixMillis(0);
 
 pub(crate) struct Line {
     shared: SharedSessions,
@@ -297,11 +300,11 @@ impl Line {
         let Some(connection) = link.lasting() else { return Ok(None) };
         let mark = self.question("mark", TIMELESS).with(Uuid::new_v4().to_string());
         mark.ask(link).await?;
-        if mark.ask_over(connection.clone(), &link.script).await? != Value::Int(1) {
+        if mark.ask_over(&connection, &link.script).await? != Value::Int(1) {
             return Err(Fault::Moved);
         }
         // Here, and not when somebody signs in, it shows that our user may not.
-        lasting::replicas(connection.clone(), 0, Duration::ZERO).await?;
+        lasting::replicas(&connection, 0, Duration::ZERO).await?;
         Ok(Some(Second { connection, script: link.script.clone(), mark, beat: self.beat() }))
     }
 

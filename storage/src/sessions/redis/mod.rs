@@ -29,7 +29,6 @@ mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use engine::time::UnixMillis;
 use redis::Value;
@@ -38,7 +37,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::heard::Heard;
-use self::line::{BEHIND, Line};
+use self::line::{BEHIND, KNOWN, Line};
 use self::script::{Gone, Question, Stored, hex, hint_key, record_key};
 use super::touch::{read_touch, touch};
 use super::{
@@ -52,9 +51,6 @@ use crate::redis::{Fault, Observer, Standings};
 use crate::seal::{seal, unseal};
 use crate::{Changes, StoreError};
 
-/// How long what was read is told again at most, though nothing was heard: whatever was done to the store past its
-/// gateways, such as a restore of an older state, is seen by then.
-const KNOWN: Duration = Duration::from_secs(10);
 /// Sessions that are read, or removed, in one round trip.
 const AT_ONCE: usize = 256;
 

@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 
 use engine::time::UnixMillis;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use uuid::Uuid;
 
 use crate::Change;
 use crate::keyring::{DIGEST_BYTES, Digest};
-use crate::redis::{Fault, Link, fault};
+use crate::redis::{Fault, Link, Together};
 
 /// Its text: attempts, endings and records, which answer to their own verbs alone, and then sessions.
 pub(super) const TEXT: &str = concat!(
@@ -75,23 +74,12 @@ impl Question {
 
     /// Asks it there.
     pub(super) async fn ask(&self, link: &Link) -> Result<Value, Fault> {
-        link.run(TEXT, |verb, script| self.command(verb, script)).await
+        self.ask_over(link.together(), &link.script).await
     }
 
-    /// The same over one connection, where the script is known by this name. A server that was restarted, or that dropped the
-    /// script, is sent its text.
-    pub(super) async fn ask_over(
-        &self,
-        mut connection: MultiplexedConnection,
-        script: &str,
-    ) -> Result<Value, Fault> {
-        let answer = match self.command("EVALSHA", script).query_async(&mut connection).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.command("EVAL", TEXT).query_async(&mut connection).await
-            }
-            answer => answer,
-        };
-        answer.map_err(|error| fault(&error))
+    /// The same over one connection, where the script is known by this name.
+    pub(super) async fn ask_over(&self, together: &Together, script: &str) -> Result<Value, Fault> {
+        together.run((script, TEXT), |verb, script| self.command(verb, script)).await
     }
 }
 

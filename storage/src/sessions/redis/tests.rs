@@ -1,6 +1,7 @@
 //! What shared sessions do beside the contract: between gateways, against whoever edits the store, and without it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::broadcast::Receiver;
