@@ -186,11 +186,10 @@ pub async fn follow(
 
 #[cfg(test)]
 mod tests {
+    use engine::identity::Principal;
     use futures_util::FutureExt;
 
     use super::*;
-    use engine::identity::Principal;
-
     use crate::pipeline::testing::known;
 
     fn with_token(id: u128, credential: u128) -> Identity {

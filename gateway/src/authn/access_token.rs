@@ -211,8 +211,7 @@ impl AccessTokens {
                 return rejected;
             }
             known = self.providers.presented.of_id(id).and_then(|(_, known)| known);
-        }
-        if self.has_ended_elsewhere(&token).await? {
+        } else if self.has_ended_elsewhere(&token).await? {
             return rejected;
         }
         // Whoever was removed in the meantime is not made anew by what is still open.

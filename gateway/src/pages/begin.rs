@@ -100,9 +100,7 @@ pub(super) async fn begin(
             error = &error as &dyn std::error::Error,
             "a session could not be tied to its provider"
         );
-        // Nobody is told its secret, so nobody can use it, ended or not.
-        at.parts.sessions.end(created.session.id, at.now).await.ok();
-        return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
+        return given_up(at, created.session.id).await;
     }
     // After it is there: a provider's word that comes now finds either the session, or has marked it before.
     match ended_meanwhile(at, elsewhere.as_ref()).await {
@@ -110,9 +108,7 @@ pub(super) async fn begin(
         Ok(true) => return over_already(at, created.session.id, return_to).await,
         Err(error) => {
             unanswered_by("the store of what providers have ended", &error);
-            // Nobody is told its secret, so nobody can use it, ended or not.
-            as_one_request(at.parts.sessions.end(created.session.id, at.now)).await.ok();
-            return PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions));
+            return given_up(at, created.session.id).await;
         }
     }
     at.parts.metrics.login_ended(metrics::Login::Succeeded);
@@ -127,6 +123,13 @@ pub(super) async fn begin(
         answer = answer.with(SET_COOKIE, cookie);
     }
     answer
+}
+
+/// A session that was made and is given to nobody: nobody is told its secret, so nobody can use it, ended or not. Its
+/// waiting is its own, for what the sign-in had may be used up.
+async fn given_up(at: &At<'_>, session: Uuid) -> PageAnswer {
+    as_one_request(at.parts.sessions.end(session, at.now)).await.ok();
+    PageAnswer::refused(Refusal::Unavailable(Dependency::Sessions))
 }
 
 /// Its waiting is its own: the sign-in has displaced other sessions by now, and is not given up for what that has waited.

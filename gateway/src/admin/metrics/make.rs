@@ -102,9 +102,7 @@ impl Maker {
         let waited = opts("limits_redis_seconds", "What requests have waited for the store of counters.");
         let overrun =
             opts("limits_redis_overrun_seconds", "How far past their budget requests have waited for it.");
-        let (waited, overrun) =
-            (self.timed(waited, &STORE_BOUNDS_S)?, self.timed(overrun, &OVERRUN_BOUNDS_S)?);
-        Ok(Shared { up, asked, waited, overrun })
+        self.shared(up, asked, waited, overrun)
     }
 
     pub(super) fn shadowed(&self) -> Result<IntCounterVec, prometheus::Error> {
@@ -124,6 +122,16 @@ impl Maker {
         let waited = opts("sessions_redis_seconds", "What requests have waited for the store of sessions.");
         let overrun =
             opts("sessions_redis_overrun_seconds", "How far past their budget requests have waited for it.");
+        self.shared(up, asked, waited, overrun)
+    }
+
+    fn shared(
+        &self,
+        up: IntGauge,
+        asked: IntCounterVec,
+        waited: Opts,
+        overrun: Opts,
+    ) -> Result<Shared, prometheus::Error> {
         let (waited, overrun) =
             (self.timed(waited, &STORE_BOUNDS_S)?, self.timed(overrun, &OVERRUN_BOUNDS_S)?);
         Ok(Shared { up, asked, waited, overrun })
