@@ -110,7 +110,7 @@ fn compared(kind: Kind, before: &Things, after: &Things) -> Vec<Change> {
     let changed = names.into_iter().filter_map(|name| {
         let (how, said) = match (before.get(name), after.get(name)) {
             (Some(before), Some(after)) => (How::Changed, differing(before, after)),
-            (before, Some(_)) => (How::Added, differing(before.map_or(&[], Vec::as_slice), after.get(name)?)),
+            (None, Some(after)) => (How::Added, differing(&[], after)),
             (Some(before), None) => (How::Removed, differing(before, &[])),
             (None, None) => return None,
         };

@@ -18,15 +18,30 @@ pub(super) fn said(route: &Route) -> Vec<(&'static str, String)> {
         hint: _,
         target,
         action,
-        ..
+        accept,
+        step_up,
+        class,
+        cost,
+        conceal,
+        audited,
+        websocket,
+        body_bytes_max,
+        deadline_s,
+        leniencies,
+        legacy_bearer_drop,
+        sandbox,
+        service_worker,
+        client_sets,
+        sets,
+        named,
+        names,
+        query,
+        cookies_up,
+        cookies_down,
+        headers_allowed,
+        destinations,
+        read_only,
     } = route;
-    let Route {
-        accept, step_up, class, cost, conceal, audited, websocket, body_bytes_max, deadline_s, ..
-    } = route;
-    let Route { leniencies, legacy_bearer_drop, sandbox, service_worker, client_sets, sets, named, .. } =
-        route;
-    let Route { names, query, cookies_up, cookies_down, headers_allowed, destinations, read_only, .. } =
-        route;
     let flag = |set: bool| if set { "true".to_owned() } else { String::new() };
     let number = |value: Option<String>| value.unwrap_or_default();
     let all = [
