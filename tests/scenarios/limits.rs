@@ -112,14 +112,8 @@ fn admit_together(leases: &str, held: u64) {
     // Each gateway by itself would let its address ask as often.
     let gateways: Vec<Production> = (0..3)
         .map(|_| {
-            let mut production = sharing_within(
-                &upstream,
-                &redis,
-                &format!("gateways = 3\nper_address = \"1000/1m\"{leases}"),
-                "1s",
-            );
-            production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
-            production
+            let lines = format!("gateways = 3\nper_address = \"1000/1m\"{leases}");
+            sharing_within(&upstream, &redis, &lines, "1s").limiting_addresses()
         })
         .collect();
     let _processes: Vec<_> = gateways.iter().map(Production::start).collect();
@@ -344,8 +338,7 @@ fn threat_14_over_tls_a_redis_is_who_its_certificate_says() {
 fn whoever_is_refused_is_told_which_limit_it_was() {
     let upstream = Upstream::start();
     let lines = "[limits]\nper_user = \"2/1h\"\nheaders = \"both\"\n".to_owned();
-    let mut production = Production::before(upstream.address()).with_lines(lines);
-    production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+    let mut production = Production::before(upstream.address()).with_lines(lines).limiting_addresses();
     let _process = production.start();
     let key = key(&mut production, "caller");
     let answers: Vec<Response> = (0..3).map(|_| ask(&production, READ, Some(&key))).collect();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Client, Request, Response};
-use crate::peer::installed;
+use crate::peer::{installed, last_words};
 use crate::ports::Port;
 use crate::production::random_hex;
 use crate::wait::{self, PATIENCE};
@@ -194,9 +194,6 @@ impl OpenBao {
 impl Drop for OpenBao {
     fn drop(&mut self) {
         self.stop();
-        if std::thread::panicking() {
-            let output = self.folder.path().join("output");
-            eprintln!("--- openbao said:\n{}", std::fs::read_to_string(output).unwrap_or_default());
-        }
+        last_words("openbao", self.folder.path());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Client, Request, Response};
-use crate::peer::installed;
+use crate::peer::{installed, last_words};
 use crate::ports::Port;
 use crate::repository;
 use crate::session::{LOGIN, hidden_fields};
@@ -239,10 +239,7 @@ impl OpenId {
 impl Drop for OpenId {
     fn drop(&mut self) {
         self.stop();
-        if std::thread::panicking() {
-            let output = self.folder.path().join("output");
-            eprintln!("--- the provider said:\n{}", std::fs::read_to_string(output).unwrap_or_default());
-        }
+        last_words("the provider", self.folder.path());
     }
 }
 

@@ -21,6 +21,14 @@ pub fn installed(path: &str) -> PathBuf {
     program
 }
 
+/// Tells what a program has written into its folder's `output`, where the test that tries it fails.
+pub(crate) fn last_words(who: &str, folder: &Path) {
+    if std::thread::panicking() {
+        let output = std::fs::read_to_string(folder.join("output")).unwrap_or_default();
+        eprintln!("--- {who} said:\n{output}");
+    }
+}
+
 /// Whether Prometheus' own checker accepts a text of metrics, and what it says.
 #[must_use]
 pub fn promtool(metrics: &str) -> (bool, String) {

@@ -54,6 +54,13 @@ impl Default for Production {
 }
 
 impl Production {
+    /// One that goes by its own limit of an address, and not by that which no test runs into.
+    #[must_use]
+    pub fn limiting_addresses(mut self) -> Self {
+        self.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+        self
+    }
+
     /// One before this upstream.
     #[must_use]
     pub fn before(upstream: SocketAddr) -> Self {

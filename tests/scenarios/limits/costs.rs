@@ -95,8 +95,7 @@ fn a_dear_request_takes_what_it_costs_of_its_limits_and_a_cheap_one_what_is_left
 fn what_is_refused_or_asked_by_nobody_and_what_becomes_a_websocket_costs_what_it_should() {
     let upstream = Upstream::start();
     let lines = "[limits]\nper_user = \"50/24h\"\nper_address = \"25/24h\"\n".to_owned();
-    let mut production = Production::before(upstream.address()).with_lines(lines);
-    production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+    let mut production = Production::before(upstream.address()).with_lines(lines).limiting_addresses();
     dear(&production);
     cost(&production, "\"GET /ws/docs/:doc_id\"", 20);
     let _process = production.start();

@@ -56,8 +56,7 @@ fn threat_20_a_flood_of_addresses_takes_bounded_memory_frees_nobody_and_harms_no
     let lines = format!(
         "trusted_proxies = [\"127.0.0.1\"]\n[limits]\nper_address = \"100/24h\"\nmemory_bytes = {TABLE_BYTES}\n"
     );
-    let mut production = Production::before(upstream.address()).with_lines(lines);
-    production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+    let production = Production::before(upstream.address()).with_lines(lines).limiting_addresses();
     let process = production.start();
     // Somebody who has spent all that they have.
     let statuses: Vec<u16> = (0..101).map(|_| asks(&production, "192.0.2.1")).collect();

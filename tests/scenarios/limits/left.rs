@@ -105,12 +105,12 @@ fn whoever_is_let_through_is_told_what_is_left_where_that_is_configured() {
     let limits =
         "per_user = \"3/24h\"\nper_address = \"1000/24h\"\nheaders = \"both\"\nheaders_for = \"all\"";
     for shares in [false, true] {
-        let mut production = if shares {
+        let production = if shares {
             sharing(&upstream, &redis, limits)
         } else {
             Production::before(upstream.address()).with_lines(format!("[limits]\n{limits}\n"))
         };
-        production.environment.retain(|(name, _)| *name != "BOTSERVER_RATE_LIMIT_PER_IP");
+        let mut production = production.limiting_addresses();
         let _process = production.start();
         let key = key(&mut production, "caller");
         if shares {
