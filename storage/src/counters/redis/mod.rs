@@ -40,7 +40,7 @@ use super::memory::{Memory, NS_PER_MS, State};
 use super::{LimitKey, Looked, Outcome, Stands, Take, Taken, WhenAway};
 use crate::redis::{
     Answered, Fault, Finder, IN_FLIGHT_MAX, LATE_MAX, Link, Observer, Pause, STEADY, Standing, Standings,
-    Waited,
+    Waited, patience,
 };
 
 /// How long the store has for what nobody waits for.
@@ -249,7 +249,7 @@ impl Redis {
         let parts = self.settings.gateways.saturating_mul(2);
         let question =
             Question::new(&self.prefix, takes, along, parts, now, self.time(now)).ok_or(Fault::Settings)?;
-        let told = tokio::time::timeout(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
+        let told = patience::within(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
         for ((take, along), kept) in takes.iter().zip(along).zip(&told.kept) {
             self.memory.settle(take, (along.owed, along.ahead.back.is_some()), *kept, now);
         }

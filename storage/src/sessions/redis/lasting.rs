@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::line::BEAT;
 use super::script::Question;
-use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, Together, will_not};
+use crate::redis::{Fault, IN_FLIGHT_MAX, LATE_MAX, Together, patience, will_not};
 
 /// How long nobody waits after a wait that was in vain; it is told at once then that too few have it.
 const SPARED: Duration = Duration::from_millis(250);
@@ -70,9 +70,9 @@ impl Lasting {
         let (told, tell) = oneshot::channel();
         // As many as may ask at once wait already, or the connection is gone.
         self.next.try_send(told).map_err(|_| Fault::Unkept)?;
-        match tokio::time::timeout(within, tell).await {
-            Ok(Ok(kept)) => kept,
-            Ok(Err(_)) | Err(_) => Err(Fault::Unkept),
+        match patience::within(within, tell).await {
+            Some(Ok(kept)) => kept,
+            Some(Err(_)) | None => Err(Fault::Unkept),
         }
     }
 

@@ -186,7 +186,8 @@ impl Line {
             answer = Err(fault);
         }
         let waited = begun.elapsed();
-        patience::awaited(waited);
+        // Whose answer was late has nothing left: the moment that a timer was early is no time to ask in.
+        patience::awaited(if matches!(answer, Err(Fault::Late)) { left.max(waited) } else { waited });
         let answered = match answer {
             Ok(_) => Answered::Answered,
             Err(Fault::Late) => Answered::Late,
@@ -209,7 +210,7 @@ impl Line {
             let _place = self.places.acquire().await;
             question.ask(&current.link).await
         };
-        let answer = tokio::time::timeout(within, turn).await.unwrap_or(Err(Fault::Late));
+        let answer = patience::within(within, turn).await.unwrap_or(Err(Fault::Late));
         match &answer {
             Ok(_) => {
                 current.link.answered();
