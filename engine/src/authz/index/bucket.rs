@@ -23,11 +23,13 @@ const CHECKED_MAX: usize = 16;
 
 /// Policies of one scope.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) enum Bucket {
+    /// One alone, which is a candidate always: most scopes have no other.
+    One(Placed),
     /// In the heap.
-    plain: Range<u32>,
-    /// `None` where all are plain, as of most scopes.
-    grouped: Option<Box<Grouped>>,
+    Few(Range<u32>),
+    /// The same, and in the heap what is looked up, at its place.
+    Many(Range<u32>, u32),
 }
 
 /// What stands in many buckets, one after the other.
@@ -36,6 +38,7 @@ pub(super) struct Heap {
     plain: Vec<Plain>,
     /// Those of `plain`.
     checks: Vec<Check>,
+    grouped: Vec<Grouped>,
 }
 
 /// Policies that are looked up.
@@ -71,17 +74,21 @@ impl Bucket {
     /// A bucket of these policies, each with its condition.
     pub(super) fn of(policies: &[(Placed, Option<&Node>)], paths: &mut Paths, heap: &mut Heap) -> Self {
         let begin = narrowed(heap.plain.len());
-        let grouped = if policies.len() <= CHECKED_MAX {
-            for (placed, condition) in policies {
-                let demands = condition.map(atoms::demands).unwrap_or_default();
-                let checks = paths.checks(&demands).map(|checks| heap.put(checks));
-                heap.plain.push(Plain { placed: *placed, checks });
+        if policies.len() > CHECKED_MAX {
+            let grouped = Grouped::of(policies, &mut heap.plain);
+            let place = narrowed(heap.grouped.len());
+            heap.grouped.push(grouped);
+            return Self::Many(begin..narrowed(heap.plain.len()), place);
+        }
+        for (placed, condition) in policies {
+            let checks = paths.checks(&demands(*condition));
+            if policies.len() == 1 && checks.is_none() {
+                return Self::One(*placed);
             }
-            None
-        } else {
-            Some(Box::new(Grouped::of(policies, &mut heap.plain)))
-        };
-        Self { plain: begin..narrowed(heap.plain.len()), grouped }
+            let checks = checks.map(|checks| heap.put(checks));
+            heap.plain.push(Plain { placed: *placed, checks });
+        }
+        Self::Few(begin..narrowed(heap.plain.len()))
     }
 
     /// Adds the candidates of a request. Some may come more than once.
@@ -92,12 +99,17 @@ impl Bucket {
         looks: &mut Looks<'_>,
         found: &mut Found,
     ) {
-        for Plain { placed, checks } in part(&heap.plain, &self.plain) {
+        let (plain, grouped) = match self {
+            Self::One(placed) => return found.push(*placed),
+            Self::Few(plain) => (plain, None),
+            Self::Many(plain, grouped) => (plain, heap.grouped.get(widened(*grouped))),
+        };
+        for Plain { placed, checks } in part(&heap.plain, plain) {
             if checks.as_ref().is_none_or(|checks| looks.meet(part(&heap.checks, checks))) {
                 found.push(*placed);
             }
         }
-        if let Some(grouped) = &self.grouped {
+        if let Some(grouped) = grouped {
             grouped.candidates(scene, found);
         }
     }
@@ -106,7 +118,7 @@ impl Bucket {
 impl Heap {
     /// How many the longest of its lists holds.
     pub(super) fn longest(&self) -> usize {
-        self.plain.len().max(self.checks.len())
+        self.plain.len().max(self.checks.len()).max(self.grouped.len())
     }
 
     fn put(&mut self, checks: Vec<Check>) -> Range<u32> {
@@ -116,6 +128,11 @@ impl Heap {
     }
 }
 
+/// What a condition demands: nothing where there is none, or where Cedar evaluates it.
+fn demands(condition: Option<&Node>) -> Vec<Demand> {
+    condition.map(atoms::demands).unwrap_or_default()
+}
+
 fn part<'h, T>(all: &'h [T], places: &Range<u32>) -> &'h [T] {
     all.get(widened(places.start)..widened(places.end)).unwrap_or_default()
 }
@@ -123,10 +140,8 @@ fn part<'h, T>(all: &'h [T], places: &Range<u32>) -> &'h [T] {
 impl Grouped {
     /// Those of these policies that can be looked up; the others go to `plain`.
     fn of(policies: &[(Placed, Option<&Node>)], plain: &mut Vec<Plain>) -> Self {
-        let demands: Vec<(Placed, Vec<Demand>)> = policies
-            .iter()
-            .map(|(placed, condition)| (*placed, condition.map(atoms::demands).unwrap_or_default()))
-            .collect();
+        let demands: Vec<(Placed, Vec<Demand>)> =
+            policies.iter().map(|(placed, condition)| (*placed, demands(*condition))).collect();
         let mut shared: FxHashMap<&Key, usize> = FxHashMap::default();
         for key in demands.iter().flat_map(|(_, demands)| demands.iter().flatten()) {
             *shared.entry(key).or_default() += 1;

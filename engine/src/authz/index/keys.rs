@@ -9,12 +9,14 @@ use super::super::scene::Subject;
 /// The number of a key.
 pub(super) type Key = u32;
 
-/// Keys of one part of the scope, as far as some policy has them. The key of no constraint is 0.
+/// Keys of one part of the scope, as far as some policy has them.
 ///
 /// Hashed without a secret: these tables grow with the policies alone, never with what requests hold.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     count: Key,
+    /// That of no constraint, which every request has.
+    any: Option<Key>,
     is: FxHashMap<EntityType, Key>,
     entities: FxHashMap<EntityUID, Named>,
 }
@@ -32,11 +34,13 @@ struct Named {
 pub(in super::super) struct Held(pub(super) SmallVec<[Key; 16]>);
 
 impl Keys {
-    pub(super) const ANY: Key = 0;
-
     fn next(count: &mut Key) -> Key {
         *count += 1;
         *count
+    }
+
+    pub(super) fn any(&mut self) -> Key {
+        *self.any.get_or_insert_with(|| Self::next(&mut self.count))
     }
 
     pub(super) fn is(&mut self, kind: &EntityType) -> Key {
@@ -66,7 +70,7 @@ impl Keys {
     /// The keys that are true of an entity.
     pub(super) fn of(&self, Subject { uid, entity }: Subject<'_>) -> Held {
         let kind = uid.entity_type();
-        let mut keys = SmallVec::from_slice(&[Self::ANY]);
+        let mut keys: SmallVec<_> = self.any.into_iter().collect();
         keys.extend(self.is.get(kind).copied());
         let own = self.entities.get(&**uid);
         keys.extend(own.and_then(|named| named.equal));

@@ -29,6 +29,7 @@ mod checks;
 #[cfg(test)]
 mod demand_tests;
 mod keys;
+mod pairs;
 mod ready;
 mod table;
 #[cfg(test)]
@@ -159,21 +160,21 @@ impl PolicyIndex {
     /// The keys of a policy's scope: those of resource and principal, and those of its actions.
     fn scope(&mut self, policy: &Policy) -> ((Key, Key), Vec<Key>) {
         let principal = match policy.principal_constraint() {
-            PrincipalConstraint::Any => Keys::ANY,
+            PrincipalConstraint::Any => self.principals.any(),
             PrincipalConstraint::Is(kind) => self.principals.is(kind.as_ref()),
             PrincipalConstraint::Eq(entity) => self.principals.equal(entity.as_ref()),
             PrincipalConstraint::In(entity) => self.principals.within(entity.as_ref()),
             PrincipalConstraint::IsIn(kind, entity) => self.principals.is_in(kind.as_ref(), entity.as_ref()),
         };
         let resource = match policy.resource_constraint() {
-            ResourceConstraint::Any => Keys::ANY,
+            ResourceConstraint::Any => self.resources.any(),
             ResourceConstraint::Is(kind) => self.resources.is(kind.as_ref()),
             ResourceConstraint::Eq(entity) => self.resources.equal(entity.as_ref()),
             ResourceConstraint::In(entity) => self.resources.within(entity.as_ref()),
             ResourceConstraint::IsIn(kind, entity) => self.resources.is_in(kind.as_ref(), entity.as_ref()),
         };
         let actions = match policy.action_constraint() {
-            ActionConstraint::Any => vec![Keys::ANY],
+            ActionConstraint::Any => vec![self.actions.any()],
             ActionConstraint::Eq(action) => vec![self.actions.equal(action.as_ref())],
             ActionConstraint::In(actions) => {
                 actions.iter().map(|action| self.actions.within(action.as_ref())).collect()

@@ -1,40 +1,36 @@
 //! Policies by the keys of their scopes.
 //!
-//! Three levels, each one array in which the places under one key stand side by side: resources, under each of them its
-//! principals, under each of those its actions. Requests have many keys of principals and few of resources, so that
-//! looking up the former in one short row beats a table of all pairs; and what a request does not have in the processor's
-//! caches costs more than what is done with it, so that a level is read in a line or two of them.
+//! A pair of a resource's key and a principal's has its actions side by side, and each of those its policies, few of which
+//! need more room than a number. What a request does not have in the processor's caches costs more than what is done
+//! with it, so each level is read in a line or two of them, and all of a level before the next: what is read of one level
+//! is on its way together.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::super::condition::Node;
 use super::super::scene::Scene;
 use super::bucket::{Bucket, Heap};
 use super::checks::{Looks, Paths};
 use super::keys::Key;
+use super::pairs::{Pairs, Slot};
 use super::{Found, HeldKeys, Placed};
 
 /// Policies by resource and principal, each with an action.
 pub(super) type Places = BTreeMap<(Key, Key), Vec<(Key, Placed)>>;
 
+/// So many pairs or buckets of one request stand in place. Few have more.
+const TOGETHER: usize = 32;
+
 /// All policies of an index, by their scopes.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Where the principals of each resource's key begin; they end where those of the next begin.
-    rows: Vec<usize>,
-    /// Of each resource ascending.
-    principals: Vec<Entry>,
-    /// Of each entry ascending.
+    pairs: Pairs,
+    /// Of each pair ascending by action.
     cells: Vec<Cell>,
     heap: Heap,
-}
-
-/// A principal's key under one resource's, with its cells.
-#[derive(Debug)]
-struct Entry {
-    principal: Key,
-    cells: Range<u32>,
 }
 
 /// An action's key under one resource's and one principal's, with its policies.
@@ -51,12 +47,10 @@ impl Table {
         condition: impl Fn(Placed) -> Option<&'c Node>,
         paths: &mut Paths,
     ) -> Self {
-        let mut table = Self::default();
+        let (mut table, mut pairs) = (Self::default(), Vec::with_capacity(places.len()));
         for ((resource, principal), mut places) in places {
             places.sort_unstable();
             places.dedup();
-            // Of keys that no policy has, nothing stands here.
-            table.rows.resize(widened(resource) + 1, table.principals.len());
             let from = narrowed(table.cells.len());
             for of_one_action in places.chunk_by(|(one, _), (other, _)| one == other) {
                 let Some((action, _)) = of_one_action.first() else { continue };
@@ -65,8 +59,9 @@ impl Table {
                 let bucket = Bucket::of(&policies, paths, &mut table.heap);
                 table.cells.push(Cell { action: *action, bucket });
             }
-            table.principals.push(Entry { principal, cells: from..narrowed(table.cells.len()) });
+            pairs.push(Slot { resource, principal, cells: from..narrowed(table.cells.len()) });
         }
+        table.pairs = Pairs::of(pairs);
         table
     }
 
@@ -83,26 +78,31 @@ impl Table {
         looks: &mut Looks<'_>,
         found: &mut Found,
     ) {
-        for resource in &resources.0 {
-            let mut row = self.row(*resource);
-            for principal in &principals.0 {
-                let Some(entry) = seek(&mut row, *principal, |entry| entry.principal) else { continue };
-                let cells = widened(entry.cells.start)..widened(entry.cells.end);
-                let mut cells = self.cells.get(cells).unwrap_or_default();
-                for action in &actions.0 {
-                    if let Some(cell) = seek(&mut cells, *action, |cell| cell.action) {
-                        cell.bucket.candidates(&self.heap, scene, looks, found);
-                    }
+        let mut buckets: SmallVec<[&Bucket; TOGETHER]> = SmallVec::new();
+        for cells in self.cells(&principals.0, &resources.0) {
+            let mut cells = self.cells.get(widened(cells.start)..widened(cells.end)).unwrap_or_default();
+            for action in &actions.0 {
+                if let Some(cell) = seek(&mut cells, *action, |cell| cell.action) {
+                    buckets.push(&cell.bucket);
                 }
             }
         }
+        for bucket in buckets {
+            bucket.candidates(&self.heap, scene, looks, found);
+        }
     }
 
-    fn row(&self, resource: Key) -> &[Entry] {
-        let at = widened(resource);
-        let Some(begin) = self.rows.get(at) else { return &[] };
-        let end = self.rows.get(at + 1).copied().unwrap_or(self.principals.len());
-        self.principals.get(*begin..end).unwrap_or_default()
+    /// The cells of all pairs of these.
+    fn cells(&self, principals: &[Key], resources: &[Key]) -> SmallVec<[Range<u32>; TOGETHER]> {
+        let mut cells = SmallVec::new();
+        for resource in resources {
+            for principal in principals {
+                if let Some(found) = self.pairs.get(*resource, *principal) {
+                    cells.push(found.clone());
+                }
+            }
+        }
+        cells
     }
 }
 

@@ -1,0 +1,104 @@
+//! Where the cells of a resource's and a principal's key stand.
+//!
+//! A request has a dozen pairs of keys, most of them of no policy. Whatever is in none of the processor's caches takes longer
+//! to be read than all that is done with it. So a pair is looked up by one read, in a table by open addressing of which half
+//! is empty, and no read waits for the one before, as each step of a search by halves does: they are under way together.
+
+use std::ops::Range;
+
+use super::keys::Key;
+
+/// Cells by pairs of keys.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    /// A power of two, at least twice as many as there are pairs.
+    slots: Vec<Slot>,
+}
+
+/// A pair with its cells; nobody's where it has none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot {
+    pub(super) resource: Key,
+    pub(super) principal: Key,
+    pub(super) cells: Range<u32>,
+}
+
+impl Pairs {
+    /// Of these, each pair once and none without cells.
+    pub(super) fn of(pairs: Vec<Slot>) -> Self {
+        let mut table = Self { slots: vec![Slot::default(); (pairs.len() * 2).next_power_of_two()] };
+        for pair in pairs {
+            let free = table.places(pair.resource, pair.principal).find(|place| table.is_free(*place));
+            if let Some(slot) = free.and_then(|place| table.slots.get_mut(place)) {
+                *slot = pair;
+            }
+        }
+        table
+    }
+
+    /// The cells of a pair.
+    pub(super) fn get(&self, resource: Key, principal: Key) -> Option<&Range<u32>> {
+        for place in self.places(resource, principal) {
+            let Slot { resource: of, principal: by, cells } = self.slots.get(place)?;
+            if cells.is_empty() {
+                return None;
+            }
+            if (*of, *by) == (resource, principal) {
+                return Some(cells);
+            }
+        }
+        None
+    }
+
+    fn is_free(&self, place: usize) -> bool {
+        self.slots.get(place).is_some_and(|slot| slot.cells.is_empty())
+    }
+
+    /// Where a pair may stand: at the first of these places that was free when it came.
+    ///
+    /// Without a secret: keys are numbered in the order of a bundle's policies, and whoever writes those could as well write
+    /// more of them. The multiplier is 2^64 divided by the golden ratio, whose product's high bits tell near numbers apart.
+    fn places(&self, resource: Key, principal: Key) -> impl Iterator<Item = usize> + use<> {
+        let (slots, pair) = (self.slots.len(), (u64::from(resource) << 32) | u64::from(principal));
+        let high = pair.wrapping_mul(0x9e37_79b9_7f4a_7c15).checked_shr(u64::BITS - slots.trailing_zeros());
+        let first = high.and_then(|high| usize::try_from(high).ok()).unwrap_or_default();
+        (0..slots).map(move |step| first.wrapping_add(step) & slots.wrapping_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_pair_has_its_cells_and_no_other_has_any(
+            pairs in proptest::collection::btree_map((0..40_u32, 0..40_u32), (0..9_u32, 1..5_u32), 0..300),
+            far in any::<[u32; 2]>(),
+        ) {
+            let cells: BTreeMap<(Key, Key), Range<u32>> =
+                pairs.into_iter().map(|(pair, (begin, count))| (pair, begin..begin + count)).collect();
+            let slot = |((resource, principal), cells): (&(Key, Key), &Range<u32>)| Slot {
+                resource: *resource,
+                principal: *principal,
+                cells: cells.clone(),
+            };
+            let table = Pairs::of(cells.iter().map(slot).collect());
+            prop_assert!(table.slots.len() >= cells.len() * 2 && table.slots.len().is_power_of_two());
+            let asked = (0..41).flat_map(|resource| (0..41).map(move |principal| (resource, principal)));
+            for (resource, principal) in asked.chain([far.into(), (far[0], 0), (0, far[1])]) {
+                prop_assert_eq!(table.get(resource, principal), cells.get(&(resource, principal)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_table_has_nothing() {
+        assert_eq!(Pairs::default().get(0, 0), None);
+        assert_eq!(Pairs::of(Vec::new()).get(0, 0), None);
+    }
+}
