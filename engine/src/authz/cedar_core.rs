@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use cedar_policy::{RestrictedExpression, Schema};
+use cedar_policy::{EntityTypeName, RestrictedExpression, Schema};
 pub(super) use cedar_policy_core::ast::{
     BinaryOp, Context, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, ExtensionFunction,
     Literal, PartialValue, Pattern, Policy, Request, Set, SlotEnv, UnaryOp, Value, ValueKind, Var,
@@ -21,8 +21,8 @@ pub(super) use cedar_policy_core::entities::Entities;
 use cedar_policy_core::entities::{Dereference, NoEntitiesSchema, TCComputation};
 pub(super) use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
-use cedar_policy_core::validator::ValidatorSchema;
 use cedar_policy_core::validator::types::Type;
+use cedar_policy_core::validator::{ValidatorEntityTypeKind, ValidatorSchema, confusable_string_checks};
 
 /// Text of Cedar's, cheap to clone: up to 23 bytes stand in place.
 pub(super) type Text = smol_str::SmolStr;
@@ -117,4 +117,24 @@ pub(super) fn parameters(schema: &Schema, action: &EntityUID) -> Vec<(Text, Opti
         (name.clone(), number, declared.is_required)
     });
     parameters.collect()
+}
+
+/// Whether a policy has a `when` or an `unless`.
+pub(crate) fn has_condition(policy: &cedar_policy::Policy) -> bool {
+    AsRef::<Policy>::as_ref(policy).non_scope_constraints().is_some()
+}
+
+/// Whether the validator warns of characters in a policy that are mistaken for others.
+pub(crate) fn is_mistakable(policy: &cedar_policy::Policy) -> bool {
+    let policy: &Policy = policy.as_ref();
+    confusable_string_checks(std::iter::once(policy.template())).next().is_some()
+}
+
+/// Whether the schema says of a type which entities it has, or not all that there is to say of it.
+pub(crate) fn is_enumerated(schema: &Schema, kind: &EntityTypeName) -> bool {
+    let schema: &ValidatorSchema = schema.as_ref();
+    schema.get_entity_type(kind.as_ref()).is_none_or(|kind| match kind.kind {
+        ValidatorEntityTypeKind::Standard(_) => false,
+        ValidatorEntityTypeKind::Enum(_) | ValidatorEntityTypeKind::External => true,
+    })
 }

@@ -13,6 +13,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cedar_core::{has_condition, is_enumerated, is_mistakable};
 pub(crate) use condition::NESTING_MAX;
 pub use index::{PolicyIndex, Ready, ReadyRequest};
 pub use oracle::{Disagreement, ORACLE};

@@ -1,5 +1,6 @@
 //! A bundle: everything that decides, parsed and checked as one, swapped as one.
 
+mod alike;
 mod bounds;
 mod check;
 mod costs;

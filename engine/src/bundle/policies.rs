@@ -2,15 +2,17 @@
 //!
 //! What of a load is spared where only some files changed. An earlier bundle is without a fault, and so is each file that
 //! stands in it. Cedar's validator judges a policy by itself and the schema (`validate_with_level` joins what it says of
-//! each), so a file that is the same is not judged again under the same schema. What one file can do to another is looked
+//! each), so a file that is the same is not judged again under the same schema, and of policies that are alike (`alike`) one
+//! is. What one file can do to another is looked
 //! at in every load: whether an id is taken, and whether what a policy names is declared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cedar_policy::ffi::DetailedError;
-use cedar_policy::{Effect, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{Effect, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 
+use super::alike::Alike;
 use super::hierarchy::Hierarchy;
 use super::policy_file::{PolicyFile, ReadPolicy, Sound};
 use super::sources::{Part, digest_of};
@@ -90,10 +92,10 @@ impl Policies {
         telling: &mut Telling<'_>,
         faults: &mut Vec<BundleFault>,
     ) {
-        let validator = Validator::new(schema.clone());
+        let (validator, mut alike) = (Validator::new(schema.clone()), Alike::new(schema));
         for (path, file) in &self.files {
             if !is_same_schema || !self.same.contains(path) {
-                self.validate(&validator, file, faults);
+                self.validate(&validator, &mut alike, file, faults);
             }
             telling.done(file.bytes());
         }
@@ -110,30 +112,72 @@ impl Policies {
         }
     }
 
-    fn validate(&self, validator: &Validator, file: &PolicyFile, faults: &mut Vec<BundleFault>) {
+    fn validate(
+        &self,
+        validator: &Validator,
+        alike: &mut Alike<'_>,
+        file: &PolicyFile,
+        faults: &mut Vec<BundleFault>,
+    ) {
         let sound = file.policies().iter().filter_map(|policy| policy.sound.as_ref());
         // Not what has another's id: there is one fault of it already.
         let taken = sound.filter(|sound| {
             self.facts.get(&sound.facts.id).is_some_and(|facts| Arc::ptr_eq(facts, &sound.facts))
         });
-        let set = match PolicySet::from_policies(taken.map(|sound| sound.policy.clone())) {
+        // One of each shape, and what has none that others could have.
+        let (mut first, mut shapes) = (Vec::new(), BTreeMap::new());
+        let mut others = Vec::new();
+        for Sound { policy, .. } in taken {
+            match alike.shape(policy) {
+                None => first.push(policy),
+                Some(shape) if alike.knows(&shape) => {}
+                Some(shape) if shapes.contains_key(&shape) => others.push((policy, shape)),
+                Some(shape) => {
+                    first.push(policy);
+                    shapes.insert(shape, policy.id());
+                }
+            }
+        }
+        let wrong = self.judge(validator, file, &first, faults);
+        for (shape, _) in shapes.into_iter().filter(|(_, id)| !wrong.contains(*id)) {
+            alike.is_sound(shape);
+        }
+        let others: Vec<&Policy> =
+            others.into_iter().filter(|(_, shape)| !alike.knows(shape)).map(|(policy, _)| policy).collect();
+        self.judge(validator, file, &others, faults);
+    }
+
+    /// The validator's word on some of a file's policies; the ids of those that something is wrong with.
+    fn judge(
+        &self,
+        validator: &Validator,
+        file: &PolicyFile,
+        policies: &[&Policy],
+        faults: &mut Vec<BundleFault>,
+    ) -> BTreeSet<PolicyId> {
+        let set = match PolicySet::from_policies(policies.iter().copied().cloned()) {
             Ok(set) => set,
             Err(error) => {
                 let remedy = "give each policy an @id of its own";
-                return faults.push(BundleFault::new(file.path(), None, error.to_string(), remedy));
+                faults.push(BundleFault::new(file.path(), None, error.to_string(), remedy));
+                return policies.iter().map(|policy| policy.id().clone()).collect();
             }
         };
+        let mut wrong = BTreeSet::new();
         let result = validator.validate_with_level(&set, ValidationMode::Strict, DEREFERENCES_MAX);
         for error in result.validation_errors() {
             let help = DetailedError::from(error).help;
             let remedy = help.unwrap_or_else(|| "correct the policy, or the schema".to_owned());
             faults.push(self.fault(error.policy_id(), &error.to_string(), &remedy));
+            wrong.insert(error.policy_id().clone());
         }
         for warning in result.validation_warnings() {
             let remedy =
                 "a policy that can never decide, or reads other than it looks, is a mistake: correct it";
             faults.push(self.fault(warning.policy_id(), &warning.to_string(), remedy));
+            wrong.insert(warning.policy_id().clone());
         }
+        wrong
     }
 
     fn fault(&self, id: &PolicyId, message: &str, remedy: &str) -> BundleFault {

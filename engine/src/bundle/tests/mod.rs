@@ -1,6 +1,7 @@
 //! The loader judges: each fault with its place and a remedy, all at once.
 
 mod again;
+mod alike;
 mod bounds;
 mod changes;
 mod costs;
