@@ -14,6 +14,7 @@
 mod alone;
 mod leases;
 mod owing;
+mod packed;
 mod script;
 mod settings;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use redis::{Cmd, Value};
 use super::super::memory::{NS_PER_MS, State};
 use super::super::{LimitKey, Outcome, Subject, Take};
 use super::leases::{Ahead, Back};
+use super::packed::{Packed, numbers};
 use crate::redis::{Fault, Link};
 
 /// Its text.
@@ -19,6 +20,9 @@ pub(super) const TEXT: &str = include_str!("take.lua");
 /// The script reckons in doubles, which are exact below 2^53, and adds two numbers of this size at most: 26 days, where
 /// a configured period is one day at most.
 const NS_MAX: u128 = 1 << 51;
+
+/// Numbers that the script is told of each limit.
+const NUMBERS: usize = 12;
 
 /// One limit of a request, as the script is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,9 +70,9 @@ struct Limit {
     key: String,
     asked: Asked,
     /// How many are leased, and how much one is.
-    lease: Option<(u32, u128)>,
+    lease: Option<(u32, u64)>,
     /// When it was leased what comes back, and how much that is.
-    back: Option<(u64, u128)>,
+    back: Option<(u64, u64)>,
     period_ms: u64,
     /// For how many milliseconds it has been what it is.
     age_ms: Option<u64>,
@@ -92,17 +96,21 @@ impl Question {
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
-        // Of a limit ten words, of which few have more than twenty bytes.
-        let room = self.limits.iter().map(|limit| limit.key.len() + 80).sum::<usize>() + script.len() + 64;
-        let mut command = Cmd::with_capacity(5 + 10 * self.limits.len(), room);
+        let mut told = Packed::with_capacity(2 + NUMBERS * self.limits.len());
+        told.push_some(self.time.map(|time| time.0));
+        told.push(self.parts.into());
+        let room = self.limits.iter().map(|limit| limit.key.len()).sum::<usize>() + script.len() + 32;
+        let mut command = Cmd::with_capacity(4 + self.limits.len(), room + told.as_bytes().len());
         command.arg(verb).arg(script).arg(self.limits.len());
         for limit in &self.limits {
             command.arg(&limit.key);
+            limit.tell(&mut told);
         }
-        optional(&mut command, self.time.map(|time| time.0));
-        command.arg(self.parts);
+        command.arg(told.as_bytes());
         for limit in &self.limits {
-            limit.tell(&mut command);
+            if let Asked::Window { owed, .. } = &limit.asked {
+                command.arg(owed);
+            }
         }
         command
     }
@@ -115,19 +123,17 @@ impl Question {
     }
 
     fn told(&self, answer: &Value) -> Option<Told> {
-        let Value::Array(items) = answer else { return None };
-        let [refused, wait, now_ms, each @ ..] = items.as_slice() else { return None };
-        let (kept, rest) = each.split_at_checked(self.limits.len())?;
+        let Value::BulkString(word) = answer else { return None };
+        let numbers = numbers(word)?;
+        let (&[refused, retry_after_ms, now_ms], mut rest) = numbers.split_first_chunk()?;
+        let mut kept = Vec::with_capacity(self.limits.len());
+        for limit in &self.limits {
+            kept.push(limit.asked.kept(&mut rest, limit.rate, self.now)?);
+        }
         let (leased, over) = self.more(rest)?;
-        let now_ms = u64::try_from(number(now_ms)?).ok()?;
-        let limits = kept.iter().zip(&self.limits);
-        let kept = limits.map(|(item, limit)| limit.asked.kept(item, limit.rate, self.now));
-        let kept = kept.collect::<Option<_>>()?;
-        let outcome = match usize::try_from(number(refused)?).ok()? {
+        let outcome = match usize::try_from(refused).ok()? {
             0 => Outcome::Admitted,
-            place if place <= self.limits.len() => {
-                Outcome::Refused { index: place - 1, retry_after_ms: u64::try_from(number(wait)?).ok()? }
-            }
+            place if place <= self.limits.len() => Outcome::Refused { index: place - 1, retry_after_ms },
             _ => return None,
         };
         Some(Told { outcome, kept, now_ms, leased, over })
@@ -135,7 +141,7 @@ impl Question {
 
     /// How many of each limit were leased, and the places of those that are only tried out and would have refused. Nothing is
     /// said where there is neither.
-    fn more(&self, said: &[Value]) -> Option<(Vec<u32>, Vec<usize>)> {
+    fn more(&self, said: &[u64]) -> Option<(Vec<u32>, Vec<usize>)> {
         if said.is_empty() {
             return Some((vec![0; self.limits.len()], Vec::new()));
         }
@@ -143,10 +149,8 @@ impl Question {
         if over.len() != self.limits.len() {
             return None;
         }
-        let count = |item| number(item).and_then(|count| u32::try_from(count).ok());
-        let leased = leased.iter().map(count).collect::<Option<_>>()?;
-        let over = over.iter().map(number).collect::<Option<Vec<i64>>>()?;
-        let over = (0..).zip(over).filter(|(_, over)| *over != 0).map(|(place, _)| place).collect();
+        let leased = leased.iter().map(|count| u32::try_from(*count).ok()).collect::<Option<_>>()?;
+        let over = (0..).zip(over).filter(|(_, over)| **over != 0).map(|(place, _)| place).collect();
         Some((leased, over))
     }
 }
@@ -160,8 +164,8 @@ impl Limit {
         Some(Self {
             key: key(prefix, &take.key),
             asked: Asked::of(take, along.owed, now)?,
-            lease: (lease > 0).then_some((lease, each)),
-            back: back.map(|back| (back.granted_ms, worth(take, back))),
+            lease: (lease > 0).then_some((lease, number(each))),
+            back: back.map(|back| (back.granted_ms, number(worth(take, back)))),
             period_ms: take.period_ms,
             age_ms: take.since.map(|since| now.0.saturating_sub(since.0)),
             is_tried: take.tried,
@@ -169,21 +173,25 @@ impl Limit {
         })
     }
 
-    /// Nine words, in the script's order.
-    fn tell(&self, command: &mut Cmd) {
+    /// Its numbers, in the script's order.
+    fn tell(&self, told: &mut Packed) {
         match &self.asked {
             Asked::Rate { wanted, burst, full, owed } => {
-                command.arg(wanted).arg(burst).arg(full).arg(owed);
+                [*wanted, *burst, *full, 0, *owed].into_iter().for_each(|number| told.push(number));
             }
-            Asked::Window { wanted, count, width_ms, owed } => {
-                command.arg(wanted).arg(count).arg(format!("-{width_ms}")).arg(owed);
+            Asked::Window { wanted, count, width_ms, .. } => {
+                let numbers = [(*wanted).into(), (*count).into(), 0, *width_ms, 0];
+                numbers.into_iter().for_each(|number| told.push(number));
             }
         }
-        optional(command, self.lease.map(|(count, each)| format!("{count}:{each}")));
-        optional(command, self.back.map(|(granted_ms, amount)| format!("{granted_ms}:{amount}")));
-        command.arg(self.period_ms);
-        optional(command, self.age_ms);
-        command.arg(if self.is_tried { "1" } else { "" });
+        let (lease, each) = self.lease.unwrap_or_default();
+        told.push(lease.into());
+        told.push(each);
+        told.push_some(self.back.map(|(granted_ms, _)| granted_ms));
+        told.push(self.back.map_or(0, |(_, amount)| amount));
+        told.push(self.period_ms);
+        told.push_some(self.age_ms);
+        told.push(self.is_tried.into());
     }
 }
 
@@ -208,24 +216,21 @@ impl Asked {
         Some(Self::Rate { wanted, burst, full, owed })
     }
 
-    /// The state that it is told to have.
-    fn kept(&self, item: &Value, rate: Rate, now: UnixMillis) -> Option<State> {
-        match (self, item) {
-            (Self::Rate { .. }, _) => {
-                let ahead = u64::try_from(number(item)?).ok()?;
-                Some(State::Tat(now.0.saturating_mul(NS_PER_MS).saturating_add(ahead)))
+    /// The state that it is told to have: `rest` is left with what is told behind it.
+    fn kept(&self, rest: &mut &[u64], rate: Rate, now: UnixMillis) -> Option<State> {
+        let (first, mut behind) = rest.split_first()?;
+        let state = match self {
+            Self::Rate { .. } => State::Tat(now.0.saturating_mul(NS_PER_MS).saturating_add(*first)),
+            Self::Window { .. } => {
+                let counts;
+                (counts, behind) = behind.split_at_checked(COUNTED)?;
+                let counts: Vec<u32> =
+                    counts.iter().map(|count| u32::try_from(*count).ok()).collect::<Option<_>>()?;
+                State::Window(Window::told(rate, now, *first, &counts))
             }
-            (Self::Window { .. }, Value::Array(items)) => {
-                let [passed, counts @ ..] = items.as_slice() else { return None };
-                let counts: Vec<u32> = counts
-                    .iter()
-                    .map(|count| number(count).and_then(|count| u32::try_from(count).ok()))
-                    .collect::<Option<_>>()?;
-                let passed = u64::try_from(number(passed)?).ok()?;
-                (counts.len() == COUNTED).then(|| State::Window(Window::told(rate, now, passed, &counts)))
-            }
-            (Self::Window { .. }, _) => None,
-        }
+        };
+        *rest = behind;
+        Some(state)
     }
 }
 
@@ -243,23 +248,9 @@ fn worth(take: &Take<'_>, back: Back) -> u128 {
     }
 }
 
-/// A word, or an empty one.
-fn optional(command: &mut Cmd, word: Option<impl redis::ToRedisArgs>) {
-    match word {
-        Some(word) => command.arg(word),
-        None => command.arg(""),
-    };
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the library may add kinds; none but one is a number of ours"
-)]
-const fn number(item: &Value) -> Option<i64> {
-    match item {
-        Value::Int(number) => Some(*number),
-        _ => None,
-    }
+/// What does not fit is more than any that does.
+fn number(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// Forgets a key. By a state that is past, and not by removing it: the gateway's user need not be able to.
@@ -302,6 +293,12 @@ mod tests {
     fn question(rate: Rate, cost: u32, owed: Option<State>) -> Option<Question> {
         let take = Take::new(LimitKey::everybody("all"), rate).costing(cost);
         Question::new("cedargate", &[take], &[Along { owed, ..Along::default() }], 2, NOW, None)
+    }
+
+    fn word(numbers: Vec<u64>) -> Value {
+        let mut packed = Packed::default();
+        numbers.into_iter().for_each(|number| packed.push(number));
+        Value::BulkString(packed.as_bytes().to_vec())
     }
 
     #[test]
@@ -355,19 +352,13 @@ mod tests {
         let question = Question::new("cedargate", &[take], &along, 2, at, None).unwrap();
         let expected = Asked::Window { wanted: 1, count: 7, width_ms: 3_000, owed: "500:0,2,0,5".to_owned() };
         assert_eq!(question.limits[0].asked, expected);
-        let list = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
-        let told = |kept: Value| {
-            let items =
-                vec![Value::Int(0), Value::Int(-1), Value::Int(7), kept, Value::Int(0), Value::Int(0)];
-            question.told(&Value::Array(items))
-        };
+        let told = |kept: &[u64]| question.told(&word([&[0, 0, 7], kept, &[0, 0]].concat()));
         let mut numbers = [0; COUNTED + 1];
         (numbers[0], numbers[2]) = (500, 3);
-        let kept = told(list(&numbers)).unwrap().kept;
-        assert_eq!(kept, [State::Window(Window::told(rate, at, 500, &[0, 3]))]);
-        let mut negative = numbers;
-        negative[3] = -1;
-        for nonsense in [list(&numbers[1..]), list(&[]), list(&negative), Value::Int(5), Value::Nil] {
+        assert_eq!(told(&numbers).unwrap().kept, [State::Window(Window::told(rate, at, 500, &[0, 3]))]);
+        let mut many = numbers;
+        many[3] = 1 << 32;
+        for nonsense in [&numbers[1..], &[], &many] {
             assert_eq!(told(nonsense), None);
         }
         let too_wide =
@@ -378,37 +369,33 @@ mod tests {
     #[test]
     fn answers_that_mean_nothing_are_no_answers() {
         let question = question(Rate { count: 1, period_ms: 1_000 }, 1, None).unwrap();
-        let array =
-            |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect());
-        let check = |answer: &Value, outcome: Option<Outcome>| {
-            assert_eq!(question.told(answer).map(|told| told.outcome), outcome, "{answer:?}");
+        let check = |numbers: &[u64], outcome: Option<Outcome>| {
+            let told = question.told(&word(numbers.to_vec()));
+            assert_eq!(told.map(|told| told.outcome), outcome, "{numbers:?}");
         };
-        check(&array(&[0, -1, 7, 5, 0, 0]), Some(Outcome::Admitted));
-        check(&array(&[1, 3, 7, 5, 0, 0]), Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
-        let whole = question.told(&array(&[0, -1, 7, 5, 9, 1])).unwrap();
+        check(&[0, 0, 7, 5, 0, 0], Some(Outcome::Admitted));
+        check(&[1, 3, 7, 5, 0, 0], Some(Outcome::Refused { index: 0, retry_after_ms: 3 }));
+        let told = |numbers: &[u64]| question.told(&word(numbers.to_vec())).unwrap();
+        let whole = told(&[0, 0, 7, 5, 9, 1]);
         assert_eq!((whole.now_ms, whole.leased, whole.over), (7, vec![9], vec![0]));
-        let brief = question.told(&array(&[0, -1, 7, 5])).unwrap();
+        let brief = told(&[0, 0, 7, 5]);
         assert_eq!((brief.now_ms, brief.leased, brief.over), (7, vec![0], vec![]));
         for nonsense in [
             &[][..],
             &[0],
-            &[0, -1],
-            &[0, -1, 7],
-            &[0, -1, 7, 5, 0],
-            &[0, -1, 7, 5, 0, 0, 0],
+            &[0, 0],
+            &[0, 0, 7],
+            &[0, 0, 7, 5, 0],
+            &[0, 0, 7, 5, 0, 0, 0],
             &[2, 3, 7, 5, 0, 0],
-            &[-1, 3, 7, 5, 0, 0],
-            &[1, -1, 7, 5, 0, 0],
-            &[0, -1, -7, 5, 0, 0],
-            &[0, -1, 7, -5, 0, 0],
-            &[0, -1, 7, 5, -1, 0],
-            &[0, -1, 7, 5, 1 << 32, 0],
+            &[0, 0, 7, 5, 1 << 32, 0],
         ] {
-            check(&array(nonsense), None);
+            check(nonsense, None);
         }
-        check(&Value::Okay, None);
-        let mut items: Vec<Value> = [0, -1, 7, 5, 0].map(Value::Int).into();
-        items.push(Value::Nil);
-        check(&Value::Array(items), None);
+        let below = [0.0, 0.0, 7.0, -5.0].map(f64::to_le_bytes).concat();
+        let odd = vec![0; 33];
+        for nonsense in [Value::Okay, Value::Nil, Value::BulkString(below), Value::BulkString(odd)] {
+            assert_eq!(question.told(&nonsense), None);
+        }
     }
 }

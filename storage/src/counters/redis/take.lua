@@ -1,20 +1,20 @@
 -- Takes from all limits of a request, or from none: what engine/src/limit.rs and window.rs do, beside the keys.
 --
--- KEYS: one for each limit; the same one may come twice. ARGV[1]: milliseconds since 1970, or nothing for this
--- server's own time. ARGV[2]: of how many equal parts of what is left one may be leased. Then nine for each key. Of a
--- rate, in nanoseconds: what is wanted, the burst, the farthest that a state may lie ahead, and what the gateway has
--- counted by itself and nobody here knows of yet. Of a sliding window: what is wanted, the limit, the milliseconds of a
--- part with a minus before them, and what the gateway has counted, as `milliseconds of the newest part that have
--- passed:counts, the newest first`. Of both: what to lease besides, as `how many:how much one is`, and what is left of
--- an earlier lease and comes back, as `milliseconds since 1970 at which it was leased:how much`; or nothing. And of
--- both the milliseconds of the period, for how many the limit has been what it is, or nothing, and whether it is only
--- tried out, which is something or nothing: those are taken from where all others let the request through, each for
--- itself.
+-- KEYS: one for each limit; the same one may come twice. ARGV[1]: numbers, as doubles with the little end first. Of all:
+-- milliseconds since 1970, or less than nothing for this server's own time, and of how many equal parts of what is left
+-- one may be leased. Then twelve for each key. Of a rate, in nanoseconds: what is wanted, the burst, the farthest that a
+-- state may lie ahead, nothing, and what the gateway has counted by itself and nobody here knows of yet. Of a sliding
+-- window: what is wanted, the limit, nothing, the milliseconds of a part, and nothing. Of both: how many to lease
+-- besides, and how much one is; when what is left of an earlier lease and comes back was leased, in milliseconds since
+-- 1970, or less than nothing, and how much it is; the milliseconds of the period; for how many the limit has been what it
+-- is, or less than nothing; and whether it is only tried out: those are taken from where all others let the request
+-- through, each for itself. Then in ARGV for each window what the gateway has counted of it, as `milliseconds of the
+-- newest part that have passed:counts, the newest first`.
 --
--- Answers: the limit that refuses (1 is the first, 0 none), milliseconds until it would admit, and the time; then for
--- each key how far its state lies ahead of now, in nanoseconds; or a list of how much of the newest part has passed, and
--- counts; then for each key how many were leased; and then for each whether it would have refused, and is only tried out.
--- The last two are left out where they would say nothing: reading an answer costs a gateway by the number.
+-- Answers with numbers of the same kind: the limit that refuses (1 is the first, 0 none), milliseconds until it would
+-- admit, and the time; then for each key how far its state lies ahead of now, in nanoseconds; or how much of the newest
+-- part has passed, and the counts; then for each key how many were leased; and then for each whether it would have
+-- refused, and is only tried out. The last two are left out where they would say nothing.
 --
 -- A number here is a double, exact below 2^53. Nanoseconds since 1970 are past that, so a state is kept as milliseconds
 -- and the nanoseconds within, and reckoned with as its distance from now, which is below 2^51 (the caller sees to it).
@@ -25,9 +25,11 @@
 -- the part that is spent now, adds its own part, and leaves the state to the newer one.
 local NS = 1000000
 local COUNTED = 21
+local HEAD = '<dd'
+local EACH = '<dddddddddddd'
 
-local now = tonumber(ARGV[1])
-local given = now ~= nil
+local now, parts, from = struct.unpack(HEAD, ARGV[1])
+local given = now >= 0
 if not given then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -169,12 +171,6 @@ local function wait_of(counts, over, width)
   return (math.floor(now / width) - part + 1 + COUNTED) * width - now
 end
 
--- Numbers with a colon between them; none where there is nothing.
-local function pair(text)
-  local first, second = string.match(text, '^(%d+):(%d+)$')
-  return tonumber(first), tonumber(second)
-end
-
 -- Takes what comes back of a window's lease out of the part that it was counted in. Whether there was any.
 local function bring_back(counts, wide, granted, amount)
   local part = math.floor(now / wide) - math.floor(granted / wide) + 1
@@ -185,15 +181,30 @@ local function bring_back(counts, wide, granted, amount)
   return true
 end
 
-local base, state, full, bursts, write = {}, {}, {}, {}, {}
+local base, state, write = {}, {}, {}
 -- Of rates, the period that a state is reckoned with; of windows alone, the width of the parts that a base and a state
 -- are counted in; of both, since when that holds.
 local period, base_width, width, held = {}, {}, {}, {}
 
+-- What is told of each limit.
+local asked, windows = {}, 0
+for index in ipairs(KEYS) do
+  local one = {}
+  one.wanted, one.burst, one.full, one.wide, one.owed, one.lease, one.each, one.granted, one.amount, one.period, one.age,
+    one.tried, from = struct.unpack(EACH, ARGV[1], from)
+  if one.wide > 0 then
+    windows = windows + 1
+    one.owed = ARGV[1 + windows]
+  end
+  one.age = one.age >= 0 and one.age or nil
+  one.tried = one.tried ~= 0
+  asked[index] = one
+end
+
 -- Finds what stands under the key of a rate, makes it that of this take where the take's limit is not the older one, and
 -- merges what the gateway tells.
-local function rate_of(key, text, at, farthest, owed)
-  local own, age = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+local function rate_of(key, text, one)
+  local own, age, farthest, owed = one.period, one.age, one.full, one.owed
   local ahead, from, since, written = ahead_of(text)
   -- What cannot be read counts as spent: it lets nobody in, and is gone after a period.
   local kept = ahead and math.max(0, ahead) or farthest
@@ -214,17 +225,16 @@ local function rate_of(key, text, at, farthest, owed)
   if owed > kept then
     kept, write[key] = owed, true
   end
-  local granted, amount = pair(ARGV[at + 5])
-  if granted and ahead and kept > 0 then
-    amount = is_older and rescaled(amount, own, period[key], true) or amount
+  if one.granted >= 0 and ahead and kept > 0 then
+    local amount = is_older and rescaled(one.amount, own, period[key], true) or one.amount
     kept, write[key] = math.max(0, kept - amount), true
   end
   base[key], state[key] = kept, kept
 end
 
 -- The same of a window.
-local function window_of(key, text, at, burst, own, owed)
-  local age = tonumber(ARGV[at + 7])
+local function window_of(key, text, one)
+  local own, age, owed = one.wide, one.age, one.owed
   local counts, wide, since, is_ahead
   if text ~= false then
     counts, wide, since, is_ahead = counts_of(text)
@@ -232,10 +242,9 @@ local function window_of(key, text, at, burst, own, owed)
   write[key] = text ~= false and (counts == nil or is_ahead)
   if counts == nil then
     counts, wide = empty(), own
-    counts[1] = write[key] and burst or 0
+    counts[1] = write[key] and one.burst or 0
   end
-  local granted, amount = pair(ARGV[at + 5])
-  if granted and bring_back(counts, wide, granted, amount) then
+  if one.granted >= 0 and bring_back(counts, wide, one.granted, one.amount) then
     write[key] = true
   end
   held[key] = since
@@ -261,27 +270,26 @@ local function window_of(key, text, at, burst, own, owed)
 end
 
 -- Takes from one limit. Milliseconds until it would admit, or a number below nothing where it does.
-local function take(index, key)
-  local at = index * 9 - 6
-  local wanted, burst, age = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 7])
-  if full[index] < 0 then
-    local counts = in_parts(state[key], width[key], -full[index])
+local function take(one, key)
+  local wanted, burst, own = one.wanted, one.burst, one.wide
+  if own > 0 then
+    local counts = in_parts(state[key], width[key], own)
     local over = spent(counts) + wanted - burst
     if over > 0 then
-      return wait_of(counts, over, -full[index])
+      return wait_of(counts, over, own)
     end
-    if age and width[key] ~= -full[index] then
+    if one.age and width[key] ~= own then
       state[key] = { unpack(state[key]) }
       state[key][1] = state[key][1] + wanted
     else
       counts[1] = counts[1] + wanted
-      state[key], width[key] = counts, -full[index]
+      state[key], width[key] = counts, own
     end
     return -1
   end
-  local own = tonumber(ARGV[at + 6])
-  local kept = age and period[key] or own
-  local ahead = math.min(rescaled(state[key], kept, own), full[index])
+  own = one.period
+  local kept = one.age and period[key] or own
+  local ahead = math.min(rescaled(state[key], kept, own), one.full)
   local over = ahead + wanted - burst
   if over > 0 then
     local part = over % NS
@@ -291,43 +299,36 @@ local function take(index, key)
   return -1
 end
 
-local tried = {}
 for index, key in ipairs(KEYS) do
-  local at = index * 9 - 6
-  local owed = ARGV[at + 3]
-  bursts[index] = tonumber(ARGV[at + 1])
-  full[index] = tonumber(ARGV[at + 2])
-  tried[index] = ARGV[at + 8] ~= ''
   if base[key] == nil then
     local text, fault = text_of(key)
     if fault then
       return fault
     end
-    if full[index] < 0 then
-      window_of(key, text, at, bursts[index], -full[index], owed)
+    if asked[index].wide > 0 then
+      window_of(key, text, asked[index])
     else
-      rate_of(key, text, at, full[index], tonumber(owed))
+      rate_of(key, text, asked[index])
     end
   end
 end
 
 local refused, longest = 0, -1
 for index, key in ipairs(KEYS) do
-  local wait = tried[index] and -1 or take(index, key)
+  local wait = asked[index].tried and -1 or take(asked[index], key)
   if wait > longest then
     refused, longest = index, wait
   end
 end
 local over = {}
 for index, key in ipairs(KEYS) do
-  over[index] = (tried[index] and refused == 0 and take(index, key) >= 0) and 1 or 0
+  over[index] = (asked[index].tried and refused == 0 and take(asked[index], key) >= 0) and 1 or 0
 end
 
 -- Whether a limit is an older one than its state is kept by.
-local function is_older(index, key)
-  local at = index * 9 - 6
-  local own = width[key] and -full[index] or tonumber(ARGV[at + 6])
-  return ARGV[at + 7] ~= '' and (width[key] or period[key]) ~= own
+local function is_older(one, key)
+  local own = width[key] and one.wide or one.period
+  return one.age and (width[key] or period[key]) ~= own
 end
 
 -- Something ahead, where nothing was refused: no more than a part of what is left, so that it is less and less towards the
@@ -335,15 +336,15 @@ end
 local leased, says_more = {}, false
 for index, key in ipairs(KEYS) do
   leased[index] = 0
-  local count, each = pair(ARGV[index * 9 - 2])
-  if refused == 0 and over[index] == 0 and count and not is_older(index, key) then
-    local left = bursts[index] - (width[key] and spent(state[key]) or state[key])
-    count = math.max(0, math.min(count, math.floor(left / (each * tonumber(ARGV[2])))))
+  local one = asked[index]
+  if refused == 0 and over[index] == 0 and one.lease > 0 and not is_older(one, key) then
+    local left = one.burst - (width[key] and spent(state[key]) or state[key])
+    local count = math.max(0, math.min(one.lease, math.floor(left / (one.each * parts))))
     leased[index] = count
     if width[key] then
       state[key][1] = state[key][1] + count
     else
-      state[key] = state[key] + count * each
+      state[key] = state[key] + count * one.each
     end
   end
   says_more = says_more or leased[index] > 0 or over[index] > 0
@@ -355,9 +356,12 @@ local function keep(key, text, ends)
 end
 
 -- A request that is refused spends nothing; what is merged stays merged, and what has become another limit's stays that.
-local answer = { refused, longest, now }
+local answer = { refused, math.max(0, longest), now }
+local function say(number)
+  answer[#answer + 1] = number
+end
 for index, key in ipairs(KEYS) do
-  local writes = refused == 0 or write[key]
+  local one, writes = asked[index], refused == 0 or write[key]
   if width[key] then
     local counts, wide = base[key], base_width[key]
     if refused == 0 then
@@ -369,11 +373,13 @@ for index, key in ipairs(KEYS) do
       local text = string.format('w%.0f:%.0f:%s', wide, (now - passed) / wide, table.concat(counts, ','))
       keep(key, text .. since, COUNTED * wide - passed)
     end
-    answer[index + 3] = { now % -full[index], unpack(in_parts(counts, wide, -full[index])) }
+    say(now % one.wide)
+    for _, count in ipairs(in_parts(counts, wide, one.wide)) do
+      say(count)
+    end
   else
     local ahead = refused == 0 and state[key] or base[key]
-    local own = tonumber(ARGV[index * 9])
-    answer[index + 3] = math.min(is_older(index, key) and rescaled(ahead, period[key], own) or ahead, full[index])
+    say(math.min(is_older(one, key) and rescaled(ahead, period[key], one.period) or ahead, one.full))
     if writes and (ahead > 0 or write[key]) then
       local part = ahead % NS
       local whole = (ahead - part) / NS
@@ -383,9 +389,10 @@ for index, key in ipairs(KEYS) do
   end
 end
 if says_more then
-  for index in ipairs(KEYS) do
-    answer[#KEYS + 3 + index] = leased[index]
-    answer[2 * #KEYS + 3 + index] = over[index]
+  for _, list in ipairs({ leased, over }) do
+    for _, number in ipairs(list) do
+      say(number)
+    end
   end
 end
-return answer
+return struct.pack('<' .. string.rep('d', #answer), unpack(answer))
