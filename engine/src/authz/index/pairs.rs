@@ -21,6 +21,25 @@ pub(super) struct Slot {
     pub(super) resource: Key,
     pub(super) principal: Key,
     pub(super) cells: Range<u32>,
+    /// The actions of the cells. Most pairs of a request have policies for other actions alone, and their cells need not be
+    /// read to find that out.
+    pub(super) actions: Actions,
+}
+
+/// Keys of actions, as far as 64 bits tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Actions(u64);
+
+impl Actions {
+    /// Those of these keys.
+    pub(super) fn of(keys: impl Iterator<Item = Key>) -> Self {
+        Self(keys.fold(0, |all, key| all | 1 << (key % u64::BITS)))
+    }
+
+    /// Whether a key may be in both; where it is, always.
+    const fn meet(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 impl Pairs {
@@ -36,15 +55,15 @@ impl Pairs {
         table
     }
 
-    /// The cells of a pair.
-    pub(super) fn get(&self, resource: Key, principal: Key) -> Option<&Range<u32>> {
+    /// The cells of a pair, if one of these actions may be among theirs.
+    pub(super) fn get(&self, resource: Key, principal: Key, wanted: Actions) -> Option<&Range<u32>> {
         for place in self.places(resource, principal) {
-            let Slot { resource: of, principal: by, cells } = self.slots.get(place)?;
+            let Slot { resource: of, principal: by, cells, actions } = self.slots.get(place)?;
             if cells.is_empty() {
                 return None;
             }
             if (*of, *by) == (resource, principal) {
-                return Some(cells);
+                return actions.meet(wanted).then_some(cells);
             }
         }
         None
@@ -77,28 +96,42 @@ mod tests {
     proptest! {
         #[test]
         fn each_pair_has_its_cells_and_no_other_has_any(
-            pairs in proptest::collection::btree_map((0..40_u32, 0..40_u32), (0..9_u32, 1..5_u32), 0..300),
+            pairs in proptest::collection::btree_map(
+                (0..40_u32, 0..40_u32),
+                (0..9_u32, 1..5_u32, proptest::collection::vec(0..200_u32, 1..4)),
+                0..300,
+            ),
+            wanted in proptest::collection::vec(0..200_u32, 0..4),
             far in any::<[u32; 2]>(),
         ) {
+            let actions: BTreeMap<(Key, Key), Vec<Key>> =
+                pairs.iter().map(|(pair, (.., actions))| (*pair, actions.clone())).collect();
             let cells: BTreeMap<(Key, Key), Range<u32>> =
-                pairs.into_iter().map(|(pair, (begin, count))| (pair, begin..begin + count)).collect();
+                pairs.into_iter().map(|(pair, (begin, count, _))| (pair, begin..begin + count)).collect();
             let slot = |((resource, principal), cells): (&(Key, Key), &Range<u32>)| Slot {
                 resource: *resource,
                 principal: *principal,
                 cells: cells.clone(),
+                actions: Actions::of(actions[&(*resource, *principal)].iter().copied()),
             };
             let table = Pairs::of(cells.iter().map(slot).collect());
             prop_assert!(table.slots.len() >= cells.len() * 2 && table.slots.len().is_power_of_two());
             let asked = (0..41).flat_map(|resource| (0..41).map(move |principal| (resource, principal)));
             for (resource, principal) in asked.chain([far.into(), (far[0], 0), (0, far[1])]) {
-                prop_assert_eq!(table.get(resource, principal), cells.get(&(resource, principal)));
+                let pair = (resource, principal);
+                let all = table.get(resource, principal, Actions(u64::MAX));
+                prop_assert_eq!(all, cells.get(&pair));
+                let some = table.get(resource, principal, Actions::of(wanted.iter().copied()));
+                let near = |one: &Key| wanted.iter().any(|other| one % 64 == other % 64);
+                let may = actions.get(&pair).is_some_and(|actions| actions.iter().any(near));
+                prop_assert_eq!(some, if may { all } else { None });
             }
         }
     }
 
     #[test]
     fn an_empty_table_has_nothing() {
-        assert_eq!(Pairs::default().get(0, 0), None);
-        assert_eq!(Pairs::of(Vec::new()).get(0, 0), None);
+        assert_eq!(Pairs::default().get(0, 0, Actions(u64::MAX)), None);
+        assert_eq!(Pairs::of(Vec::new()).get(0, 0, Actions(u64::MAX)), None);
     }
 }

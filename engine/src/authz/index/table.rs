@@ -15,7 +15,7 @@ use super::super::scene::Scene;
 use super::bucket::{Bucket, Heap};
 use super::checks::{Looks, Paths};
 use super::keys::Key;
-use super::pairs::{Pairs, Slot};
+use super::pairs::{Actions, Pairs, Slot};
 use super::{Found, HeldKeys, Placed};
 
 /// Policies by resource and principal, each with an action.
@@ -59,7 +59,8 @@ impl Table {
                 let bucket = Bucket::of(&policies, paths, &mut table.heap);
                 table.cells.push(Cell { action: *action, bucket });
             }
-            pairs.push(Slot { resource, principal, cells: from..narrowed(table.cells.len()) });
+            let actions = Actions::of(places.iter().map(|(action, _)| *action));
+            pairs.push(Slot { resource, principal, cells: from..narrowed(table.cells.len()), actions });
         }
         table.pairs = Pairs::of(pairs);
         table
@@ -79,7 +80,7 @@ impl Table {
         found: &mut Found,
     ) {
         let mut buckets: SmallVec<[&Bucket; TOGETHER]> = SmallVec::new();
-        for cells in self.cells(&principals.0, &resources.0) {
+        for cells in self.cells([principals, actions, resources]) {
             let mut cells = self.cells.get(widened(cells.start)..widened(cells.end)).unwrap_or_default();
             for action in &actions.0 {
                 if let Some(cell) = seek(&mut cells, *action, |cell| cell.action) {
@@ -92,12 +93,12 @@ impl Table {
         }
     }
 
-    /// The cells of all pairs of these.
-    fn cells(&self, principals: &[Key], resources: &[Key]) -> SmallVec<[Range<u32>; TOGETHER]> {
-        let mut cells = SmallVec::new();
-        for resource in resources {
-            for principal in principals {
-                if let Some(found) = self.pairs.get(*resource, *principal) {
+    /// The cells of all pairs, but for most of those that have other actions alone.
+    fn cells(&self, [principals, actions, resources]: HeldKeys<'_>) -> SmallVec<[Range<u32>; TOGETHER]> {
+        let (mut cells, actions) = (SmallVec::new(), Actions::of(actions.0.iter().copied()));
+        for resource in &resources.0 {
+            for principal in &principals.0 {
+                if let Some(found) = self.pairs.get(*resource, *principal, actions) {
                     cells.push(found.clone());
                 }
             }
