@@ -16,6 +16,8 @@ pub use identity::{IDENTITY_NAMES, is_identity_name};
 use std::borrow::Cow;
 use std::ops::Range;
 
+use smol_str::SmolStr;
+
 use crate::path::{Undecodable, decode_form, decode_lossy, escape, push_escaped};
 use crate::refusal::Malformed;
 
@@ -37,8 +39,8 @@ pub struct CanonicalQuery {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Parameter {
-    /// Decoded.
-    name: String,
+    /// Decoded. Nearly all names stand in place.
+    name: SmolStr,
     /// Where the value stands in the canonical text; empty without `=`.
     value: Range<usize>,
 }
@@ -144,7 +146,7 @@ impl CanonicalQuery {
         if identity::is_method_name(name_read) {
             return Err(Malformed::QUERY_METHOD_OVERRIDE);
         }
-        let name_read = name_read.to_owned();
+        let name_read = SmolStr::from(name_read);
         if !self.text.is_empty() {
             self.text.push('&');
         }
