@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::path::SEGMENTS_MAX;
+
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -26,6 +28,9 @@ impl Pattern {
             return Err("a pattern begins with `/`".to_owned());
         };
         let segments: Vec<&str> = rest.split('/').collect();
+        if segments.len() > SEGMENTS_MAX {
+            return Err(format!("it has {} segments, and a path has {SEGMENTS_MAX} at most", segments.len()));
+        }
         let last = segments.len() - 1;
         let mut pieces = Vec::with_capacity(segments.len());
         for (at, segment) in segments.iter().enumerate() {

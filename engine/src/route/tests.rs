@@ -4,7 +4,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::{Declared, ParamType, RouteTable, read_file};
-use crate::path::CanonicalPath;
+use crate::path::{CanonicalPath, SEGMENTS_MAX};
 use crate::query::CanonicalQuery;
 
 const HEAD: &str = "module = \"docs\"\nupstream = \"botserver\"\naccept = [\"session\"]\n";
@@ -263,6 +263,9 @@ fn rows_say_what_they_mean() {
     check(HEAD, &on("GET /d/{id}"), "", 5, "a character other than");
     check(HEAD, &on("GET /d%2Fe"), "", 5, "a character other than");
     check(HEAD, &on("GET /d/*rest/e"), "", 5, "is not the last segment");
+    let deep = |segments: usize| on(&format!("GET {}", "/d".repeat(segments)));
+    check(HEAD, &deep(SEGMENTS_MAX + 1), "", 5, "has 65 segments, and a path has 64 at most");
+    assert!(read(&format!("{HEAD}routes = [\n  {{ {} }},\n]", deep(SEGMENTS_MAX))).is_ok());
     check(HEAD, &on("GET /d/:id"), "", 5, "parameter `id` has no type");
     check(HEAD, &on("GET /d/:id/:id"), "[parameters]\nid = \"uuid\"", 5, "the same name");
     check(HEAD, &on("GET /d/:Id"), "", 5, "parameter name `Id`");
@@ -298,6 +301,24 @@ fn patterns() -> impl Strategy<Value = Vec<String>> {
         if tail { pattern + "/*rest" } else { pattern }
     });
     prop::collection::btree_set(pattern, 1..8).prop_map(|patterns| patterns.into_iter().collect())
+}
+
+#[test]
+fn few_texts_and_many_under_one_node_are_found() {
+    for count in [1, 4, 5, 40] {
+        let rows: Vec<String> = (0..count)
+            .flat_map(|number| ["", "/x"].map(|below| format!("on = \"GET /api/m{number}{below}\"")))
+            .collect();
+        let table =
+            table(&rows.iter().map(String::as_str).collect::<Vec<_>>()).expect("no two answer the same");
+        for number in 0..count {
+            for below in ["", "/x"] {
+                let path = format!("/api/m{number}{below}");
+                assert_eq!(find(&table, "GET", &path), Some((format!("GET {path}"), Vec::new())));
+            }
+        }
+        assert_eq!(find(&table, "GET", &format!("/api/m{count}")), None);
+    }
 }
 
 /// How a pattern matches a path, segment by segment: 0 static, 1 parameter, 2 tail. The least is the best.
