@@ -5,6 +5,7 @@
 //! and one that lags is overruled by any other, also by what was said before. Whoever is named must be a master, and be
 //! spoken to no less safely than was configured. Nobody's request waits for any of this.
 
+mod asking;
 #[cfg(test)]
 mod tests;
 
@@ -14,18 +15,21 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use self::asking::Asking;
 use super::claim::{self, Claim, Wanted};
 use super::link::{At, Hear, Peer, Use};
 use super::{
     Fault, Link, RedisAddress, RedisHost, RedisLogin, RedisPlace, RedisReached, RedisTls, Unfound, fault,
 };
 
-/// How long a connection may take until it is there: found, with its handshake and login.
+/// How long it may take until somebody says where it is; and how long, from then on, until a connection is there, with its
+/// handshake and login.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long who can say where it is has for an answer, with a connection. One that hangs makes it no longer.
+/// How long the others have for an answer once one of those has answered who can say where it is: one that hangs makes it no
+/// longer. The same is how long a look takes whether it is still there, and how long an answer may take over a connection
+/// that there was before.
 const ASK: Duration = Duration::from_millis(250);
 /// Between two looks whether it is still there: what is written to a master that was replaced while it could not be
 /// reached by its sentinels is lost.
@@ -58,8 +62,14 @@ struct Teller {
     wanted: Wanted,
 }
 
-/// Connections to those who can say, by their number: kept from one look to the next.
-type Kept = HashMap<usize, MultiplexedConnection>;
+/// Those who can say, from one look to the next.
+#[derive(Default)]
+struct Looks {
+    /// Who has not answered yet, and is on the way to it.
+    asking: Asking<(MultiplexedConnection, Claim)>,
+    /// Connections to those who have, by their number.
+    kept: HashMap<usize, MultiplexedConnection>,
+}
 
 impl Finder {
     /// Of the server that has this key.
@@ -96,11 +106,10 @@ impl Finder {
     }
 
     async fn within(&self, script: &str, heard: Option<(&str, Hear)>) -> Result<Link, Fault> {
-        let connected = async {
-            let is_master = matches!(self.place.address, RedisAddress::Sentinels(_));
-            Link::open(&self.found().await?, Use { script, heard, is_master, lasts: self.lasts }).await
-        };
-        tokio::time::timeout(CONNECT, connected).await.unwrap_or(Err(Fault::Unreachable))
+        let found = self.found().await?;
+        let is_master = matches!(self.place.address, RedisAddress::Sentinels(_));
+        let opened = Link::open(&found, Use { script, heard, is_master, lasts: self.lasts });
+        timeout(CONNECT, opened).await.unwrap_or(Err(Fault::Unreachable))
     }
 
     /// Waits until what was connected to is known to be elsewhere; for ever where it stays where it is. That nobody says
@@ -109,17 +118,17 @@ impl Finder {
         if self.tellers.is_empty() {
             std::future::pending::<()>().await;
         }
-        let mut kept = Kept::default();
+        let mut looks = Looks::default();
         loop {
             tokio::time::sleep(WATCH).await;
-            let (claims, _) = self.asked(&mut kept).await;
+            let (claims, _) = self.look(&mut looks, Instant::now() + ASK).await;
             if self.is_elsewhere(&claims) {
                 return;
             }
         }
     }
 
-    /// The server of the moment.
+    /// The server of the moment. While nobody says where it is there is nothing to go by: whoever is slow has its time.
     async fn found(&self) -> Result<Peer, Fault> {
         let reached = match &self.place.address {
             RedisAddress::Tcp { host, port, tls } => {
@@ -131,7 +140,7 @@ impl Finder {
             RedisAddress::Sentinels(sentinels) => &sentinels.reached,
             RedisAddress::Cluster(cluster) => &cluster.reached,
         };
-        let (claims, silence) = self.asked(&mut Kept::default()).await;
+        let (claims, silence) = self.look(&mut Looks::default(), Instant::now() + CONNECT).await;
         let host = self.believed(&claims, silence)?;
         let RedisReached { tls, in_clear } = reached;
         // Whoever names an address would otherwise be given the password there, and all that listen.
@@ -145,29 +154,22 @@ impl Finder {
         Peer { at, tls: tls.cloned(), login: Some(login(&self.place)), database: self.place.database }
     }
 
-    /// What all who can say it say within [`ASK`], in the order of the configuration; and why one of the others did not.
-    async fn asked(&self, kept: &mut Kept) -> (Vec<Claim>, Unfound) {
-        let mut asking = JoinSet::new();
+    /// What those who can say it say until then, in the order of the configuration; and why one of the others did not. A word
+    /// that came since the last look is one of this: like that of one that lags, it is overruled by any that is newer.
+    async fn look(&self, looks: &mut Looks, until: Instant) -> (Vec<Claim>, Unfound) {
+        let Looks { asking, kept } = looks;
         for (number, teller) in self.tellers.iter().enumerate() {
-            let (teller, connection) = (Arc::clone(teller), kept.remove(&number));
-            asking.spawn(async move {
-                let told = tokio::time::timeout(ASK, teller.tell(connection)).await;
-                (number, told.unwrap_or(Err(Unfound::Silent)))
-            });
-        }
-        let (mut claims, mut silence) = (Vec::new(), Unfound::Silent);
-        while let Some(joined) = asking.join_next().await {
-            match joined {
-                Ok((number, Ok((connection, claim)))) => {
-                    kept.insert(number, connection);
-                    claims.push((number, claim));
-                }
-                Ok((_, Err(Unfound::Silent))) | Err(_) => {}
-                Ok((_, Err(why))) => silence = why,
+            if !asking.is_under_way(number) {
+                let (teller, connection) = (Arc::clone(teller), kept.remove(&number));
+                asking.ask(number, async move { teller.tell(connection).await });
             }
         }
-        claims.sort_by_key(|(number, _)| *number);
-        (claims.into_iter().map(|(_, claim)| claim).collect(), silence)
+        let (answers, silence) = asking.answers(until).await;
+        let claim = |(number, (connection, claim))| {
+            kept.insert(number, connection);
+            claim
+        };
+        (answers.into_iter().map(claim).collect(), silence)
     }
 
     /// Where it is by these claims, which is known from now on.
@@ -236,8 +238,17 @@ fn tellers(
 }
 
 impl Teller {
-    /// What it says, over the connection that there is or a new one.
+    /// What it says, over the connection that there is or a new one, which has more time: making one is work, also for a busy
+    /// machine, and who does not answer over one that is there may be reached by another.
     async fn tell(
+        &self,
+        kept: Option<MultiplexedConnection>,
+    ) -> Result<(MultiplexedConnection, Claim), Unfound> {
+        let within = if kept.is_some() { ASK } else { CONNECT };
+        timeout(within, self.told(kept)).await.unwrap_or(Err(Unfound::Silent))
+    }
+
+    async fn told(
         &self,
         kept: Option<MultiplexedConnection>,
     ) -> Result<(MultiplexedConnection, Claim), Unfound> {

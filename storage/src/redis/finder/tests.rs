@@ -10,6 +10,8 @@ use super::*;
 
 const MASTER: &str = "mymaster";
 const SCRIPT: &str = "return 1";
+/// Longer than [`ASK`], and so often shorter than [`CONNECT`] that a busy machine makes no difference.
+const SLOW: Duration = Duration::from_millis(400);
 
 /// What stands in for a sentinel, and says what a test has it say.
 struct Sentinel {
@@ -22,6 +24,8 @@ struct Sentinel {
 enum Says {
     /// That it is there, by this change.
     At(u64, RedisHost),
+    /// The same, as long after the first question of a connection as a handshake may take.
+    Slowly(u64, RedisHost),
     /// These bytes.
     Bytes(&'static str),
     /// Nothing, and stays.
@@ -35,10 +39,12 @@ impl Says {
     fn bytes(&self) -> Option<[String; 2]> {
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         match self {
-            Self::At(epoch, RedisHost { host, port }) => Some([
-                format!("*2\r\n{}{}", bulk("config-epoch"), bulk(&epoch.to_string())),
-                format!("*2\r\n{}{}", bulk(host), bulk(&port.to_string())),
-            ]),
+            Self::At(epoch, RedisHost { host, port }) | Self::Slowly(epoch, RedisHost { host, port }) => {
+                Some([
+                    format!("*2\r\n{}{}", bulk("config-epoch"), bulk(&epoch.to_string())),
+                    format!("*2\r\n{}{}", bulk(host), bulk(&port.to_string())),
+                ])
+            }
             Self::Bytes(bytes) => Some([(*bytes).to_owned(), (*bytes).to_owned()]),
             Self::Nothing | Self::Goes => None,
         }
@@ -60,6 +66,9 @@ impl Sentinel {
                         // Each question comes alone, and ends with the name.
                         assert!(String::from_utf8_lossy(&part[..count]).contains(MASTER));
                         let now = says.lock().unwrap().clone();
+                        if number == 0 && matches!(now, Says::Slowly(..)) {
+                            tokio::time::sleep(SLOW).await;
+                        }
                         match now.bytes() {
                             Some(bytes) => stream.write_all(bytes[number % 2].as_bytes()).await.unwrap(),
                             None if matches!(now, Says::Goes) => break,
@@ -150,6 +159,40 @@ async fn the_newest_word_is_believed_and_who_does_not_answer_holds_nobody_up() {
         let said: Vec<Option<[String; 2]>> = says.iter().map(Says::bytes).collect();
         assert_eq!(seen, expected, "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn as_long_as_nobody_has_answered_who_is_slow_is_waited_for() {
+    let slow = |epoch: u64, port| Says::Slowly(epoch, at(port));
+    for (says, expected) in [
+        ([slow(1, 1), slow(1, 1), slow(1, 1)], 1),
+        ([slow(1, 1), slow(2, 2), slow(1, 1)], 2),
+        ([Says::Nothing, slow(1, 1), Says::Goes], 1),
+        ([Says::Nothing, slow(1, 1), Says::Bytes("-ERR No such master with that name\r\n")], 1),
+    ] {
+        let sentinels = sentinels(&says).await;
+        let begun = Instant::now();
+        assert_eq!(found(&finder(&sentinels)).await, Ok(expected));
+        assert!((SLOW..CONNECT).contains(&begun.elapsed()));
+    }
+}
+
+#[tokio::test]
+async fn where_all_hang_it_is_said_that_nobody_says_it_and_not_that_it_cannot_be_reached() {
+    let sentinels = sentinels(&[Says::Nothing, Says::Nothing, Says::Goes]).await;
+    let begun = Instant::now();
+    let seen = finder(&sentinels).connect(SCRIPT).await.map(drop);
+    assert_eq!(seen, Err(Fault::Unfound(Unfound::Silent)));
+    assert!((CONNECT..CONNECT * 2).contains(&begun.elapsed()));
+}
+
+#[tokio::test]
+async fn it_has_moved_by_the_word_of_one_that_takes_longer_than_a_look() {
+    let all = sentinels(&[Says::At(1, at(1)), Says::At(1, at(1)), Says::Nothing]).await;
+    let finder = finder(&all);
+    assert_eq!(found(&finder).await, Ok(1));
+    all[2].say(Says::Slowly(2, at(2)));
+    tokio::time::timeout(PATIENCE, finder.moved()).await.expect("it has moved");
 }
 
 #[tokio::test]
