@@ -235,10 +235,9 @@ fn with_cookie(cookie: &str) -> tests::client::Request {
 
 /// Waits until a part of readiness says so.
 fn reaches(production: &Production, part: &str, state: &str) {
-    wait::until(&format!("{part} is {state}"), PATIENCE, || {
-        let told = told_by_admin(production, "/readyz").json();
-        (told["parts"][part]["state"] == state).then_some(())
-    });
+    let told = || told_by_admin(production, "/readyz").json()["parts"][part].clone();
+    let reached = wait::within(PATIENCE, || (told()["state"] == state).then_some(()));
+    assert!(reached.is_some(), "{part} is not {state}: {}", told());
 }
 
 fn both_reach(production: &Production, state: &str) {
@@ -312,6 +311,21 @@ fn a_master_that_is_killed_is_followed_by_the_one_that_its_sentinels_name() {
 #[test]
 fn a_master_that_is_relieved_is_left_though_it_is_still_there() {
     holds(Group::start(Kind::Sentinels), REPLICATED, &[Fault::Relieved]);
+}
+
+#[test]
+fn a_master_is_followed_over_tls() {
+    holds(Group::encrypted("127.0.0.1"), REPLICATED, &[Fault::Killed(SESSIONS, "sessions")]);
+}
+
+#[test]
+fn threat_14_over_tls_sentinels_are_who_their_certificate_says() {
+    let (upstream, group) = (Upstream::start(), Group::encrypted("another.example"));
+    let lines = group.lines_of("limits.redis");
+    let gateways = alike(1, upstream.address(), &lines, &group.passwords());
+    let _process = gateways[0].start();
+    limits::reaches(&gateways[0], "degraded", "no sentinel or node that is configured says where it is");
+    assert_eq!(group.connections(), [0, 0], "nobody was asked whom they name");
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) fn told_by_admin(production: &Production, target: &str) -> Response {
 }
 
 /// Waits until the part of readiness says so. That it is ready never depends on it.
-fn reaches(production: &Production, state: &str, detail: &str) {
+pub(crate) fn reaches(production: &Production, state: &str, detail: &str) {
     wait::until(&format!("{state}: {detail}"), PATIENCE, || {
         let answer = told_by_admin(production, "/readyz");
         let told = answer.json();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::ports::Port;
 use crate::production::random_hex;
 use crate::redis::{GRANTED, Quits, say};
+use crate::tls::Certificate;
 use crate::wait::{self, PATIENCE};
 
 /// What the sentinels call the master.
@@ -36,6 +37,8 @@ pub struct Group {
     watch_password: String,
     servers: Vec<Node>,
     sentinels: Vec<Node>,
+    /// Of all of them, where they are spoken to over TLS.
+    certificate: Option<Certificate>,
     folder: TempDir,
 }
 
@@ -46,6 +49,8 @@ struct Node {
     quits: Quits,
     port: Port,
     bus: Port,
+    /// Where it is spoken to over TLS, if it is.
+    encrypted: Option<Port>,
     _folder: TempDir,
 }
 
@@ -53,13 +58,25 @@ impl Group {
     /// Starts them, and waits until each master has a replica that has all.
     #[must_use]
     pub fn start(kind: Kind) -> Self {
+        Self::of(kind, None)
+    }
+
+    /// Sentinels, their master and its replica, all over TLS, with a certificate for this name.
+    #[must_use]
+    pub fn encrypted(name: &str) -> Self {
+        Self::of(Kind::Sentinels, Some(name))
+    }
+
+    fn of(kind: Kind, name: Option<&str>) -> Self {
+        let folder = TempDir::new().expect("a folder");
         let mut group = Self {
             kind,
             password: random_hex(),
             watch_password: random_hex(),
             servers: Vec::new(),
             sentinels: Vec::new(),
-            folder: TempDir::new().expect("a folder"),
+            certificate: name.map(|name| Certificate::make(folder.path(), name)),
+            folder,
         };
         match kind {
             Kind::Sentinels => group.start_sentinels(),
@@ -74,12 +91,12 @@ impl Group {
         all.extend(["--user", "cedargate", "on", &password]);
         all.extend(GRANTED.split_whitespace().chain(GRANTED_BESIDES));
         all.extend(arguments);
-        Node::start(&all, None)
+        Node::start(&all, None, self.certificate.as_ref())
     }
 
     fn start_sentinels(&mut self) {
         let master = self.server(&[]);
-        let port = master.port().to_string();
+        let port = master.spoken_to().port().to_string();
         let replica = self.server(&["--replicaof", "127.0.0.1", &port]);
         self.servers = vec![master, replica];
         until_replicated(&self.servers[1]);
@@ -89,7 +106,7 @@ impl Group {
              user watch on >{} -@all +sentinel|master +sentinel|get-master-addr-by-name\n",
             self.watch_password
         );
-        self.sentinels = (0..3).map(|_| Node::start(&[], Some(&lines))).collect();
+        self.sentinels = (0..3).map(|_| Node::start(&[], Some(&lines), self.certificate.as_ref())).collect();
         // A fail-over is decided by most, once they know of each other and of the replica.
         for sentinel in &self.sentinels {
             wait::until("a sentinel that knows of all", PATIENCE, || {
@@ -163,7 +180,7 @@ impl Group {
     /// Has sentinels let the replica take over from its master, which is there and goes on for a while as if nothing were. Waits
     /// until all of them say so.
     pub fn relieve_master(&self) {
-        let relieved = self.servers[self.master_of("")].port().to_string();
+        let relieved = self.servers[self.master_of("")].spoken_to().port().to_string();
         for sentinel in &self.sentinels {
             wait::until("a sentinel with nothing to do", PATIENCE, || {
                 (sentinel.told_of_master("flags").as_deref() == Some("master")).then_some(())
@@ -246,16 +263,22 @@ impl Group {
     #[must_use]
     pub fn lines_of(&self, table: &str) -> String {
         let hosts = |nodes: &[Node]| {
-            let hosts: Vec<String> = nodes.iter().map(|node| node.address().to_string()).collect();
+            let hosts: Vec<String> = nodes.iter().map(|node| node.spoken_to().to_string()).collect();
             hosts.join(",")
         };
         let Self { password, watch_password, .. } = self;
         match self.kind {
             Kind::Sentinels => {
-                let url = self.file("url", &format!("redis://cedargate:{password}@{MASTER}/0"));
-                let of = format!("redis://watch:{watch_password}@{}", hosts(&self.sentinels));
+                let (scheme, authorities) = match &self.certificate {
+                    None => ("redis", String::new()),
+                    Some(Certificate { cert, .. }) => {
+                        ("rediss", format!("ca = {cert:?}\nsentinel_ca = {cert:?}\n"))
+                    }
+                };
+                let url = self.file("url", &format!("{scheme}://cedargate:{password}@{MASTER}/0"));
+                let of = format!("{scheme}://watch:{watch_password}@{}", hosts(&self.sentinels));
                 let sentinels = self.file("sentinels", &of);
-                format!("[{table}]\nurl = \"{url}\"\nsentinels = \"{sentinels}\"\n")
+                format!("[{table}]\nurl = \"{url}\"\nsentinels = \"{sentinels}\"\n{authorities}")
             }
             Kind::Cluster => {
                 let of = format!("redis://cedargate:{password}@{}", hosts(&self.servers));
@@ -287,8 +310,9 @@ fn until_replicated(replica: &Node) {
 }
 
 impl Node {
-    /// Starts one with these arguments, or a sentinel with these lines in a file that it may write to.
-    fn start(arguments: &[&str], sentinel: Option<&str>) -> Self {
+    /// Starts one with these arguments, or a sentinel with these lines in a file that it may write to; where it has a
+    /// certificate, spoken to over TLS by all but this test.
+    fn start(arguments: &[&str], sentinel: Option<&str>, certificate: Option<&Certificate>) -> Self {
         let folder = TempDir::new().expect("a folder");
         let (port, bus) = (Port::take(), Port::take());
         let numbers = [&port, &bus].map(|port| port.address().port().to_string());
@@ -304,10 +328,18 @@ impl Node {
         if arguments.contains(&"--cluster-enabled") {
             command.args(["--cluster-port", &numbers[1]]);
         }
+        let encrypted = certificate.map(|Certificate { cert, key, .. }| {
+            let port = Port::take();
+            command.args(["--tls-port", &port.address().port().to_string()]);
+            command.args(["--tls-auth-clients", "no", "--tls-replication", "yes"]);
+            command.arg("--tls-cert-file").arg(cert).arg("--tls-key-file").arg(key);
+            command.arg("--tls-ca-cert-file").arg(cert);
+            port
+        });
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("redis-server is installed: tests/run sees to it");
         let quits = if sentinel.is_some() { Quits::No } else { Quits::Yes };
-        let node = Self { child, quits, port, bus, _folder: folder };
+        let node = Self { child, quits, port, bus, encrypted, _folder: folder };
         wait::until("redis", PATIENCE, || TcpStream::connect(node.address()).ok());
         node
     }
@@ -318,6 +350,11 @@ impl Node {
 
     fn port(&self) -> u16 {
         self.address().port()
+    }
+
+    /// Where gateways, and others of its kind, speak to it.
+    fn spoken_to(&self) -> SocketAddr {
+        self.encrypted.as_ref().unwrap_or(&self.port).address()
     }
 
     /// What a sentinel says of the master under this name.
