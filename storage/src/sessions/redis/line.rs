@@ -143,6 +143,11 @@ impl Line {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether there is a store to ask at this moment.
+    pub(super) fn is_there(&self) -> bool {
+        self.current().is_some()
+    }
+
     fn since_born(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

@@ -29,10 +29,11 @@ mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::time::UnixMillis;
 use redis::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -47,12 +48,14 @@ use super::{
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::Recent;
-use crate::redis::{Fault, Observer, Standings};
+use crate::redis::{Fault, IN_FLIGHT_MAX, Observer, Pause, Standing, Standings};
 use crate::seal::{seal, unseal};
 use crate::{Changes, StoreError};
 
 /// Sessions that are read, or removed, in one round trip.
 const AT_ONCE: usize = 256;
+/// How long it is tried to do what nobody waits for any more: longer than it takes to start a Redis, or to replace it.
+const AFTERWARDS: Duration = Duration::from_secs(300);
 
 pub(super) struct Redis {
     line: Arc<Line>,
@@ -60,6 +63,8 @@ pub(super) struct Redis {
     rules: SessionRules,
     opened: Opened<Digest, Record>,
     recent: Recent<Digest, (Instant, SessionView)>,
+    /// Room for what is done afterwards: for all that may have been under way when a store went away.
+    afterwards: Arc<Semaphore>,
 }
 
 impl Redis {
@@ -71,7 +76,8 @@ impl Redis {
         observer: Observer,
     ) -> Self {
         let line = Arc::new(Line::new(shared, keyring.clone(), Heard::new(changes), observer));
-        Self { line, keyring, rules, opened: Opened::new(), recent: Recent::new() }
+        let afterwards = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        Self { line, keyring, rules, opened: Opened::new(), recent: Recent::new(), afterwards }
     }
 
     pub(super) async fn tend(&self) -> Infallible {
@@ -113,6 +119,9 @@ impl Redis {
         mut new: NewSession,
         now: UnixMillis,
     ) -> Result<CreatedSession, StoreError> {
+        if self.line.misses_replicas() {
+            return Err(StoreError::Shared(Fault::Unkept));
+        }
         let hint = new.hint.take();
         let secret = SessionSecret::generate();
         let place = self.keyring.digest(Purpose::SessionDigest, secret.bytes());
@@ -137,12 +146,22 @@ impl Redis {
             .with(session.absolute_end.0.to_string())
             .with(session.idle_end.0.to_string())
             .with(hint.unwrap_or_default());
-        let displaced = if self.line.lasts() {
-            self.create_lasting(question, &session, now).await?
+        let was_there = self.line.is_there();
+        let created = if self.line.lasts() {
+            self.create_lasting(&question.with(""), &session, now).await
         } else {
-            self.gone(&self.ask(&question.with(self.per_account_max())).await?)?
+            self.create_alone(&question.with(self.per_account_max())).await
         };
-        Ok(CreatedSession { secret, session, displaced: displaced.iter().map(|gone| gone.id).collect() })
+        // It may have been made all the same, or be made yet.
+        if was_there && matches!(created, Err(StoreError::Shared(_))) {
+            self.take_back(session.id, now);
+        }
+        let displaced = created?.iter().map(|gone| gone.id).collect();
+        Ok(CreatedSession { secret, session, displaced })
+    }
+
+    async fn create_alone(&self, question: &Question) -> Result<Vec<Gone>, StoreError> {
+        self.gone(&self.ask(question).await?)
     }
 
     /// Creates a session that replicas have to have. It takes nothing away before they do, and does not stay where they do
@@ -150,50 +169,57 @@ impl Redis {
     /// too many beside it may be gone then, though nobody has said so in time.
     async fn create_lasting(
         &self,
-        question: Question,
+        question: &Question,
         session: &SessionView,
         now: UnixMillis,
     ) -> Result<Vec<Gone>, StoreError> {
-        if self.line.misses_replicas() {
-            return Err(StoreError::Shared(Fault::Unkept));
-        }
         let displace = self
             .line
             .question("displace", now)
             .with(session.account.to_string())
             .with(session.id.to_string())
             .with(self.per_account_max());
-        let created = async {
-            self.ask_lasting(&question.with("")).await?;
-            match self.ask(&displace).await {
-                Err(StoreError::Shared(Fault::Late)) => {
-                    self.behind(displace, "an account may have more sessions than it should");
-                    Ok(Vec::new())
-                }
-                answer => self.gone(&answer?),
+        self.ask_lasting(question).await?;
+        match self.ask(&displace).await {
+            Err(StoreError::Shared(Fault::Late)) => {
+                self.afterwards(displace, "an account may have more sessions than it should");
+                Ok(Vec::new())
             }
-        };
-        let created = created.await;
-        if let Err(StoreError::Shared(Fault::Unkept | Fault::Late | Fault::Refused(_) | Fault::Nonsense)) =
-            &created
-        {
-            self.take_back(session.id, now);
+            answer => self.gone(&answer?),
         }
-        created
     }
 
-    /// Ends a session that was made in vain. Whoever wanted it has their answer by then.
+    /// Ends a session that was made in vain. Whoever wanted it has their answer by then, and would be counted as if they held
+    /// it.
     fn take_back(&self, id: Uuid, now: UnixMillis) {
         let undo = self.line.question("end", now).with(id.to_string());
-        self.behind(undo, "a session that nobody holds may be left in the store");
+        self.afterwards(undo, "a session that nobody holds may be left in the store");
     }
 
-    /// Asks where nobody waits for it any more. What it takes away all gateways hear of, as of all ends.
-    fn behind(&self, question: Question, otherwise: &'static str) {
+    /// Asks where nobody waits for it any more, once the store is there. What it takes away all gateways hear of, as of all
+    /// ends.
+    fn afterwards(&self, question: Question, otherwise: &'static str) {
+        let Ok(room) = Arc::clone(&self.afterwards).try_acquire_owned() else {
+            tracing::warn!("{otherwise}: too much is to be done already");
+            return;
+        };
         let line = Arc::clone(&self.line);
         tokio::spawn(async move {
-            if let Err(error) = line.ask(&question, BEHIND).await {
-                tracing::warn!(%error, "{otherwise}");
+            let _room = room;
+            let (mut standing, mut pause) = (line.standing(), Pause::default());
+            let done = async {
+                loop {
+                    // It says how it is for as long as there is a line.
+                    standing.wait_for(|standings| standings.now == Standing::Up).await.ok();
+                    match line.ask(&question, BEHIND).await {
+                        Ok(_) => return,
+                        Err(error) => tracing::debug!(%error, "it is asked again"),
+                    }
+                    tokio::time::sleep(pause.next()).await;
+                }
+            };
+            if tokio::time::timeout(AFTERWARDS, done).await.is_err() {
+                tracing::warn!("{otherwise}");
             }
         });
     }

@@ -21,7 +21,8 @@ pub(crate) fn tended(
     tending(SharedSessions { place: server.place(), budget: PATIENCE, replicas: 0 }, keyring, rules, observer)
 }
 
-fn tending(
+/// The same with settings of its own.
+pub(crate) fn tending(
     shared: SharedSessions,
     keyring: &Keyring,
     rules: SessionRules,

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use tokio::sync::broadcast::Receiver;
 
 use super::super::Sessions;
-use super::testing::{reaches, tended, up};
+use super::testing::{reaches, tended, tending, up};
 use super::*;
 use crate::redis::server::{PATIENCE, Server};
 use crate::redis::{Answered, Fault, Standing, Waited};
@@ -163,10 +163,7 @@ async fn threat_14_what_ends_while_a_gateway_hears_nothing_is_not_found_by_it() 
 async fn a_server_that_hangs_is_away_and_nothing_that_was_read_is_believed_for_long() {
     let server = Server::start();
     let shared = SharedSessions { place: server.place(), budget: Duration::from_millis(400), replicas: 0 };
-    let sessions = Sessions::redis(shared, ring(1), RULES, Changes::default(), Box::new(|_, _| {}));
-    let sessions = Arc::new(sessions);
-    let tending = Arc::clone(&sessions);
-    tokio::spawn(async move { tending.tend().await });
+    let sessions = tending(shared, &ring(1), RULES, Box::new(|_, _| {}));
     reaches(&sessions, is_up).await;
     let made = sessions.create(new(1), NOW).await.unwrap();
     assert!(sessions.find(&made.secret, NOW).await.unwrap().is_some());
@@ -176,6 +173,32 @@ async fn a_server_that_hangs_is_away_and_nothing_that_was_read_is_believed_for_l
     server.signal(Signal::CONT);
     reaches(&sessions, is_up).await;
     assert!(sessions.find(&made.secret, NOW).await.unwrap().is_some(), "nobody was signed out");
+}
+
+#[tokio::test]
+async fn a_sign_in_whose_answer_is_late_leaves_no_session_that_nobody_holds() {
+    let none = redis::Value::Array(Vec::new());
+    for comes_back in ["at once", "when it was given up"] {
+        let server = Server::start();
+        let shared =
+            SharedSessions { place: server.place(), budget: Duration::from_millis(400), replicas: 0 };
+        let sessions = tending(shared, &ring(1), RULES, Box::new(|_, _| {}));
+        reaches(&sessions, is_up).await;
+        server.signal(Signal::STOP);
+        let vain = sessions.create(new(1), NOW).await.map(|created| created.session);
+        assert!(matches!(vain, Err(StoreError::Shared(_))), "{vain:?}");
+        if comes_back != "at once" {
+            reaches(&sessions, is_away).await;
+        }
+        server.signal(Signal::CONT);
+        let ended = async {
+            while server.say(&["KEYS", "*:x:*"]).await == none {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect(comes_back);
+        assert_eq!(server.say(&["KEYS", "*:s:*"]).await, none, "{comes_back}");
+    }
 }
 
 #[tokio::test]
