@@ -170,6 +170,30 @@ async fn accounts_and_their_sessions() {
     assert_eq!(suspension["notes"].as_array().unwrap().len(), 1);
 }
 
+/// Whose removal was late may have begun a session before it, and is gone when it is said again.
+#[tokio::test]
+async fn a_removal_that_is_said_again_ends_what_was_begun_before_it_was_done() {
+    let world = World::new(true);
+    let (stop, task) = world.serve();
+    let add = json!({"verb": "account.add", "login": "ada", "password": PASSWORD, "roles": ["viewer"]});
+    let remove = |account: &str| json!({"verb": "account.remove", "account": account});
+    let id = done(world.ask(add.clone()).await)["id"].as_str().unwrap().to_owned();
+    let account = Uuid::parse_str(&id).unwrap();
+    for named in ["ada", &id] {
+        let left =
+            world.backend.sessions.create(NewSession::of(account, clock::now()), clock::now()).await.unwrap();
+        world.backend.accounts.remove(account).await.unwrap().unwrap();
+        let told = done(world.ask(remove(named)).await);
+        assert_eq!(told["sessions_ended"], json!([left.session.id]), "{named}");
+        assert_eq!(refused(world.ask(remove(named)).await), Code::NotFound, "{named}");
+        // Or it would be theirs who has the login next.
+        done(world.ask(add.clone()).await);
+        assert_eq!(world.backend.sessions.find(&left.secret, clock::now()).await.unwrap(), None, "{named}");
+    }
+    stop.send(()).unwrap();
+    task.await.unwrap();
+}
+
 #[tokio::test]
 async fn keys_are_shown_once() {
     let world = World::new(true);

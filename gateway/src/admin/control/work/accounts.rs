@@ -102,37 +102,54 @@ pub(super) async fn set_roles(
 }
 
 pub(super) async fn remove(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
-    let id = match find(backend, account).await {
-        Ok(found) => found.id,
-        Err(problem) if problem.code == Code::NotFound => return Err(nobody(backend, account).await),
+    let found = match find(backend, account).await {
+        Ok(found) => found,
+        Err(problem) if problem.code == Code::NotFound => return left(backend, account, now).await,
         Err(problem) => return Err(problem),
     };
+    let id = found.id;
     // Before and after: a session of somebody whom a provider vouches for would make the account anew where others know it,
-    // and one may begin between the two.
+    // and one may begin between the two. After it also where it is not known what came of it: it may be done.
     let mut steps = Steps::default();
     let before = steps.done(backend.sessions.end_all(id, now).await)?;
-    let removed = steps.done(backend.accounts.remove(id).await)?;
-    let after = steps.done(backend.sessions.end_all(id, now).await)?;
+    let removed = backend.accounts.remove(id).await;
+    let after = backend.sessions.end_all(id, now).await;
+    let (removed, after) = match (steps.done(removed), steps.done(after)) {
+        (Ok(removed), Ok(after)) => (removed, after),
+        // Nobody finds them by the name that they are shown by once they are gone.
+        (Err(mut problem), _) | (Ok(_), Err(mut problem)) if found.origin.is_some() => {
+            problem.message = format!("{}; say it again by the id, {id}", problem.message);
+            return Err(problem);
+        }
+        (Err(problem), _) | (Ok(_), Err(problem)) => return Err(problem),
+    };
     steps.told(account, removed, before.into_iter().chain(after).flatten().collect())
 }
 
-/// What is said of a removal where there is no such account. It may be said again because too few replicas had it the first
-/// time: they are waited for as then.
-async fn nobody(backend: &Backend, account: &str) -> Problem {
-    match backend.accounts.settled().await {
-        Ok(false) => not_found("account", account),
-        Ok(true) => Problem::new(
-            Code::NotFound,
-            format!("there is no account `{account}`, and enough replicas of the redis have it so"),
-        ),
-        Err(error) if error.was_done() => Problem::new(
-            Code::Unavailable,
-            format!(
-                "there is no account `{account}`, and too few replicas of the redis have it so: say it again"
-            ),
-        ),
-        Err(error) => store(error),
+/// Removes what is left of an account that is not there. Its removal may be said again because it was not known what came of
+/// it: a session that began before it was done would be theirs who have the login next. Or because too few replicas had it
+/// the first time: they are waited for as then.
+async fn left(backend: &Backend, account: &str, now: UnixMillis) -> Worked {
+    let id = named(account)?;
+    let told = |error: StoreError| {
+        if !error.was_done() {
+            return store(error);
+        }
+        let message = format!(
+            "there is no account `{account}`, and too few replicas of the redis have it so: say it again"
+        );
+        Problem::new(Code::Unavailable, message)
+    };
+    let ended = backend.sessions.end_all(id, now).await.map_err(told)?;
+    let settled = backend.accounts.settled().await.map_err(told)?;
+    if !ended.is_empty() {
+        return Ok(done_ending(json!({"id": id}), &ended));
     }
+    if !settled {
+        return Err(not_found("account", account));
+    }
+    let message = format!("there is no account `{account}`, and enough replicas of the redis have it so");
+    Err(Problem::new(Code::NotFound, message))
 }
 
 /// Steps of one verb. What was done and is not where it would survive the loss of a server keeps none of the others from
@@ -167,11 +184,7 @@ impl Steps {
 
 /// The account of a login or an id; or of the name that a provider's person is shown by, where one alone has it.
 pub(super) async fn find(backend: &Backend, account: &str) -> Result<Arc<Account>, Problem> {
-    let id = match Uuid::parse_str(account) {
-        Ok(id) => id,
-        Err(_) => Login::parse(account).map_err(|error| invalid(error.to_string()))?.account_id(),
-    };
-    if let Some(found) = backend.accounts.find(id).await.map_err(store)? {
+    if let Some(found) = backend.accounts.find(named(account)?).await.map_err(store)? {
         return Ok(found);
     }
     let all = backend.accounts.list().await.map_err(store)?;
@@ -183,6 +196,13 @@ pub(super) async fn find(backend: &Backend, account: &str) -> Result<Arc<Account
         }
         (None, _) => Err(not_found("account", account)),
     }
+}
+
+/// The id that is meant by an id or a login.
+fn named(account: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(account)
+        .or_else(|_| Login::parse(account).map(|login| login.account_id()))
+        .map_err(|error| invalid(error.to_string()))
 }
 
 /// Refuses roles and groups that the bundle does not know: a misspelt one would silently give nothing.
