@@ -14,12 +14,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use engine::limit::{Gcra, Left, Rate, gcra, left};
+use engine::limit::{Gcra, Left, gcra, left};
 use engine::time::UnixMillis;
 use engine::window::{Slid, Window};
 
-use self::slot::{KEY, OWED, Slot};
-pub(super) use self::slot::{Kept, Newest};
+use self::slot::{KEY, OWED, Slot, bounded, within};
+pub(super) use self::slot::{Kept, Newest, farthest_ms};
 use super::windows::{Locked, Windows};
 use super::{LimitKey, Outcome, Take};
 
@@ -38,6 +38,8 @@ pub(super) struct Memory {
     newest: Newest,
     /// What is put beside a TAT that is counted here.
     mark: u64,
+    /// Of how many parts of a limit this is one, where it counts so.
+    parts: u32,
     /// Limits by sliding windows: a table of as many bytes, made when the first is counted.
     windows: OnceLock<Windows>,
     bytes: usize,
@@ -72,15 +74,16 @@ struct Held<'a> {
 
 impl Memory {
     pub(super) fn new(bytes: usize) -> Self {
-        Self::marking(bytes, 0)
+        Self::marking(bytes, 0, 1)
     }
 
-    /// What counts here while another store does not: it remembers what that store still has to be told.
-    pub(super) fn owing(bytes: usize) -> Self {
-        Self::marking(bytes, OWED)
+    /// What counts here while another store does not, one of so many parts of each limit: it remembers what that store still
+    /// has to be told.
+    pub(super) fn owing(bytes: usize, parts: u32) -> Self {
+        Self::marking(bytes, OWED, parts)
     }
 
-    fn marking(bytes: usize, mark: u64) -> Self {
+    fn marking(bytes: usize, mark: u64, parts: u32) -> Self {
         let sets_per_shard = (bytes / (SHARDS * size_of::<Set>())).max(1);
         let shard = || Mutex::new(vec![Set::default(); sets_per_shard].into_boxed_slice());
         Self {
@@ -90,6 +93,7 @@ impl Memory {
             evicted: AtomicU64::new(0),
             newest: Newest::default(),
             mark,
+            parts,
             windows: OnceLock::new(),
             bytes,
         }
@@ -132,7 +136,16 @@ impl Memory {
         let kept = self.newest.kept(take, of_another);
         let tat = slot.tat_by(take, kept, now);
         // Of another limit it is told as it stands to whoever does not know since when theirs holds.
-        (kept, if of_another && kept == Kept::Own { tat } else { bounded(tat, take, now) })
+        let is_unknown = of_another && kept == Kept::Own;
+        // As far as a part may lie ahead, also where a take of the whole asks: what a part still pays for stays.
+        (
+            kept,
+            if is_unknown {
+                tat
+            } else {
+                within(tat, farthest_ms(take.period_ms, self.parts), take.rate, now)
+            },
+        )
     }
 
     /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
@@ -311,7 +324,7 @@ impl Memory {
             return window.unwrap_or_default().left(rate, now);
         }
         let tat = self.with(key, |set, key| self.standing(find(set, key), take, now).1);
-        left(rate, tat.map(|tat| nearest(tat, rate, now)), now)
+        left(rate, tat.map(|tat| bounded(tat, take, now)), now)
     }
 
     /// Forgets what was counted under a key, and what another store has not been told of it.
@@ -344,7 +357,7 @@ impl Memory {
         let set = self.place(key).and_then(|at| shard.get_mut(at));
         let slot = set.as_ref().and_then(|set| find(set, key));
         let (kept, before) = self.standing(slot, take, now);
-        match gcra(take.rate, Some(nearest(before, take.rate, now)), now, take.cost) {
+        match gcra(take.rate, Some(bounded(before, take, now)), now, take.cost) {
             Gcra::Admit { tat } => {
                 if let Some(set) = set {
                     let (tat, period) = Slot::next(slot, take, kept, tat, now);
@@ -413,7 +426,7 @@ fn asked(take: &Take<'_>, state: Option<State>, now: UnixMillis) -> Result<State
             Slid::Refuse { retry_after_ms } => Err(retry_after_ms),
         };
     }
-    let tat = if let Some(State::Tat(tat)) = state { Some(nearest(tat, take.rate, now)) } else { None };
+    let tat = if let Some(State::Tat(tat)) = state { Some(bounded(tat, take, now)) } else { None };
     match gcra(take.rate, tat, now, take.cost) {
         Gcra::Admit { tat } => Ok(State::Tat(tat)),
         Gcra::Refuse { retry_after_ms } => Err(retry_after_ms),
@@ -426,19 +439,6 @@ fn shard_of([low, _]: [u64; 2]) -> usize {
 
 fn find(set: &Set, key: [u64; 2]) -> Option<Slot> {
     set.iter().find(|slot| slot.is(key)).copied()
-}
-
-/// A state lies no further ahead than the whole limit of the take, of which `rate` may be a part. One that does comes from a
-/// clock that went back, or from a limit of which nobody knows the period.
-fn bounded(tat: u64, take: &Take<'_>, now: UnixMillis) -> u64 {
-    nearest(tat, Rate { period_ms: take.period_ms, ..take.rate }, now)
-}
-
-/// No TAT lies further ahead than the whole burst.
-fn nearest(tat: u64, rate: Rate, now: UnixMillis) -> u64 {
-    let full = now.0.saturating_add(rate.period_ms).saturating_mul(NS_PER_MS);
-    // An emission interval is rounded up by less than a nanosecond.
-    tat.min(full.saturating_add(rate.count.into()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! - what is admitted under one key never exceeds its [`Rate`], however many ask at the same time; under a sliding key
 //!   (`engine::window`) never its count in any of its periods.
 //! - of several limits that refuse, the one that makes the client wait longest answers.
-//! - a clock that goes back makes nobody wait longer than a period.
+//! - whoever waits for as long as they were told is admitted, and nobody sooner, whatever others of the same key cost.
+//! - a clock that goes back makes nobody wait longer than a period, or than the whole of a limit takes where a gateway
+//!   enforces its part of it.
 //! - a limit that becomes another gives nobody a second quota and makes nobody wait longer than it says: who has spent a
 //!   part of it has spent that part of the new one, and in a window what was admitted stays admitted. Takes by the older
 //!   one that come later take their part of the same.
@@ -92,6 +94,9 @@ pub struct Take<'a> {
     pub away: WhenAway,
     /// The period of the whole limit, in milliseconds, also where `rate` is a part of it.
     period_ms: u64,
+    /// How far a state of it may lie ahead, in milliseconds: the period, of a part of a limit as much as all of the limit
+    /// takes there.
+    farthest_ms: u64,
     /// Since when the limit is what it is; `None` where it always was.
     since: Option<UnixMillis>,
     /// Whether it is only tried out.
@@ -120,6 +125,7 @@ impl<'a> Take<'a> {
             cost: 1,
             away: WhenAway::Local,
             period_ms: rate.period_ms,
+            farthest_ms: rate.period_ms,
             since: None,
             tried: false,
         }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::limit::Rate;
 use engine::time::UnixMillis;
 
 use super::{NS_PER_MS, Take};
@@ -122,6 +123,25 @@ fn rescaled(tat: u64, at: UnixMillis, period_ms: u64, other_ms: u64) -> u64 {
     let ahead = u128::from(tat.saturating_sub(at)) * u128::from(other_ms);
     let ahead = ahead.div_ceil(period_ms.max(1).into()).min(whole);
     at.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)) & !OWED
+}
+
+/// How far a state may lie ahead, in milliseconds: a period, and of one of several parts of a limit as much as all of the limit
+/// takes there, because a request that costs more than a part is let through by it.
+pub(in super::super) fn farthest_ms(period_ms: u64, parts: u32) -> u64 {
+    // The period of a part is rounded up to whole milliseconds.
+    period_ms.saturating_mul(parts.max(1).into()).saturating_add(u64::from(parts > 1))
+}
+
+/// A state lies no further ahead than one of the take may.
+pub(super) fn bounded(tat: u64, take: &Take<'_>, now: UnixMillis) -> u64 {
+    within(tat, take.farthest_ms, take.rate, now)
+}
+
+/// A state that lies further ahead comes from a clock that went back, or from a limit of which nobody knows the period.
+pub(super) fn within(tat: u64, farthest_ms: u64, rate: Rate, now: UnixMillis) -> u64 {
+    let farthest = now.0.saturating_add(farthest_ms).saturating_mul(NS_PER_MS);
+    // An emission interval is rounded up by less than a nanosecond.
+    tat.min(farthest.saturating_add(rate.count.into()))
 }
 
 /// Whether more than the whole of a period is ahead at this moment, by more than periods and intervals are rounded.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::AtomicU32;
 
+use engine::limit::Rate;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -67,7 +68,7 @@ fn a_flood_of_keys_takes_no_memory_and_frees_nobody() {
 
 #[test]
 fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
-    let memory = Memory::owing(64 * 1024);
+    let memory = Memory::owing(64 * 1024, 1);
     let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
     let one = [take(key, 10, 1_000, 1)];
     assert_eq!(memory.owed(&one[0], NOW), None, "nothing was counted");
@@ -182,7 +183,7 @@ fn whoever_is_refused_by_a_limit_that_became_another_is_set_free_by_no_flood() {
 
 #[test]
 fn a_store_is_told_what_it_has_forgotten_by_the_limit_that_was_and_is_not_over_by_the_one_that_is() {
-    let memory = Memory::owing(64 * 1024);
+    let memory = Memory::owing(64 * 1024, 1);
     let minute = take(address(1), 10, 60_000, 1).since(UnixMillis(0));
     let ns = NOW.0 * NS_PER_MS;
     // The store has said that half of it is spent.

@@ -3,6 +3,7 @@
 use engine::limit::{Left, share};
 use engine::time::UnixMillis;
 
+use super::super::memory::farthest_ms;
 use super::super::{Outcome, Take, Taken, WhenAway};
 use super::Redis;
 
@@ -46,7 +47,10 @@ impl Redis {
         if take.key.sliding {
             return take.costing(take.cost.saturating_mul(gateways).min(take.rate.count));
         }
-        Take { rate: share(take.rate, gateways, take.cost), ..*take }
+        // What costs more than the part is paid for at the pace of the part all the same: forgotten sooner, it would be let
+        // through again sooner, and whoever was told to wait would be told too little or too much.
+        let farthest_ms = farthest_ms(take.period_ms, gateways);
+        Take { rate: share(take.rate, gateways, take.cost), farthest_ms, ..*take }
     }
 
     /// What is left of this gateway's part of a limit.

@@ -8,7 +8,8 @@
 //! this gateway's part of each limit (`engine::limit::share`). Both reckon in time, so both say "wholly spent" at the
 //! same TAT, and merging is taking the later one: where all gateways are asked alike, that is what they have admitted
 //! together; where they are not, it is more. So nobody has a second quota after an outage, and who spoke to one
-//! gateway alone may have to wait for longer than a single counter would have made them, by a period at most. Sliding
+//! gateway alone may have to wait for longer than a single counter would have made them, by a period at most. What costs
+//! more than a part is paid for at the part's pace all the same: of that the store is told no more than the whole limit. Sliding
 //! windows do the same with counts: there a take weighs as much as all gateways, and merging is the larger count.
 
 mod alone;
@@ -84,7 +85,7 @@ impl Redis {
         Self {
             finder: Finder::new(settings.place.clone(), &prefix),
             prefix,
-            memory: Memory::owing(settings.memory_bytes),
+            memory: Memory::owing(settings.memory_bytes, settings.gateways),
             leases: settings.leases.map(Leases::new),
             began: Instant::now(),
             settings,

@@ -4,6 +4,7 @@ mod fleet;
 mod leases;
 mod script;
 mod swapped;
+mod waits;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
