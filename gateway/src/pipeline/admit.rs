@@ -7,7 +7,7 @@ pub(crate) use engine::limit::PER_ADDRESS;
 use engine::refusal::{Dependency, Refusal, Spent};
 use engine::route::{COST_DEFAULT, RouteMatch};
 use engine::time::UnixMillis;
-use storage::counters::{Counters, LimitKey, Outcome, Take};
+use storage::counters::{Counters, LimitKey, Outcome};
 
 use crate::in_force::Held;
 use crate::snapshot::Snapshot;
@@ -59,25 +59,15 @@ async fn take(
     }
     let take = held.take(key, snapshot.since()).costing(cost);
     let spent = |left| Some(Spent { limit: key.limit().into(), rate, left });
-    match counters.take(&[take], now).await {
+    let taken = counters.take_all(&[take], now).await;
+    match taken.outcome {
         Outcome::Admitted => Ok(None),
         Outcome::Away | Outcome::Refused { .. } if held.limit.shadow => Ok(spent(0)),
         Outcome::Away => Err(Refusal::Unavailable(Dependency::Counters)),
-        Outcome::Refused { retry_after_ms, .. } => Err(Refusal::Throttled {
-            retry_after_s: whole_seconds(retry_after_ms),
-            limit: spent(left(counters, &take, now)),
-        }),
+        Outcome::Refused { retry_after_ms, .. } => {
+            Err(Refusal::Throttled { retry_after_s: whole_seconds(retry_after_ms), limit: spent(taken.left) })
+        }
     }
-}
-
-/// How much is left of a limit that was just found to have less than a request costs.
-#[must_use]
-pub fn left(counters: &Counters, take: &Take<'_>, now: UnixMillis) -> u32 {
-    // Nothing is less than one: most refusals, and all of a flood, need not look.
-    if take.cost == COST_DEFAULT {
-        return 0;
-    }
-    counters.known(take, now).map_or(0, |known| known.count)
 }
 
 /// Rounds up, so that whoever waits that long is admitted.

@@ -15,7 +15,7 @@ use storage::counters::{Counters, LimitKey, Outcome, Take};
 use storage::sessions::SessionView;
 
 use crate::in_force::{Held, InForce};
-use crate::pipeline::admit::{PER_ADDRESS, left, whole_seconds};
+use crate::pipeline::admit::{PER_ADDRESS, whole_seconds};
 use crate::pipeline::record::Trail;
 use crate::pipeline::{Pipeline, respond};
 use crate::snapshot::Snapshot;
@@ -219,7 +219,7 @@ async fn take(counters: &Counters, now: UnixMillis, takes: &Takes<'_>) -> Result
             let refusing = all.get(index);
             let limit = Arc::from(refusing.map_or("", |take| take.key.limit()));
             let rate = refusing.map(|take| take.rate);
-            let left = refusing.map_or(0, |take| left(counters, take, now));
+            let left = taken.left;
             // The first are the address's, whose refusal is the one that it has in `admit`.
             if index < takes.of_address {
                 let limit = rate.map(|rate| Spent { limit, rate, left });

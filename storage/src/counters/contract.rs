@@ -266,7 +266,7 @@ async fn what_is_only_tried_out_is_spent_where_the_others_let_the_request_throug
             };
             let takes = [own("real", 3), own("one", 1).tried(), own("two", 2).tried()];
             for over in [vec![], vec![1], vec![1, 2]] {
-                let taken = Taken { outcome: Outcome::Admitted, over };
+                let taken = Taken { outcome: Outcome::Admitted, left: 0, over };
                 assert_eq!(counters.take_all(&takes, NOW).await, taken, "{name}, sliding: {sliding}");
             }
             let takes = [own("real", 3), own("three", 3).tried()];
@@ -279,7 +279,7 @@ async fn what_is_only_tried_out_is_spent_where_the_others_let_the_request_throug
             assert_eq!(left.count, 3, "{name}: who is refused spends nothing of it");
             // Where nothing else is asked.
             let alone = [own("one", 1).tried()];
-            let taken = Taken { outcome: Outcome::Admitted, over: vec![0] };
+            let taken = Taken { outcome: Outcome::Admitted, left: 0, over: vec![0] };
             assert_eq!(counters.take_all(&alone, NOW).await, taken, "{name}");
         }
     }

@@ -179,6 +179,9 @@ pub enum Outcome {
 pub struct Taken {
     /// By those that refuse.
     pub outcome: Outcome,
+    /// How much is left of the limit that refused, by the count that refused: less than the request takes of it, and so 0
+    /// where that is 1. 0 where none has refused.
+    pub left: u32,
     /// Which of the others would have refused it, by their places in the request; none where it was refused.
     pub over: Vec<usize>,
 }
@@ -227,7 +230,9 @@ impl Counters {
     /// once.
     pub async fn take_all(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
         match &self.adapter {
-            Adapter::Memory(memory) => Taken::of(takes, |takes| memory.take(takes, now)),
+            Adapter::Memory(memory) => {
+                Taken::of(takes, |takes| memory.take(takes, now), |take| memory.left(take, now))
+            }
             Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Taken::all(Outcome::Admitted),
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
             Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
@@ -311,20 +316,33 @@ impl Counters {
 impl Taken {
     /// No limit would have refused it that is only tried out.
     const fn all(outcome: Outcome) -> Self {
-        Self { outcome, over: Vec::new() }
+        Self { outcome, left: 0, over: Vec::new() }
     }
 
-    /// What becomes of a request where `take` takes from all or from none.
-    fn of<'a>(takes: &[Take<'a>], take: impl Fn(&[Take<'a>]) -> Outcome) -> Self {
+    /// What becomes of a request where `take` takes from all or from none, and `left` says how one stands.
+    fn of<'a>(
+        takes: &[Take<'a>],
+        take: impl Fn(&[Take<'a>]) -> Outcome,
+        left: impl Fn(&Take<'a>) -> Left,
+    ) -> Self {
         let count = takes.iter().position(|take| take.tried).unwrap_or(takes.len());
         let (enforced, tried) = takes.split_at_checked(count).unwrap_or((takes, &[]));
         let outcome = take(enforced);
         if outcome != Outcome::Admitted {
-            return Self::all(outcome);
+            return Self::all(outcome).leaving(takes, left);
         }
         let is_over = |one: &Take<'a>| take(std::slice::from_ref(one)) != Outcome::Admitted;
         let over = tried.iter().zip(count..).filter(|(one, _)| is_over(one)).map(|(_, place)| place);
-        Self { outcome, over: over.collect() }
+        Self { over: over.collect(), ..Self::all(outcome) }
+    }
+
+    /// The same, with how much is left of the limit that refused.
+    fn leaving<'a>(self, takes: &[Take<'a>], left: impl Fn(&Take<'a>) -> Left) -> Self {
+        let Outcome::Refused { index, .. } = self.outcome else { return self };
+        // Nothing is less than one: most refusals, and all of a flood, need not look.
+        let Some(take) = takes.get(index).filter(|take| take.cost > 1) else { return self };
+        // Others may have given back between the refusal and the look, and that was not there for this request.
+        Self { left: left(take).count.min(take.cost.saturating_sub(1)), ..self }
     }
 }
 

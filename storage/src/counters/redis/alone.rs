@@ -10,7 +10,8 @@ use super::Redis;
 impl Redis {
     /// What the limits do without the store.
     pub(super) fn without(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
-        Taken::of(takes, |takes| self.enforced_without(takes, now))
+        let left = |take: &Take<'_>| self.left_of_part(take, now);
+        Taken::of(takes, |takes| self.enforced_without(takes, now), left)
     }
 
     fn enforced_without(&self, takes: &[Take<'_>], now: UnixMillis) -> Outcome {

@@ -109,7 +109,8 @@ impl Redis {
     pub(super) async fn take(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
         // No answer from anywhere changes this one.
         if let Some(index) = takes.iter().position(|take| !take.tried && take.cost > take.rate.count) {
-            return Taken::all(Outcome::Refused { index, retry_after_ms: u64::MAX });
+            let never = Outcome::Refused { index, retry_after_ms: u64::MAX };
+            return Taken::all(never).leaving(takes, |take| self.memory.left(take, now));
         }
         let Some(link) = self.link() else { return self.unasked(Answered::Away, takes, now) };
         let Some(_place) = self.place() else { return self.unasked(Answered::Crowded, takes, now) };
@@ -127,7 +128,11 @@ impl Redis {
                 if let Some(asking) = asking {
                     asking.granted(takes, &told.leased, told.now_ms);
                 }
-                Taken { outcome: told.outcome, over: told.over }
+                let taken = Taken { over: told.over, ..Taken::all(told.outcome) };
+                // By what the store has refused with: what is leased besides is no part of that.
+                let Outcome::Refused { index, .. } = told.outcome else { return taken };
+                let Some(kept) = told.kept.get(index) else { return taken };
+                taken.leaving(takes, |take| stands(take, *kept, now))
             }
             Err(fault) => {
                 let late = fault == Fault::Late;

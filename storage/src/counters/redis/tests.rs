@@ -2,6 +2,7 @@
 
 mod fleet;
 mod leases;
+mod left;
 mod script;
 mod swapped;
 mod waits;

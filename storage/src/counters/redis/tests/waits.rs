@@ -39,8 +39,10 @@ fn drawn() -> Vec<Case> {
 
 /// Asks, and where it is refused waits as long as it is told. Until when it has waited.
 async fn waits(counters: &Counters, take: Take<'_>, mut now: UnixMillis, case: &str) -> UnixMillis {
-    let Refused { index: 0, retry_after_ms } = counters.take(&[take], now).await else { return now };
+    let taken = counters.take_all(&[take], now).await;
+    let Refused { index: 0, retry_after_ms } = taken.outcome else { return now };
     assert!((1..=1 << 40).contains(&retry_after_ms), "{case}: {retry_after_ms}");
+    assert!(taken.left < take.cost, "{case}: {taken:?}");
     // Whoever wants no less meanwhile is refused as well, and puts nobody off.
     let dearest = take.costing(take.rate.count);
     for (at, asked) in [(0, dearest), (retry_after_ms / 2, dearest), (retry_after_ms - 1, take)] {
