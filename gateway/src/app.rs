@@ -384,8 +384,7 @@ impl House {
         let watched =
             config.policies_watch.then(|| crate::bundle_dir::watch::Watch::begin(&config.policies_dir));
         tasks.push(tokio::spawn(live::follow(
-            self.gateway.live(),
-            self.gateway.named(),
+            (self.gateway.live(), self.gateway.named(), self.providers.clone()),
             self.store.changes().listen(),
             self.reloader.cell().swaps(),
             end_of_live,

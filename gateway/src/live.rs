@@ -1,7 +1,7 @@
 //! What goes on after its request was decided: open sockets and streamed answers. Each holds a [`Lease`], and is
 //! woken when what it was decided on may be gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
 use crate::named::Named;
+use crate::oidc::Providers;
 
 /// Everything that goes on. It is woken by name: asking for all at each sign-out would make each cost as much as
 /// everything that is open.
@@ -92,9 +93,26 @@ impl Live {
         self.wake(|open| match change {
             Change::Session(id) | Change::ApiKey(id) | Change::AccessToken(id) => open.credential == Some(id),
             Change::Account(id) => open.principal == Some(id),
-            Change::AccessTokens => open.by_token,
+            // Whose it is, is known to whoever has the tokens.
+            Change::Marked(_) => open.by_token,
             Change::Any => true,
         });
+    }
+
+    /// Wakes what was let in by a token that `is_concerned`. Each is asked about once and aside, so that nothing that opens
+    /// or ends meanwhile waits for it.
+    pub fn marked(&self, is_concerned: impl Fn(Uuid) -> bool) {
+        let mut tokens: HashSet<Uuid> = {
+            let state = self.state();
+            // What opens from here on was decided after the mark, or sees that something has changed.
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            let by_token = state.open.values().filter(|open| open.by_token);
+            by_token.filter_map(|open| open.credential).collect()
+        };
+        tokens.retain(|token| is_concerned(*token));
+        if !tokens.is_empty() {
+            self.wake(|open| open.by_token && open.credential.is_some_and(|token| tokens.contains(&token)));
+        }
     }
 
     /// Wakes everything.
@@ -158,8 +176,7 @@ impl Drop for Lease {
 
 /// Wakes what changes concern, until `stop` says true. `swaps` changes with each bundle that is put in place.
 pub async fn follow(
-    live: Arc<Live>,
-    named: Arc<Named>,
+    (live, named, providers): (Arc<Live>, Arc<Named>, Arc<Providers>),
     mut changes: broadcast::Receiver<Change>,
     mut swaps: watch::Receiver<u64>,
     mut stop: watch::Receiver<bool>,
@@ -168,6 +185,7 @@ pub async fn follow(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             change = changes.recv() => match change {
+                Ok(Change::Marked(place)) => live.marked(|token| providers.is_marked_at(token, &place)),
                 Ok(change) => {
                     live.changed(change);
                     named.changed(change);
@@ -218,16 +236,39 @@ mod tests {
         check([false, true, false]);
         live.changed(Change::Account(Uuid::from_u128(10)));
         check([false, false, false]);
-        live.changed(Change::AccessTokens);
+        live.marked(|_| true);
         check([false, false, false]);
-        let by_token = live.stream(&with_token(3, 30), live.moment());
-        live.changed(Change::AccessTokens);
-        check([false, false, false]);
-        assert!(is_woken(&by_token));
         for wake in [|live: &Live| live.all(), |live: &Live| live.changed(Change::Any)] {
             wake(&live);
             check([true, true, true]);
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_token_asks_nothing_for_whoever_came_with_another() {
+        let live = Arc::new(Live::default());
+        let open = |id: u128| live.socket(&with_token(id % 7, 100 + id % 50), live.moment(), 100).unwrap();
+        let sockets: Vec<Lease> = (0..100).map(open).collect();
+        let session = live.socket(&known(1, 101), live.moment(), 100).unwrap();
+        let woken = || sockets.iter().filter(|lease| is_woken(lease)).count();
+        let asked = std::cell::Cell::new(0);
+        let marked = |token: u128| {
+            asked.set(0);
+            live.marked(|id| {
+                asked.set(asked.get() + 1);
+                id == Uuid::from_u128(token)
+            });
+        };
+        marked(7);
+        assert_eq!((asked.get(), woken()), (50, 0), "each token is looked at once, and nobody asks");
+        marked(101);
+        assert_eq!((asked.get(), woken()), (50, 2), "two came with it");
+        assert!(!is_woken(&session), "a session of the same id is none");
+        // Whoever was decided on before it and opens after it asks for themselves.
+        let since = live.moment();
+        marked(7);
+        assert!(is_woken(&live.stream(&with_token(9, 900), since)));
+        assert!(!is_woken(&live.stream(&with_token(9, 900), live.moment())));
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
+use crate::endings::Place;
+
 /// Changes that a listener may be behind; one that is further behind is told that it has missed some, and asks
 /// about everything.
 const BEHIND_MAX: usize = 1024;
@@ -21,8 +23,8 @@ pub enum Change {
     ApiKey(Uuid),
     /// An access token was ended by its provider, by its public id.
     AccessToken(Uuid),
-    /// Access tokens were ended by a provider at another gateway, which does not say which.
-    AccessTokens,
+    /// A provider has ended something, at this gateway or another: whatever was issued for what is marked at this place.
+    Marked(Place),
     /// It may be anything: nothing was heard for a while.
     Any,
 }

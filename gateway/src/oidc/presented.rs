@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use engine::identity::Principal;
 use engine::time::UnixMillis;
@@ -14,7 +14,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use storage::StoreError;
 use storage::credentials::{Account, Person};
-use storage::endings::{Ended, Ending};
+use storage::endings::{Ended, Ending, Place};
 use storage::sessions::ProviderSession;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -29,7 +29,8 @@ use super::{Fault, Provider, Providers};
 /// Bytes of all that is kept: ten thousand tokens with a dozen roles each.
 pub const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes of an entry beside its texts: itself, its digest, its principal, and the nodes of their sets and of the map.
+/// Bytes of an entry beside its texts: itself, its digest, its principal, the nodes of their sets and of the map, and where
+/// marks of its end would be.
 const ENTRY_BYTES: usize = 1024;
 /// Bytes that a text takes in a set beside its own.
 const TEXT_BYTES: usize = 48;
@@ -50,6 +51,8 @@ pub struct Token {
     pub token: AccessToken,
     provider: Arc<Provider>,
     told: Option<Told>,
+    /// Where marks of its end would be, once anybody has asked.
+    places: OnceLock<Box<[Place]>>,
 }
 
 /// Of an opaque token: its text, with which its provider is asked again where something rests on it for long, and until
@@ -106,7 +109,15 @@ impl Token {
         until: UnixMillis,
     ) -> Self {
         let (id, told) = (Digest::of(&text).id(), Told { text, until: AtomicU64::new(until.0) });
-        Self { id, person, assurance, token, provider: Arc::clone(provider), told: Some(told) }
+        Self {
+            id,
+            person,
+            assurance,
+            token,
+            provider: Arc::clone(provider),
+            told: Some(told),
+            places: OnceLock::new(),
+        }
     }
 
     /// Whether it still holds by itself: it is not over, and its provider still has the key that it was signed with, or was
@@ -171,6 +182,7 @@ impl Token {
             token: self.token.clone(),
             provider: Arc::clone(&self.provider),
             told: None,
+            places: OnceLock::new(),
         }
     }
 
@@ -292,6 +304,18 @@ impl Providers {
         self.endings.has_ended(origin.issuer(), origin.subject(), sid, times.issued).await
     }
 
+    /// Whether a mark at this place may be of the end of a token, by the token's public id. One that is known no more may be.
+    #[must_use]
+    pub fn is_marked_at(&self, id: Uuid, place: &Place) -> bool {
+        let Some((token, _)) = self.presented.of_id(id) else { return true };
+        let places = token.places.get_or_init(|| {
+            let AccessToken { origin, sid, .. } = &token.token;
+            let sid = sid.as_ref().map(ProviderSession::sid);
+            self.endings.places(origin.issuer(), origin.subject(), sid).into()
+        });
+        places.contains(place)
+    }
+
     /// Verifies a logout token: the name and the issuer of the provider that says it, and what it says.
     ///
     /// # Errors
@@ -325,8 +349,8 @@ impl Providers {
         let token = provider.access_token(&jws, now).await?;
         let Mapped { person, assurance, notes } =
             claims::map(&provider.settings, token.origin.clone(), &jws.claims);
-        let id = Digest::of(text).id();
-        Ok((Token { id, person, assurance, token, provider: Arc::clone(provider), told: None }, notes))
+        let (id, provider, places) = (Digest::of(text).id(), Arc::clone(provider), OnceLock::new());
+        Ok((Token { id, person, assurance, token, provider, told: None, places }, notes))
     }
 }
 

@@ -127,7 +127,7 @@ async fn what_is_marked_at_one_gateway_is_over_at_all_and_whoever_rests_on_a_tok
     let mut told = other.changes().listen();
     one.mark(&session("a", "s1"), NOW).await.unwrap();
     let heard = tokio::time::timeout(PATIENCE, told.recv()).await.expect("it is told").unwrap();
-    assert_eq!(heard, Change::AccessTokens);
+    assert_eq!(heard, Change::Marked(session("a", "s1").place(&ring()).into()));
     assert!(ended(&other, "a", "ada", Some("s1"), NOW).await);
     one.keep(&session("a", "s1"), "m1", NOW.plus(60_000), &[], NOW).await.unwrap();
     assert!(other.is_taken("a", "m1", NOW).await.unwrap(), "taken at one is taken at all");
@@ -176,4 +176,33 @@ async fn without_the_store_nobody_knows_what_has_ended() {
     assert!(ended(&endings, "a", "ada", Some("s1"), NOW).await, "it is over at the gateway that was told");
     assert!(endings.is_taken("a", "m1", NOW).await.is_err());
     assert!(endings.keep(&session("a", "s1"), "m1", NOW.plus(1), &[], NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn whose_end_was_told_is_known_by_the_place_of_its_mark_alone() {
+    let server = Server::start();
+    let (one, _one) = shared(&server, &ring()).await;
+    // The other makes its marks under a newer master key, and knows the one of before.
+    let (other, _other) = shared(&server, &Keyring::from_master(&[2; 32]).with_old(&[1; 32])).await;
+    let mut told = other.changes().listen();
+    for (ending, expected) in [
+        (session("a", "s1"), [true, false, false, false, false]),
+        (subject("a", "ada", NOW), [true, true, true, false, false]),
+        (session("b", "s1"), [false, false, false, true, false]),
+        (subject("b", "bob", NOW), [false; 5]),
+    ] {
+        one.mark(&ending, NOW).await.unwrap();
+        let heard = tokio::time::timeout(PATIENCE, told.recv()).await.expect("it is told").unwrap();
+        let Change::Marked(place) = heard else { panic!("{heard:?}") };
+        let issued = [
+            ("a", "ada", Some("s1")),
+            ("a", "ada", Some("s2")),
+            ("a", "ada", None),
+            ("b", "ada", Some("s1")),
+            ("a", "cyd", Some("s3")),
+        ];
+        let concerns =
+            issued.map(|(issuer, subject, sid)| other.places(issuer, subject, sid).contains(&place));
+        assert_eq!(concerns, expected, "{ending:?}");
+    }
 }

@@ -7,7 +7,7 @@ use engine::time::UnixMillis;
 use redb::{Durability, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Ending, MARKS_MAX, MESSAGE, Mark, SESSION, SUBJECT, text};
-use crate::keyring::{Digest, Purpose};
+use crate::keyring::{Digest, Keyring, Purpose};
 use crate::{Store, StoreError};
 
 /// Digest -> until when what was issued is over, and when the mark is forgotten.
@@ -32,6 +32,10 @@ impl Embedded {
             Ok(marks)
         })?;
         Ok(Self { store, marks: Arc::new(Mutex::new(marks)) })
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        self.store.keyring()
     }
 
     pub(super) fn is_taken(&self, issuer: &str, message: &str, now: UnixMillis) -> bool {
@@ -157,7 +161,6 @@ pub(crate) fn prepare(transaction: &WriteTransaction) -> Result<(), StoreError> 
 mod tests {
     use super::super::Ended;
     use super::*;
-    use crate::Keyring;
 
     #[test]
     fn marks_are_bounded_and_the_oldest_go() {

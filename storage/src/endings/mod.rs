@@ -61,6 +61,10 @@ pub enum Ended {
     Subject(String, UnixMillis),
 }
 
+/// Where a mark is: a keyed digest of what it ends, which names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place(Digest);
+
 /// Until when what was issued is over, and when that is forgotten.
 #[derive(Clone, Copy)]
 struct Mark {
@@ -134,6 +138,14 @@ impl Endings {
         }
     }
 
+    /// Where a mark would be that ends what a provider has issued to a subject, of one of its sessions: one for each kind of
+    /// mark and each master key. Nobody is asked.
+    #[must_use]
+    pub fn places(&self, issuer: &str, subject: &str, sid: Option<&str>) -> Vec<Place> {
+        let keyring = self.shared.as_ref().map_or_else(|| self.own.keyring(), |shared| shared.keyring());
+        of_issued(keyring, issuer, subject, sid).map(Place).collect()
+    }
+
     /// Marks at once, before sessions are ended and anything is looked through, so that whoever comes in between finds the
     /// mark. It may be gone with this process until [`Endings::keep`].
     ///
@@ -199,6 +211,12 @@ impl Endings {
     }
 }
 
+impl From<Digest> for Place {
+    fn from(digest: Digest) -> Self {
+        Self(digest)
+    }
+}
+
 impl Ending {
     /// Where the mark is, under the active master.
     fn place(&self, keyring: &Keyring) -> Digest {
@@ -222,6 +240,22 @@ impl Ending {
 const MESSAGE: &str = "message";
 const SESSION: &str = "session";
 const SUBJECT: &str = "subject";
+
+/// Where marks are that end what was issued to a subject, of one of its provider's sessions.
+fn of_issued<'a>(
+    keyring: &'a Keyring,
+    issuer: &str,
+    subject: &str,
+    sid: Option<&str>,
+) -> impl Iterator<Item = Digest> + use<'a> {
+    let texts = sid.map(|sid| text(SESSION, issuer, sid)).into_iter().chain([text(SUBJECT, issuer, subject)]);
+    texts.flat_map(|text| places(keyring, &text))
+}
+
+/// Under whichever master it was put there.
+fn places(keyring: &Keyring, text: &[u8]) -> Vec<Digest> {
+    keyring.digests(Purpose::ProviderSession, text).collect()
+}
 
 /// Length-prefixed, so that no two of them spell another pair; none is what a session's index is keyed with, which begins
 /// with a length in its first eight bytes that no kind spells.

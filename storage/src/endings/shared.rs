@@ -16,7 +16,7 @@ use engine::time::UnixMillis;
 use redis::Value;
 use tokio::time::Instant;
 
-use super::{Ending, MARKS_MAX, MESSAGE, Mark, SESSION, SUBJECT, text};
+use super::{Ending, MARKS_MAX, MESSAGE, Mark, of_issued, places, text};
 use crate::StoreError;
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::recent::Recent;
@@ -41,7 +41,7 @@ impl Shared {
     }
 
     pub(super) async fn is_taken(&self, issuer: &str, message: &str) -> Result<bool, StoreError> {
-        let places: Vec<Digest> = self.places(MESSAGE, issuer, message).collect();
+        let places = places(&self.keyring, &text(MESSAGE, issuer, message));
         let found = self.read(&places).await?;
         Ok(found.iter().any(Option::is_some))
     }
@@ -53,8 +53,7 @@ impl Shared {
         sid: Option<&str>,
         issued: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let of_session = sid.into_iter().flat_map(|sid| self.places(SESSION, issuer, sid));
-        let places: Vec<Digest> = of_session.chain(self.places(SUBJECT, issuer, subject)).collect();
+        let places: Vec<Digest> = of_issued(&self.keyring, issuer, subject, sid).collect();
         let until = match self.known(&places) {
             Some(known) => known,
             None => self.read(&places).await?,
@@ -117,11 +116,8 @@ impl Shared {
         Ok(found)
     }
 
-    /// Under whichever master it was put there.
-    fn places(&self, kind: &str, issuer: &str, name: &str) -> impl Iterator<Item = Digest> {
-        let digests: Vec<_> =
-            self.keyring.digests(Purpose::ProviderSession, &text(kind, issuer, name)).collect();
-        digests.into_iter()
+    pub(super) const fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// How long a provider waits that says something; nobody else does.

@@ -94,6 +94,29 @@ async fn what_is_kept_is_bounded_and_whoever_rests_on_a_token_keeps_it() {
     assert_eq!(presented.kept(), before);
 }
 
+#[tokio::test]
+async fn a_mark_is_of_the_tokens_of_its_subject_or_its_session_and_may_be_of_what_is_known_no_more() {
+    let signer = Signer::new();
+    let providers = providers(&signer);
+    let (digest, token) = verified(&providers, &signer, &[("sub", json!("ada")), ("sid", json!("s1"))]).await;
+    providers.presented.put(digest, Arc::clone(&token), NOW);
+    let issuer = token.token.origin.issuer();
+    for (issuer, subject, sid, expected) in [
+        (issuer, "ada", Some("s1"), [true, true]),
+        (issuer, "bob", Some("s1"), [true, false]),
+        (issuer, "ada", Some("s2"), [false, true]),
+        (issuer, "bob", Some("s2"), [false, false]),
+        (issuer, "s1", Some("ada"), [false, false]),
+        ("https://other.example", "ada", Some("s1"), [false, false]),
+    ] {
+        let places = providers.endings.places(issuer, subject, sid);
+        let concerned: Vec<bool> =
+            places.iter().map(|place| providers.is_marked_at(token.id, place)).collect();
+        assert_eq!(concerned, expected, "{issuer} {subject} {sid:?}");
+        assert!(places.iter().all(|place| providers.is_marked_at(uuid::Uuid::nil(), place)));
+    }
+}
+
 fn renamed(token: &Token, text: &str) -> Token {
     token.under(Digest::of(text))
 }

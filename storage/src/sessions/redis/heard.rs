@@ -67,11 +67,11 @@ impl Heard {
         self.changes.tell(change);
     }
 
-    /// An identity provider has ended something: what was read of that stands no longer, and whoever rests on a token of a
-    /// provider asks again, because which ones it is about is not said.
+    /// An identity provider has ended something: what was read of that stands no longer, and whoever rests on a token for
+    /// which a mark would be at this place asks again.
     pub(super) fn marked(&self, place: &Digest) {
         self.epochs.end(Reach::Part(part(place)));
-        self.changes.tell(Change::AccessTokens);
+        self.changes.tell(Change::Marked((*place).into()));
     }
 
     /// Something was said on the channel. What cannot be read could be about anybody.
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Change::Account(id)));
         let epoch = heard.epoch(&place);
         heard.said(format!("ending {}", script::hex(&place)).as_bytes());
-        assert_eq!(told.try_recv(), Ok(Change::AccessTokens));
+        assert_eq!(told.try_recv(), Ok(Change::Marked(place.into())));
         assert_ne!(heard.epoch(&place), epoch);
         let epoch = heard.epoch(&place);
         heard.said(b"nonsense");
