@@ -122,6 +122,8 @@ async fn answered(mut connection: MultiplexedConnection, together: Vec<Asked>) -
 }
 
 #[cfg(test)]
+mod played;
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
