@@ -1,6 +1,7 @@
 //! What the shared counters do beside the contract: how they decide, and how they go on without their store.
 
 mod fleet;
+mod late;
 mod leases;
 mod left;
 mod script;

@@ -1,0 +1,210 @@
+//! Answers that come too late, and what is told when they come in time again. What such requests are let through beyond the limit is bounded by themselves, and at each
+//! gateway by its part of the limit.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::limit::share;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+
+const GATEWAYS: u32 = 3;
+/// Milliseconds of one case at most.
+const CASE_MS: u64 = 10_000_000;
+
+/// What happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many milliseconds pass.
+    Pass(u64),
+    /// A request at a gateway, for so much.
+    Ask { gateway: usize, cost: u32, answer: When },
+}
+
+/// When it has its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    InTime,
+    /// Redis has done what it was asked, and nobody has waited for it.
+    TooLate,
+    /// It was given up before it was sent.
+    Never,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let cost = prop_oneof![4 => Just(1_u32), 1 => 2_u32..8];
+    let answer = prop_oneof![3 => Just(When::InTime), 2 => Just(When::TooLate), 1 => Just(When::Never)];
+    let ask = (0..GATEWAYS as usize, cost, answer);
+    let ask = ask.prop_map(|(gateway, cost, answer)| Step::Ask { gateway, cost, answer });
+    let pass = prop_oneof![2 => 0_u64..100, 1 => 0_u64..4_000].prop_map(Step::Pass);
+    prop::collection::vec(prop_oneof![5 => ask, 1 => pass], 1..120)
+}
+
+/// A request that was let through.
+#[derive(Clone, Copy, Debug)]
+struct Through {
+    at: u64,
+    cost: u32,
+    /// By which gateway alone; by Redis where it answered in time.
+    alone: Option<usize>,
+}
+
+/// Gateways that share a store. Nothing runs beside their requests: what is told in the background is told by a time of its own,
+/// which is not the test's.
+async fn gateways(server: &Server) -> Vec<Arc<Counters>> {
+    let mut gateways = Vec::new();
+    for _ in 0..GATEWAYS {
+        let settings = RedisSettings { given_time: true, gateways: GATEWAYS, ..server.settings() };
+        let counters = Arc::new(Counters::redis(settings, Box::new(|_, _| {})));
+        let tended = counters.clone();
+        let tending = tokio::spawn(async move { tended.tend().await });
+        reaches(&counters, up).await;
+        tending.abort();
+        assert!(tending.await.is_err_and(|ended| ended.is_cancelled()));
+        gateways.push(counters);
+    }
+    gateways
+}
+
+/// Has it decided as it is where Redis answers then.
+async fn decided(redis: &Redis, take: Take<'_>, now: UnixMillis, answer: When) -> Outcome {
+    let takes = [take];
+    match answer {
+        When::InTime => return redis.take(&takes, now).await.outcome,
+        When::TooLate => {
+            let along = redis.along(&takes, &[], now);
+            let parts = GATEWAYS * 2;
+            let question = Question::new(&redis.prefix, &takes, &along, parts, now, Some(now)).unwrap();
+            question.ask(&redis.link().unwrap()).await.unwrap();
+        }
+        When::Never => {}
+    }
+    redis.without(&takes, now).outcome
+}
+
+async fn play(
+    gateways: &[Arc<Counters>],
+    take: Take<'_>,
+    begins: UnixMillis,
+    steps: &[Step],
+) -> Vec<Through> {
+    let (mut now, mut through) = (begins, Vec::new());
+    for step in steps {
+        match *step {
+            Step::Pass(later) => now = now.plus(later),
+            Step::Ask { gateway, cost, answer } => {
+                let redis = leases::of(&gateways[gateway]);
+                let alone = (answer != When::InTime).then_some(gateway);
+                if decided(redis, take.costing(cost), now, answer).await == Outcome::Admitted {
+                    through.push(Through { at: now.0, cost, alone });
+                }
+            }
+        }
+    }
+    through
+}
+
+/// In every span: what Redis has let through is the limit's, and what a gateway has let through alone is its part's.
+fn bounded(rate: Rate, sliding: bool, through: &[Through]) -> Result<(), TestCaseError> {
+    for (first, from) in through.iter().enumerate() {
+        for (last, to) in through.iter().enumerate().skip(first) {
+            let span = to.at - from.at;
+            if sliding && span >= rate.period_ms {
+                break;
+            }
+            let sum = |alone: Option<usize>| -> (u32, u32) {
+                let of = through[first..=last].iter().filter(|one| one.alone == alone);
+                of.fold((0, 1), |(sum, dearest), one| (sum + one.cost, dearest.max(one.cost)))
+            };
+            let back = if sliding { 0.0 } else { span as f64 / rate.period_ms as f64 };
+            let (by_redis, _) = sum(None);
+            let most = f64::from(rate.count) * (1.0 + back);
+            prop_assert!(f64::from(by_redis) <= most + 1e-6, "{by_redis} of {most}: {from:?} {to:?}");
+            for gateway in 0..GATEWAYS as usize {
+                let (alone, dearest) = sum(Some(gateway));
+                let part = f64::from(share(rate, GATEWAYS, dearest).count);
+                let most = part + f64::from(rate.count) / f64::from(GATEWAYS) * back;
+                prop_assert!(
+                    f64::from(alone) <= most + 1e-6,
+                    "{gateway}: {alone} of {most}: {from:?} {to:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_late_answers_let_through_besides_is_no_more_than_themselves_and_the_parts_of_their_gateways() {
+    let server = Server::start();
+    let gateways = gateways(&server).await;
+    let handle = tokio::runtime::Handle::current();
+    let tried = tokio::task::spawn_blocking(move || {
+        let config = ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() };
+        let case = AtomicU64::new(0);
+        let rates = (3_u32..60, 1_000_u64..8_000).prop_map(|(count, period_ms)| Rate { count, period_ms });
+        let rates = rates.prop_filter("whole parts", |rate| rate.count % GATEWAYS == 0 && rate.count > 8);
+        TestRunner::new(config).run(&(rates, any::<bool>(), steps()), |(rate, sliding, steps)| {
+            let begins = NOW.plus(CASE_MS * case.fetch_add(1, Ordering::Relaxed));
+            let name = begins.0.to_string();
+            let take = Take::new(LimitKey::everybody(&name).sliding(sliding), rate);
+            bounded(rate, sliding, &handle.block_on(play(&gateways, take, begins, &steps)))
+        })
+    });
+    tried.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn gateways_that_have_not_heard_how_much_is_spent_let_their_parts_through_and_no_more() {
+    for sliding in [false, true] {
+        let server = Server::start();
+        let gateways = gateways(&server).await;
+        let thirty = Take::new(LimitKey::everybody("all").sliding(sliding), Rate { count: 30, ..TEN });
+        let mut through = [0; GATEWAYS as usize];
+        for (gateway, answer) in [(0, When::InTime), (0, When::TooLate), (1, When::TooLate), (2, When::Never)]
+        {
+            for _ in 0..40 {
+                let outcome = decided(leases::of(&gateways[gateway]), thirty, NOW, answer).await;
+                through[gateway] += u32::from(outcome == Outcome::Admitted);
+            }
+        }
+        assert_eq!(
+            through,
+            [30, 10, 10],
+            "sliding: {sliding}: who has heard of it lets nothing more through"
+        );
+        // The next answer in time says it all.
+        for gateway in &gateways {
+            let outcome = decided(leases::of(gateway), thirty, NOW, When::InTime).await;
+            assert!(matches!(outcome, Outcome::Refused { .. }), "sliding: {sliding}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_counted_without_the_store_is_told_in_questions_that_nobody_waits_long_behind() {
+    let mut server = Server::start();
+    let counters = server.counters(|settings| settings.given_time = true).await;
+    server.kill();
+    reaches(&counters, away).await;
+    for number in 0..100 {
+        let name = format!("limit-{number}");
+        let takes = [Take::new(LimitKey::everybody(&name).sliding(number % 2 == 0), TEN)];
+        assert_eq!(admitted(&counters, &takes, 1).await, 1);
+    }
+    server.restart();
+    reaches(&counters, up).await;
+    let redis::Value::BulkString(text) = server.say(&["INFO", "commandstats"]).await else {
+        panic!("a text")
+    };
+    let text = String::from_utf8(text).unwrap();
+    let of_scripts = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    let asked: u64 = of_scripts.and_then(|said| said.split_once(',')).unwrap().0.parse().unwrap();
+    assert!(asked >= 1 + 100_u64.div_ceil(8), "a trial, and eight callers in each: {asked}");
+    for number in 0..100 {
+        let name = format!("limit-{number}");
+        let all = [Take::new(LimitKey::everybody(&name).sliding(number % 2 == 0), TEN).costing(10)];
+        assert!(matches!(counters.take(&all, NOW).await, Outcome::Refused { .. }), "{name} was told");
+    }
+}
