@@ -326,11 +326,6 @@ impl Bundle {
         &self.vocabulary
     }
 
-    /// Whether the schemas of the two are the same text.
-    pub(crate) fn has_schema_of(&self, other: &Self) -> bool {
-        self.read.schema == other.read.schema
-    }
-
     pub(crate) fn is_number(&self, action: &str, parameter: &str) -> bool {
         self.numbers.get(action).is_some_and(|names| names.contains(parameter))
     }

@@ -31,6 +31,8 @@ pub(crate) struct Vocabulary {
     attributes: BTreeMap<String, BTreeSet<String>>,
     /// Attributes of the context whose values no record may hold.
     pub(crate) sensitive: BTreeSet<String>,
+    /// The schema as it was read.
+    text: Box<str>,
 }
 
 /// Names of the entity types that the gateway knows by name.
@@ -115,7 +117,7 @@ impl Vocabulary {
         let json = in_json(text).map_err(&mut fault).ok()?;
         let attributes = attributes(&json);
         let sensitive = sensitive::read(&json, &place, faults);
-        let vocabulary = Self { schema, types, actions, attributes, sensitive };
+        let vocabulary = Self { schema, types, actions, attributes, sensitive, text: text.into() };
         vocabulary.principals(&place, faults);
         Some(vocabulary)
     }
@@ -126,9 +128,10 @@ impl Vocabulary {
         declared.into_iter().flatten().map(String::as_str)
     }
 
-    /// The entity types that the schema declares, with the names of their attributes.
-    pub(crate) const fn entity_types(&self) -> &BTreeMap<String, BTreeSet<String>> {
-        &self.attributes
+    /// All that the schema declares, in its JSON form. Made anew each time: only who compares bundles needs it.
+    pub(crate) fn declared(&self) -> Value {
+        // It was read before, so that it reads again.
+        in_json(&self.text).unwrap_or_default()
     }
 
     /// Whether entities of this type come from stores and sockets, never from entity files.

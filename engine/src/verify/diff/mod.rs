@@ -4,6 +4,7 @@
 //! no difference.
 
 mod route;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,7 @@ pub struct Change {
     pub name: String,
     /// What has become of it.
     pub how: How,
-    /// What is said of it: all where one of the bundles does not have it, otherwise what differs; nothing where that is
-    /// known to differ and cannot be named.
+    /// What is said of it: all where one of the bundles does not have it, otherwise what differs.
     pub said: Vec<Said>,
 }
 
@@ -45,7 +45,7 @@ pub enum Kind {
     Type,
     /// A role, a group, a module or another entity.
     Entity,
-    /// What the schema says besides.
+    /// What the schema says besides: what is `@sensitive`, and the context of several actions.
     Schema,
 }
 
@@ -80,26 +80,18 @@ type Of = fn(&Bundle) -> Things;
 /// Every change from one bundle to another, by kind and name.
 #[must_use]
 pub fn diff(before: &Bundle, after: &Bundle) -> Vec<Change> {
-    let kinds: [(Kind, Of); 8] = [
+    let kinds: [(Kind, Of); 6] = [
         (Kind::Guardrail, |bundle| policies(bundle, true)),
         (Kind::Grant, |bundle| policies(bundle, false)),
         (Kind::Route, routes),
         (Kind::Limit, limits),
-        (Kind::Action, actions),
-        (Kind::Type, types),
         (Kind::Entity, entities),
         (Kind::Schema, sensitive),
     ];
-    let mut changes: Vec<Change> = kinds
-        .into_iter()
-        .flat_map(|(kind, things)| compared(kind, &things(before), &things(after)))
-        .collect();
-    let of_schema = |change: &Change| matches!(change.kind, Kind::Action | Kind::Type | Kind::Schema);
-    if !before.has_schema_of(after) && !changes.iter().any(of_schema) {
-        // Types of attributes, the context, or its comments: it is not known which.
-        let name = SCHEMA.to_owned();
-        changes.push(Change { kind: Kind::Schema, name, how: How::Changed, said: Vec::new() });
-    }
+    let of_kind = |(kind, things): (Kind, Of)| compared(kind, &things(before), &things(after));
+    let mut changes: Vec<Change> = kinds.into_iter().flat_map(of_kind).collect();
+    changes.extend(schema::changes(before, after).into_iter().flatten());
+    changes.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
     changes
 }
 
@@ -158,22 +150,6 @@ fn limits(bundle: &Bundle) -> Things {
         [("rate", limit.rate.to_string()), ("algorithm", algorithm.to_owned())].into_iter().chain(shadow)
     };
     bundle.limits().named().map(|(name, limit)| (name.to_owned(), said(limit).collect())).collect()
-}
-
-fn actions(bundle: &Bundle) -> Things {
-    let said = |action: &crate::bundle::Action| {
-        let groups = action.ancestors.iter().map(|group| group.id().unescaped().to_owned());
-        let principals = action.principals.iter().map(ToString::to_string);
-        let resource = if action.on_module { "Module" } else { "" };
-        told([("in", sorted(groups)), ("principals", sorted(principals)), ("resource", resource.to_owned())])
-    };
-    bundle.vocabulary().actions.iter().map(|(name, action)| (name.clone(), said(action))).collect()
-}
-
-fn types(bundle: &Bundle) -> Things {
-    let declared = bundle.vocabulary().entity_types();
-    let said = |attributes: &BTreeSet<String>| told([("attributes", sorted(attributes.iter().cloned()))]);
-    declared.iter().map(|(name, attributes)| (name.clone(), said(attributes))).collect()
 }
 
 fn entities(bundle: &Bundle) -> Things {

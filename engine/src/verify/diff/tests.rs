@@ -152,7 +152,7 @@ fn schema_and_entities_differ_by_what_is_declared() {
         schema,
         "entity Role { upstream?: String };",
         "entity Role { upstream?: String, floor?: Long };",
-        &["Type Role Changed: attributes upstream > floor, upstream"],
+        &["Type Role Changed: attributes nothing > floor?: Long"],
     );
     check(
         schema,
@@ -164,7 +164,7 @@ fn schema_and_entities_differ_by_what_is_declared() {
         schema,
         "tls: Bool, class",
         "tls: Bool, floor?: Long, class",
-        &["Schema schema.cedarschema Changed: "],
+        &["Schema context of every action Changed: context nothing > floor?: Long"],
     );
     let entities = "entities/all.json";
     check(
@@ -179,4 +179,98 @@ fn schema_and_entities_differ_by_what_is_declared() {
         "\"reader\" }, \"attrs\": { \"upstream\": \"admin\" }",
         &["Entity Role::\"reader\" Changed: attributes nothing > {\"upstream\":\"admin\"}"],
     );
+}
+
+/// One change of the schema, which is named; and is also where something else has changed.
+#[track_caller]
+fn named(from: &str, to: &str, expected: &str) {
+    let (before, after) = (sources(), with("schema.cedarschema", from, to));
+    let mut both = after.clone();
+    let text = both.files.get_mut("schema.cedarschema").expect("the fixture has it");
+    *text = text.replace("entity Operator;", "entity Operator { name?: String };");
+    assert_eq!(between(&before, &after), [expected], "{to}");
+    let (told, besides) =
+        (between(&before, &both), "Type Operator Changed: attributes nothing > name?: String");
+    assert!(
+        told.len() == 2 && [expected, besides].iter().all(|line| told.contains(&(*line).to_owned())),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn every_change_of_an_entity_type_is_named() {
+    let role = "entity Role { upstream?: String };";
+    named(
+        role,
+        "entity Role { upstream?: Long };",
+        "Type Role Changed: attributes upstream?: String > upstream?: Long",
+    );
+    named(role, "entity Role;", "Type Role Changed: attributes upstream?: String > nothing");
+    named(
+        role,
+        "entity Role { upstream?: String, of?: { \"a.b\"?: Set<Group>, a: { b: Bool } } };",
+        "Type Role Changed: attributes nothing > of?: record; attributes nothing > of.\"a.b\"?: Set<Group>; \
+         attributes nothing > of.a: record; attributes nothing > of.a.b: Bool",
+    );
+    named(role, "entity Role { upstream?: String } tags Long;", "Type Role Changed: tags nothing > Long");
+    named(role, "entity Role in [Module] { upstream?: String };", "Type Role Changed: in nothing > Module");
+    let group = "entity Group in [Role];";
+    named(group, "entity Group in [Role, Module];", "Type Group Changed: in Role > Module, Role");
+    let module = "entity Module;";
+    let floor = "Type Floor Added: attributes nothing > level: Long";
+    named(module, "entity Module; entity Floor { level: Long };", floor);
+    let day = "Type Day Added: only nothing > [\"one\",\"two\"]";
+    named(module, "entity Module; entity Day enum [\"one\", \"two\"];", day);
+}
+
+#[test]
+fn every_change_of_what_actions_look_at_is_named_once() {
+    let all = |said: &str| format!("Schema context of every action Changed: {said}");
+    named("tls: Bool", "tls?: Bool", &all("context tls: Bool > tls?: Bool"));
+    let zone = "context nothing > parameters.zone?: Set<Long>";
+    named("path?: String", "path?: String, zone?: Set<Long>", &all(zone));
+    let at = "context nothing > at?: record; context nothing > at.x?: Long";
+    named("tls: Bool", "tls: Bool, at?: { x?: Long }", &all(at));
+    // Of one action alone, and of some.
+    let facts = "type Facts = {";
+    let own = "type Own = { method: String, client: ipaddr, time: datetime, assurance: Long, tls: Bool, class: String, \
+               parameters: Parameters, scopes: Set<String>, floor?: Long };\ntype Facts = {";
+    let mut after = with("schema.cedarschema", facts, own);
+    let text = after.files.get_mut("schema.cedarschema").expect("the fixture has it");
+    let (first, last) = text.rsplit_once("context: Facts").expect("actions have it");
+    *text = format!("{first}context: Own{last}");
+    assert_eq!(between(&sources(), &after), ["Action site.read Changed: context nothing > floor?: Long"]);
+    let text = after.files.get_mut("schema.cedarschema").expect("the fixture has it");
+    let (first, last) = text.rsplit_once("context: Facts").expect("actions have it");
+    *text = format!("{first}context: Own{last}");
+    let two = "Schema context of docs.purge, site.read Changed: context nothing > floor?: Long";
+    assert_eq!(between(&sources(), &after), [two]);
+}
+
+/// How a schema is written is no part of what it says.
+#[test]
+fn what_a_schema_does_not_mean_is_no_difference() {
+    let facts = "context: Facts };";
+    for (from, to) in [
+        (
+            "entity Operator;",
+            "// Whoever holds the socket.\n@doc(\"whoever holds the socket\")\nentity   Operator ;",
+        ),
+        ("entity Operator;\nentity Anonymous;", "entity Anonymous, Operator;"),
+        ("[User, Anonymous]", "[Anonymous, User]"),
+        ("type Parameters = {", "type Page = Long;\ntype Parameters = {"),
+        ("page?: Long", "page?: __cedar::Long"),
+        ("parameters: Parameters", "parameters: { page?: Long, path?: String, id?: String }"),
+        ("tls: Bool, class: String,", "class: String, tls: Bool,"),
+        (
+            facts,
+            "context: { method: String, client: ipaddr, time: datetime, assurance: Long, tls: Bool, class: String, \
+                 parameters: Parameters, scopes: Set<String> } };",
+        ),
+    ] {
+        let after = with("schema.cedarschema", from, to);
+        assert_ne!(load(&after).id(), load(&sources()).id(), "{to}");
+        assert_eq!(between(&sources(), &after), [""; 0], "{to}");
+        assert_eq!(between(&after, &sources()), [""; 0], "{to}");
+    }
 }

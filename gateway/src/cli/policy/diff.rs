@@ -99,16 +99,13 @@ const fn heading(kind: Kind) -> &'static str {
     }
 }
 
-fn told(Change { kind, name, how, said }: &Change, lines: &mut Vec<String>) {
+fn told(Change { name, how, said, .. }: &Change, lines: &mut Vec<String>) {
     let mark = match how {
         How::Added => "+ ",
         How::Removed => "- ",
         How::Changed => "~ ",
     };
     lines.push(line(2, mark, name));
-    if said.is_empty() && *kind == Kind::Schema {
-        lines.push(line(6, "", "what it says of attributes or of the context differs, or how it is written"));
-    }
     for Said { what, before, after } in said {
         match (before, after) {
             _ if *what == "text" => texts(before.as_deref(), after.as_deref(), lines),
@@ -171,7 +168,15 @@ mod tests {
                 ],
             ),
             change(Kind::Route, "GET /b", How::Added, vec![said("names", None, Some(&long))]),
-            change(Kind::Schema, "schema.cedarschema", How::Changed, Vec::new()),
+            change(
+                Kind::Schema,
+                "context of a, b",
+                How::Changed,
+                vec![
+                    said("context", Some("c: Long"), Some("c?: Long")),
+                    said("context", None, Some("d: Bool")),
+                ],
+            ),
         ];
         let shown = shown(&changes, &["route `GET /a` is no longer recorded".to_owned()]);
         let expected = format!(
@@ -194,8 +199,9 @@ routes
           {}
 
 schema
-  ~ schema.cedarschema
-      what it says of attributes or of the context differs, or how it is written
+  ~ context of a, b
+      context: c: Long -> c?: Long
+    + context: d: Bool
 
 loosens: a reload waits for a person (`cedargate bundle reload --accept`)
   ! route `GET /a` is no longer recorded
