@@ -25,25 +25,14 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    statics: Statics,
+    /// Hashed without a secret: it grows with the routes alone, never with what is asked for.
+    statics: FxHashMap<SmolStr, Node>,
     parameter: Option<Box<Node>>,
     /// Rows that end here.
     rows: SmallVec<[Ending; 2]>,
     /// Rows whose tail begins here.
     tails: Vec<Ending>,
 }
-
-/// Nodes by the text of a segment.
-#[derive(Clone, Debug, Default)]
-struct Statics {
-    /// All of them, where they are few: hashing a segment and finding its place costs more than to compare these.
-    few: Vec<(SmolStr, Node)>,
-    /// All of them, where they are not. Hashed without a secret: it grows with the routes alone, never with what is asked for.
-    many: FxHashMap<SmolStr, Node>,
-}
-
-/// Nodes up to which they are compared.
-const FEW_MAX: usize = 4;
 
 /// A row, beside the method that tells it from others of its path: those are passed over without being read.
 #[derive(Clone, Debug)]
@@ -76,7 +65,6 @@ impl RouteTable {
             table.root.insert(&row.pattern, Arc::clone(&route));
             table.routes.push(route);
         }
-        table.root.settle();
         Ok(table)
     }
 
@@ -196,7 +184,7 @@ impl Node {
         let mut node = self;
         for piece in &pattern.pieces {
             node = match piece {
-                Piece::Static(text) => node.statics.put(text),
+                Piece::Static(text) => node.statics.entry(SmolStr::from(text.as_str())).or_default(),
                 Piece::Parameter(_) => node.parameter.get_or_insert_default(),
                 Piece::Tail(_) => {
                     node.tails.push(Ending { method: route.method.clone(), route });
@@ -205,28 +193,6 @@ impl Node {
             };
         }
         node.rows.push(Ending { method: route.method.clone(), route });
-    }
-
-    /// Nothing more comes. A pattern is as deep as a path may be, and so is this.
-    fn settle(&mut self) {
-        self.statics.many.values_mut().chain(self.parameter.as_deref_mut()).for_each(Self::settle);
-        if self.statics.many.len() <= FEW_MAX {
-            self.statics.few = self.statics.many.drain().collect();
-        }
-    }
-}
-
-impl Statics {
-    fn get(&self, segment: &str) -> Option<&Node> {
-        if self.many.is_empty() {
-            return self.few.iter().find(|(text, _)| text == segment).map(|(_, node)| node);
-        }
-        self.many.get(segment)
-    }
-
-    /// The node of a text while the table is made, a new one where there is none.
-    fn put(&mut self, text: &str) -> &mut Node {
-        self.many.entry(text.into()).or_default()
     }
 }
 
@@ -245,7 +211,7 @@ impl<'p> Walk<'p> {
         let Some((segment, below)) = rest.split_first() else {
             return self.row(&node.rows, false);
         };
-        if let Some(child) = node.statics.get(segment)
+        if let Some(child) = node.statics.get(*segment)
             && let Some(found) = self.node(child, below)
         {
             return Some(found);
