@@ -12,6 +12,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use cedar_policy::{EntityTypeName, RestrictedExpression, Schema};
+#[cfg(test)]
+pub(super) use cedar_policy_core::ast::Unknown;
 pub(super) use cedar_policy_core::ast::{
     BinaryOp, Context, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, ExtensionFunction,
     Literal, PartialValue, Pattern, Policy, Request, Set, SlotEnv, UnaryOp, Value, ValueKind, Var,

@@ -1,12 +1,14 @@
 //! Conditions by which policies are looked up, against Cedar's `Authorizer`: rows in every order, over values of every
 //! kind, present and absent.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use cedar_policy::{Context, Entities, EntityUid, PolicySet, Request};
 use proptest::prelude::*;
 
 use super::PolicyIndex;
+use crate::authz::cedar_core::{Entity, EntityUID, Expr, PartialValue, Unknown};
 use crate::authz::oracle;
 
 /// The same attributes, each with another kind of value in another entity, or absent.
@@ -187,4 +189,33 @@ fn every_term_agrees_with_cedar_before_and_behind_every_other() {
         }
     }
     assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
+}
+
+/// A store may leave an attribute open, where a library's user evaluates in parts. Then nothing can be said of a demand at its
+/// path, and Cedar is asked of each policy that has one, whether they are checked one by one or looked up.
+#[test]
+fn what_is_left_open_is_asked_of_cedar() {
+    let uid = EntityUid::from_str("User::\"1\"").unwrap();
+    let open = PartialValue::Residual(Expr::unknown(Unknown::new_untyped("a")));
+    let person = Entity::new_with_attr_partial_value(
+        AsRef::<EntityUID>::as_ref(&uid).clone(),
+        [("a".into(), open)],
+        HashSet::new(),
+        HashSet::new(),
+        [],
+    );
+    let entities = Entities::from_entities([person.into()], None).unwrap();
+    let action = EntityUid::from_str("Action::\"read\"").unwrap();
+    let request = Request::new(uid.clone(), action, uid, Context::empty(), None).unwrap();
+    for count in [1, 16, 17, 40] {
+        let policy = |number: usize| {
+            let condition = ["principal.a == \"x\"", "principal has a", "true"][number % 3];
+            format!("permit (principal, action, resource) when {{ {condition} }};\n")
+        };
+        let text: String = (0..count).map(policy).collect();
+        let policies = PolicySet::from_str(&text).unwrap();
+        let verdict = PolicyIndex::new(&policies).evaluate(&request, &entities);
+        assert_eq!(verdict, oracle::evaluate(&policies, &request, &entities), "{count}");
+        assert_eq!(verdict.erring.len(), count.div_ceil(3), "{count}");
+    }
 }
