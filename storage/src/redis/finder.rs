@@ -27,6 +27,9 @@ use super::{
 /// How long it may take until somebody says where it is; and how long, from then on, until a connection is there, with its
 /// handshake and login.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long somebody has who can say where it is, over a new connection. It is gone on with where one try is over: handshakes
+/// are work, and a machine that is too busy for all of them within one would never have done any.
+const MEET: Duration = Duration::from_secs(5);
 /// How long the others have for an answer once one of those has answered who can say where it is: one that hangs makes it no
 /// longer. The same is how long a look takes whether it is still there, and how long an answer may take over a connection
 /// that there was before.
@@ -44,6 +47,7 @@ pub(crate) struct Finder {
     tellers: Vec<Arc<Teller>>,
     lasts: bool,
     known: Mutex<Known>,
+    looks: tokio::sync::Mutex<Looks>,
 }
 
 /// What was believed.
@@ -87,7 +91,7 @@ impl Finder {
             #[cfg(test)]
             RedisAddress::Unix(_) => Vec::new(),
         };
-        Self { place, tellers, lasts: false, known: Mutex::default() }
+        Self { place, tellers, lasts: false, known: Mutex::default(), looks: tokio::sync::Mutex::default() }
     }
 
     /// The same, where replicas will be waited for.
@@ -118,10 +122,9 @@ impl Finder {
         if self.tellers.is_empty() {
             std::future::pending::<()>().await;
         }
-        let mut looks = Looks::default();
         loop {
             tokio::time::sleep(WATCH).await;
-            let (claims, _) = self.look(&mut looks, Instant::now() + ASK).await;
+            let (claims, _) = self.look(ASK).await;
             if self.is_elsewhere(&claims) {
                 return;
             }
@@ -140,7 +143,8 @@ impl Finder {
             RedisAddress::Sentinels(sentinels) => &sentinels.reached,
             RedisAddress::Cluster(cluster) => &cluster.reached,
         };
-        let (claims, silence) = self.look(&mut Looks::default(), Instant::now() + CONNECT).await;
+        self.looks.lock().await.is_now();
+        let (claims, silence) = self.look(CONNECT).await;
         let host = self.believed(&claims, silence)?;
         let RedisReached { tls, in_clear } = reached;
         // Whoever names an address would otherwise be given the password there, and all that listen.
@@ -154,17 +158,17 @@ impl Finder {
         Peer { at, tls: tls.cloned(), login: Some(login(&self.place)), database: self.place.database }
     }
 
-    /// What those who can say it say until then, in the order of the configuration; and why one of the others did not. A word
-    /// that came since the last look is one of this: like that of one that lags, it is overruled by any that is newer.
-    async fn look(&self, looks: &mut Looks, until: Instant) -> (Vec<Claim>, Unfound) {
-        let Looks { asking, kept } = looks;
+    /// What those who can say it say within so long, in the order of the configuration; and why one of the others did not. A
+    /// word that came since the last look is one of this: like that of one that lags, it is overruled by any that is newer.
+    async fn look(&self, within: Duration) -> (Vec<Claim>, Unfound) {
+        let Looks { asking, kept } = &mut *self.looks.lock().await;
         for (number, teller) in self.tellers.iter().enumerate() {
             if !asking.is_under_way(number) {
                 let (teller, connection) = (Arc::clone(teller), kept.remove(&number));
                 asking.ask(number, async move { teller.tell(connection).await });
             }
         }
-        let (answers, silence) = asking.answers(until).await;
+        let (answers, silence) = asking.answers(Instant::now() + within).await;
         let claim = |(number, (connection, claim))| {
             kept.insert(number, connection);
             claim
@@ -198,6 +202,16 @@ impl Finder {
             known.epoch = counts.epoch;
         }
         !stays
+    }
+}
+
+impl Looks {
+    /// Of what came since the last look the connections are kept, and not the words: where something else is looked for than
+    /// whether it has moved, they are of before.
+    fn is_now(&mut self) {
+        for (number, (connection, _)) in self.asking.answered() {
+            self.kept.insert(number, connection);
+        }
     }
 }
 
@@ -244,7 +258,7 @@ impl Teller {
         &self,
         kept: Option<MultiplexedConnection>,
     ) -> Result<(MultiplexedConnection, Claim), Unfound> {
-        let within = if kept.is_some() { ASK } else { CONNECT };
+        let within = if kept.is_some() { ASK } else { MEET };
         timeout(within, self.told(kept)).await.unwrap_or(Err(Unfound::Silent))
     }
 

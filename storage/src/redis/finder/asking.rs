@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::{ASK, Unfound};
@@ -40,11 +40,7 @@ impl<T: Send + 'static> Asking<T> {
     pub(super) async fn answers(&mut self, mut until: Instant) -> (Vec<(usize, T)>, Unfound) {
         let (mut answers, mut silence) = (Vec::new(), Unfound::Silent);
         while let Ok(Some(ended)) = timeout_at(until, self.under_way.join_next_with_id()).await {
-            let (id, answer) = match ended {
-                Ok(ended) => ended,
-                Err(error) => (error.id(), Err(Unfound::Silent)),
-            };
-            let Some(number) = self.numbers.remove(&id) else { continue };
+            let Some((number, answer)) = self.ended(ended) else { continue };
             match answer {
                 Ok(answer) => {
                     if answers.is_empty() {
@@ -58,6 +54,28 @@ impl<T: Send + 'static> Asking<T> {
         }
         answers.sort_by_key(|(number, _)| *number);
         (answers, silence)
+    }
+
+    /// What has been answered by now; nobody is waited for.
+    pub(super) fn answered(&mut self) -> Vec<(usize, T)> {
+        let mut answers = Vec::new();
+        while let Some(ended) = self.under_way.try_join_next_with_id() {
+            if let Some((number, Ok(answer))) = self.ended(ended) {
+                answers.push((number, answer));
+            }
+        }
+        answers
+    }
+
+    fn ended(
+        &mut self,
+        ended: Result<(Id, Result<T, Unfound>), JoinError>,
+    ) -> Option<(usize, Result<T, Unfound>)> {
+        let (id, answer) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), Err(Unfound::Silent)),
+        };
+        self.numbers.remove(&id).map(|number| (number, answer))
     }
 }
 
@@ -120,6 +138,11 @@ mod tests {
         assert_eq!(under_way(&asking), [false, true, true, false]);
         asking.ask(0, std::future::pending());
         assert_eq!(asking.answers(Instant::now() + 5 * ASK).await, (vec![(1, ())], Unfound::Login));
+        assert_eq!(under_way(&asking), [true, false, false, false]);
+        asking.ask(1, async { Ok(()) });
+        asking.ask(2, async { Err(Unfound::Login) });
+        tokio::time::sleep(ASK).await;
+        assert_eq!(asking.answered(), [(1, ())]);
         assert_eq!(under_way(&asking), [true, false, false, false]);
     }
 }

@@ -24,8 +24,8 @@ struct Sentinel {
 enum Says {
     /// That it is there, by this change.
     At(u64, RedisHost),
-    /// The same, as long after the first question of a connection as a handshake may take.
-    Slowly(u64, RedisHost),
+    /// The same, so long after the first question of a connection, as if its handshake took its time.
+    Slowly(Duration, u64, RedisHost),
     /// These bytes.
     Bytes(&'static str),
     /// Nothing, and stays.
@@ -39,7 +39,7 @@ impl Says {
     fn bytes(&self) -> Option<[String; 2]> {
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         match self {
-            Self::At(epoch, RedisHost { host, port }) | Self::Slowly(epoch, RedisHost { host, port }) => {
+            Self::At(epoch, RedisHost { host, port }) | Self::Slowly(_, epoch, RedisHost { host, port }) => {
                 Some([
                     format!("*2\r\n{}{}", bulk("config-epoch"), bulk(&epoch.to_string())),
                     format!("*2\r\n{}{}", bulk(host), bulk(&port.to_string())),
@@ -66,8 +66,8 @@ impl Sentinel {
                         // Each question comes alone, and ends with the name.
                         assert!(String::from_utf8_lossy(&part[..count]).contains(MASTER));
                         let now = says.lock().unwrap().clone();
-                        if number == 0 && matches!(now, Says::Slowly(..)) {
-                            tokio::time::sleep(SLOW).await;
+                        if let (0, Says::Slowly(time, ..)) = (number, &now) {
+                            tokio::time::sleep(*time).await;
                         }
                         match now.bytes() {
                             Some(bytes) => stream.write_all(bytes[number % 2].as_bytes()).await.unwrap(),
@@ -163,7 +163,7 @@ async fn the_newest_word_is_believed_and_who_does_not_answer_holds_nobody_up() {
 
 #[tokio::test]
 async fn as_long_as_nobody_has_answered_who_is_slow_is_waited_for() {
-    let slow = |epoch: u64, port| Says::Slowly(epoch, at(port));
+    let slow = |epoch: u64, port| Says::Slowly(SLOW, epoch, at(port));
     for (says, expected) in [
         ([slow(1, 1), slow(1, 1), slow(1, 1)], 1),
         ([slow(1, 1), slow(2, 2), slow(1, 1)], 2),
@@ -187,11 +187,20 @@ async fn where_all_hang_it_is_said_that_nobody_says_it_and_not_that_it_cannot_be
 }
 
 #[tokio::test]
+async fn a_handshake_that_takes_longer_than_a_try_is_gone_on_with_by_the_next() {
+    let slow = || Says::Slowly(CONNECT + SLOW, 1, at(1));
+    let sentinels = sentinels(&[slow(), slow(), Says::Nothing]).await;
+    let finder = finder(&sentinels);
+    assert_eq!(found(&finder).await, Err(Fault::Unfound(Unfound::Silent)));
+    assert_eq!(found(&finder).await, Ok(1));
+}
+
+#[tokio::test]
 async fn it_has_moved_by_the_word_of_one_that_takes_longer_than_a_look() {
-    let all = sentinels(&[Says::At(1, at(1)), Says::At(1, at(1)), Says::Nothing]).await;
+    let all = sentinels(&[Says::At(1, at(1)), Says::At(1, at(1)), Says::Goes]).await;
     let finder = finder(&all);
     assert_eq!(found(&finder).await, Ok(1));
-    all[2].say(Says::Slowly(2, at(2)));
+    all[2].say(Says::Slowly(SLOW, 2, at(2)));
     tokio::time::timeout(PATIENCE, finder.moved()).await.expect("it has moved");
 }
 
