@@ -178,7 +178,7 @@ async fn a_slow_server_is_waited_for_no_longer_and_a_quick_one_again() {
 #[tokio::test]
 async fn nobody_waits_for_a_question_that_was_given_up() {
     let (mut server, together) = begun().await;
-    let [mut first, mut second] = two_out(&mut server, &together).await;
+    let [mut first, second] = two_out(&mut server, &together).await;
     let given_up = asks(&together, "given up");
     let mut kept = asks(&together, "kept");
     assert!(server.asked().await.is_empty());
@@ -187,7 +187,7 @@ async fn nobody_waits_for_a_question_that_was_given_up() {
     assert_eq!(server.asked().await, ["kept"], "what was given up before it was sent is not asked");
     // Whoever is gone while the server thinks takes nobody's answer along.
     second.abort();
-    let _ = (&mut second).await;
+    assert!(second.await.is_err_and(|ended| ended.is_cancelled()));
     server.answers(2).await;
     assert_eq!(told(&mut first).await, Some(word("first")));
     assert_eq!(told(&mut kept).await, Some(word("kept")));
