@@ -201,7 +201,7 @@ async fn what_was_counted_without_the_store_is_told_in_questions_that_nobody_wai
     let text = String::from_utf8(text).unwrap();
     let of_scripts = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
     let asked: u64 = of_scripts.and_then(|said| said.split_once(',')).unwrap().0.parse().unwrap();
-    assert!(asked >= 1 + 100_u64.div_ceil(8), "a trial, and eight callers in each: {asked}");
+    assert!(asked > 100_u64.div_ceil(8), "eight callers in each, and a trial: {asked}");
     for number in 0..100 {
         let name = format!("limit-{number}");
         let all = [Take::new(LimitKey::everybody(&name).sliding(number % 2 == 0), TEN).costing(10)];
