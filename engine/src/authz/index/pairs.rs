@@ -8,11 +8,22 @@ use std::ops::Range;
 
 use super::keys::Key;
 
+/// Odd numbers whose products' high bits tell near numbers apart: 2^64 divided by the golden ratio, and what SplitMix64 and
+/// MurmurHash3 multiply by. Keys are numbered in the order of a bundle's policies, so that whoever writes many of those can
+/// have all pairs stand in one row by one of them, and by no two at once.
+const MULTIPLIERS: [u64; 4] =
+    [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xff51_afd7_ed55_8ccd];
+/// How far from its first place a pair may stand before another of them is tried. By chance hardly any is as far in a table of
+/// which half is empty.
+const FAR: usize = 64;
+
 /// Cells by pairs of keys.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     /// A power of two, at least twice as many as there are pairs.
     slots: Vec<Slot>,
+    /// What pairs are multiplied by.
+    multiplier: u64,
 }
 
 /// A pair with its cells; nobody's where it has none.
@@ -45,14 +56,25 @@ impl Actions {
 impl Pairs {
     /// Of these, each pair once and none without cells.
     pub(super) fn of(pairs: Vec<Slot>) -> Self {
-        let mut table = Self { slots: vec![Slot::default(); (pairs.len() * 2).next_power_of_two()] };
-        for pair in pairs {
-            let free = table.places(pair.resource, pair.principal).find(|place| table.is_free(*place));
-            if let Some(slot) = free.and_then(|place| table.slots.get_mut(place)) {
-                *slot = pair;
-            }
+        let [first, ..] = MULTIPLIERS;
+        let mut table = Self::default();
+        let is_near = |multiplier: &u64| table.fill(&pairs, *multiplier, FAR);
+        if !MULTIPLIERS.iter().any(is_near) {
+            table.fill(&pairs, first, usize::MAX);
         }
         table
+    }
+
+    /// Puts each pair in its place; not all of them where one would stand too far from its first.
+    fn fill(&mut self, pairs: &[Slot], multiplier: u64, farthest: usize) -> bool {
+        *self = Self { slots: vec![Slot::default(); (pairs.len() * 2).next_power_of_two()], multiplier };
+        for pair in pairs {
+            let mut places = self.places(pair.resource, pair.principal).take(farthest);
+            let free = places.find(|place| self.is_free(*place));
+            let Some(slot) = free.and_then(|place| self.slots.get_mut(place)) else { return false };
+            *slot = pair.clone();
+        }
+        true
     }
 
     /// The cells of a pair, if one of these actions may be among theirs.
@@ -74,12 +96,9 @@ impl Pairs {
     }
 
     /// Where a pair may stand: at the first of these places that was free when it came.
-    ///
-    /// Without a secret: keys are numbered in the order of a bundle's policies, and whoever writes those could as well write
-    /// more of them. The multiplier is 2^64 divided by the golden ratio, whose product's high bits tell near numbers apart.
     fn places(&self, resource: Key, principal: Key) -> impl Iterator<Item = usize> + use<> {
         let (slots, pair) = (self.slots.len(), (u64::from(resource) << 32) | u64::from(principal));
-        let high = pair.wrapping_mul(0x9e37_79b9_7f4a_7c15).checked_shr(u64::BITS - slots.trailing_zeros());
+        let high = pair.wrapping_mul(self.multiplier).checked_shr(u64::BITS - slots.trailing_zeros());
         let first = high.and_then(|high| usize::try_from(high).ok()).unwrap_or_default();
         (0..slots).map(move |step| first.wrapping_add(step) & slots.wrapping_sub(1))
     }
@@ -126,6 +145,35 @@ mod tests {
                 let may = actions.get(&pair).is_some_and(|actions| actions.iter().any(near));
                 prop_assert_eq!(some, if may { all } else { None });
             }
+        }
+    }
+
+    #[test]
+    fn no_choice_of_keys_has_all_pairs_stand_in_one_row() {
+        let first = |table: &Pairs, resource, principal| table.places(resource, principal).next();
+        let chosen = Pairs { slots: vec![Slot::default(); 4_096], multiplier: MULTIPLIERS[0] };
+        let in_one_row = |resource: &Key| {
+            (1..1_000_000)
+                .find(|principal| first(&chosen, *resource, *principal).is_some_and(|place| place < 8))
+        };
+        let pairs: Vec<Slot> = (1..=2_000)
+            .filter_map(|resource| {
+                let actions = Actions::of(std::iter::once(1));
+                Some(Slot {
+                    resource,
+                    principal: in_one_row(&resource)?,
+                    cells: resource..resource + 1,
+                    actions,
+                })
+            })
+            .collect();
+        assert_eq!(pairs.len(), 2_000);
+        let table = Pairs::of(pairs.clone());
+        assert_ne!(table.multiplier, MULTIPLIERS[0]);
+        for Slot { resource, principal, cells, actions } in pairs {
+            assert_eq!(table.get(resource, principal, actions), Some(&cells));
+            let mut places = table.places(resource, principal).take(FAR);
+            assert!(places.any(|place| table.slots[place].resource == resource), "{resource}");
         }
     }
 
