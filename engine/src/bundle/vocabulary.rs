@@ -183,7 +183,13 @@ fn actions(schema: &Schema, types: &Types) -> Result<BTreeMap<String, Action>, S
             principals,
             on_module: resources.any(|resource| *resource == types.module),
         };
-        actions.insert(uid.id().unescaped().to_owned(), action);
+        let name = uid.id().unescaped().to_owned();
+        // Rows name an action by its id alone: which of two is asked for would be left to chance.
+        if let Some(other) = actions.insert(name, action) {
+            let mut both = [uid.to_string(), other.uid.to_string()];
+            both.sort_unstable();
+            return Err(format!("{} have one id, and rows name actions by their ids", both.join(" and ")));
+        }
     }
     Ok(actions)
 }

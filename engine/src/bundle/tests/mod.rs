@@ -100,6 +100,14 @@ fn policies_hold_against_schema_and_entities() {
 #[test]
 fn schemas_and_entities_are_whole() {
     let schema = "schema.cedarschema";
+    let applies = "appliesTo { principal: [User], resource: Module, context: Facts };";
+    check(
+        schema,
+        "action write;",
+        &format!("action write;\nnamespace A {{ action x {applies} }}\nnamespace B {{ action x {applies} }}"),
+        schema,
+        "A::Action::\"x\" and B::Action::\"x\" have one id",
+    );
     check(
         schema,
         "entity Role { upstream?: String };",

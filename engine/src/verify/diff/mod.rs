@@ -156,11 +156,13 @@ fn entities(bundle: &Bundle) -> Things {
     let said = |entity: &cedar_policy::Entity| {
         let within = bundle.hierarchy().ancestors(&entity.uid());
         let within = sorted(within.into_iter().flatten().map(ToString::to_string));
-        let attributes = entity.to_json_value().ok().and_then(|json| json.get("attrs").cloned());
-        let attributes =
-            attributes.filter(|attributes| attributes.as_object().is_some_and(|map| !map.is_empty()));
-        let attributes = attributes.map(|attributes| attributes.to_string()).unwrap_or_default();
-        told([("in", within), ("attributes", attributes)])
+        let json = entity.to_json_value().ok();
+        let said = |key: &str| {
+            let said = json.as_ref().and_then(|json| json.get(key));
+            let said = said.filter(|said| said.as_object().is_some_and(|map| !map.is_empty()));
+            said.map(ToString::to_string).unwrap_or_default()
+        };
+        told([("in", within), ("attributes", said("attrs")), ("tags", said("tags"))])
     };
     bundle.hierarchy().all().map(|entity| (entity.uid().to_string(), said(&entity))).collect()
 }

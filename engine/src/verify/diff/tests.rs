@@ -179,6 +179,15 @@ fn schema_and_entities_differ_by_what_is_declared() {
         "\"reader\" }, \"attrs\": { \"upstream\": \"admin\" }",
         &["Entity Role::\"reader\" Changed: attributes nothing > {\"upstream\":\"admin\"}"],
     );
+    // Policies decide by tags, too.
+    let before = with("schema.cedarschema", "entity Module;", "entity Module tags String;");
+    let mut after = before.clone();
+    let text = after.files.get_mut(entities).expect("the fixture has it");
+    let docs = "\"docs\" }, \"attrs\": {}";
+    assert!(text.contains(docs));
+    *text = text.replace(docs, &format!("{docs}, \"tags\": {{ \"closed\": \"yes\" }}"));
+    let expected = "Entity Module::\"docs\" Changed: tags nothing > {\"closed\":\"yes\"}";
+    assert_eq!(between(&before, &after), [expected]);
 }
 
 /// One change of the schema, which is named; and is also where something else has changed.
