@@ -25,7 +25,13 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Its principal, action and resource as an index knows them, found out once for all requests.
+    /// Its principal, action and resource.
+    pub(super) fn names(&self) -> Option<[&EntityUid; 3]> {
+        let Self { request, .. } = self;
+        Some([request.principal()?, request.action()?, request.resource()?])
+    }
+
+    /// The same as an index knows them.
     ///
     /// # Errors
     /// Something of it is left open: a fault of the generator.
@@ -37,7 +43,7 @@ impl Asked {
     pub(super) fn by(
         &self,
         index: &PolicyIndex,
-        [principal, action, resource]: &[Ready<'_>; 3],
+        [principal, action, resource]: [&Ready<'_>; 3],
     ) -> Option<Verdict> {
         let (context, entities) = (self.request.context()?, &*self.entities);
         Some(index.evaluate_ready(ReadyRequest { principal, action, resource, context, entities }))
@@ -144,7 +150,7 @@ pub(super) fn agree(
 ) -> Result<(), Failure> {
     for (number, one) in asked.iter().take(sample).enumerate() {
         let (found, right) = (index.evaluate(&one.request, &one.entities), authorized(policies, one));
-        let ready = one.by(index, &one.ready(index)?);
+        let ready = one.by(index, one.ready(index)?.each_ref());
         if found != right || ready.as_ref() != Some(&right) {
             return Err(
                 format!("request {number}: the index says {found:?} and {ready:?}, Cedar {right:?}").into()

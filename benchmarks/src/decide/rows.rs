@@ -1,8 +1,10 @@
 //! The rows of one generated bundle.
 
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use cedar_policy::Authorizer;
+use cedar_policy::{Authorizer, EntityUid};
 use engine::authz::{Decision, PolicyIndex, Ready};
 use engine::bundle::Bundle;
 
@@ -126,14 +128,23 @@ pub(super) fn in_cedar(bundle: &Bundle, world: &World) -> Result<Vec<Asked>, Fai
     translated.collect()
 }
 
-/// The index and the evaluation alone: who asks for what is known to the index, as a bundle knows it.
+/// The index and the evaluation alone: who asks for what is known to the index, each once for all requests, as a bundle
+/// knows it.
 ///
 /// # Errors
 /// A fault of the generator.
 pub(super) fn ready(index: &PolicyIndex, asked: &[Asked]) -> Result<Cost, Failure> {
-    let ready = asked.iter().map(|one| Ok((one, one.ready(index)?)));
-    let ready: Vec<(&Asked, [Ready<'_>; 3])> = ready.collect::<Result<_, Failure>>()?;
-    Ok(cost(ready.len(), BUDGET, |number| ready.get(number).map(|(one, ready)| one.by(index, ready))))
+    let mut known: HashMap<(usize, &EntityUid), Rc<Ready<'_>>> = HashMap::new();
+    let mut all: Vec<(&Asked, [Rc<Ready<'_>>; 3])> = Vec::with_capacity(asked.len());
+    for one in asked {
+        let [principal, action, resource] = one.names().ok_or("a request that is left open")?;
+        let [by, what, of] = one.ready(index)?.map(Rc::new);
+        let mut once = |part, name, ready| Rc::clone(known.entry((part, name)).or_insert(ready));
+        all.push((one, [once(0, principal, by), once(1, action, what), once(2, resource, of)]));
+    }
+    Ok(cost(all.len(), BUDGET, |number| {
+        all.get(number).map(|(one, ready)| one.by(index, ready.each_ref().map(|ready| &**ready)))
+    }))
 }
 
 /// What asking for each of these costs.
