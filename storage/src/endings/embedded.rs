@@ -60,9 +60,8 @@ impl Embedded {
 
     /// The same where nothing will be kept of it: the table has no more than its bound all the same.
     pub(super) fn mark_unkept(&self, ending: &Ending, now: UnixMillis) {
-        let mut marks = self.marks();
-        put(&mut marks, ending.place(self.store.keyring()), ending.mark(now));
-        trim(&mut marks);
+        self.mark(ending, now);
+        trim(&mut self.marks());
     }
 
     pub(super) async fn keep(

@@ -55,12 +55,12 @@ impl Actions {
 
 impl Pairs {
     /// Of these, each pair once and none without cells.
-    pub(super) fn of(pairs: Vec<Slot>) -> Self {
+    pub(super) fn of(pairs: &[Slot]) -> Self {
         let [first, ..] = MULTIPLIERS;
         let mut table = Self::default();
-        let is_near = |multiplier: &u64| table.fill(&pairs, *multiplier, FAR);
+        let is_near = |multiplier: &u64| table.fill(pairs, *multiplier, FAR);
         if !MULTIPLIERS.iter().any(is_near) {
-            table.fill(&pairs, first, usize::MAX);
+            table.fill(pairs, first, usize::MAX);
         }
         table
     }
@@ -133,7 +133,7 @@ mod tests {
                 cells: cells.clone(),
                 actions: Actions::of(actions[&(*resource, *principal)].iter().copied()),
             };
-            let table = Pairs::of(cells.iter().map(slot).collect());
+            let table = Pairs::of(&cells.iter().map(slot).collect::<Vec<_>>());
             prop_assert!(table.slots.len() >= cells.len() * 2 && table.slots.len().is_power_of_two());
             let asked = (0..41).flat_map(|resource| (0..41).map(move |principal| (resource, principal)));
             for (resource, principal) in asked.chain([far.into(), (far[0], 0), (0, far[1])]) {
@@ -168,7 +168,7 @@ mod tests {
             })
             .collect();
         assert_eq!(pairs.len(), 2_000);
-        let table = Pairs::of(pairs.clone());
+        let table = Pairs::of(&pairs);
         assert_ne!(table.multiplier, MULTIPLIERS[0]);
         for Slot { resource, principal, cells, actions } in pairs {
             assert_eq!(table.get(resource, principal, actions), Some(&cells));
@@ -180,6 +180,6 @@ mod tests {
     #[test]
     fn an_empty_table_has_nothing() {
         assert_eq!(Pairs::default().get(0, 0, Actions(u64::MAX)), None);
-        assert_eq!(Pairs::of(Vec::new()).get(0, 0, Actions(u64::MAX)), None);
+        assert_eq!(Pairs::of(&[]).get(0, 0, Actions(u64::MAX)), None);
     }
 }

@@ -62,7 +62,7 @@ impl Table {
             let actions = Actions::of(places.iter().map(|(action, _)| *action));
             pairs.push(Slot { resource, principal, cells: from..narrowed(table.cells.len()), actions });
         }
-        table.pairs = Pairs::of(pairs);
+        table.pairs = Pairs::of(&pairs);
         table
     }
 

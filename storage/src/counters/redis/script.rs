@@ -175,15 +175,13 @@ impl Limit {
 
     /// Its numbers, in the script's order.
     fn tell(&self, told: &mut Packed) {
-        match &self.asked {
-            Asked::Rate { wanted, burst, full, owed } => {
-                [*wanted, *burst, *full, 0, *owed].into_iter().for_each(|number| told.push(number));
-            }
+        let numbers = match &self.asked {
+            Asked::Rate { wanted, burst, full, owed } => [*wanted, *burst, *full, 0, *owed],
             Asked::Window { wanted, count, width_ms, .. } => {
-                let numbers = [(*wanted).into(), (*count).into(), 0, *width_ms, 0];
-                numbers.into_iter().for_each(|number| told.push(number));
+                [(*wanted).into(), (*count).into(), 0, *width_ms, 0]
             }
-        }
+        };
+        numbers.into_iter().for_each(|number| told.push(number));
         let (lease, each) = self.lease.unwrap_or_default();
         told.push(lease.into());
         told.push(each);
