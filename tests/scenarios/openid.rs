@@ -159,9 +159,13 @@ fn a_provider_that_is_away_stops_nothing_but_its_own_button() {
     assert!(answer.text().contains("Zitadel does not answer at this moment"), "{}", answer.text());
     assert!(answer.text().contains(&format!("return_to={READ}")), "{}", answer.text());
     assert_eq!(gateway.signed_in("viewer").get(WHOAMI).status, 200, "local accounts need no provider");
-    let ready = Request::new("GET", "/readyz").with("Host", &gateway.admin().to_string());
-    let ready = Client::connect(gateway.admin()).ask(&ready).expect("an answer");
-    assert_eq!((ready.status, &ready.json()["parts"]["oidc:zitadel"]["state"]), (200, &json!("degraded")));
+    let asked = Request::new("GET", "/readyz").with("Host", &gateway.admin().to_string());
+    // It listens before its upstream has shown that it reads our identities.
+    let ready = wait::until("a gateway that is ready", PATIENCE, || {
+        let answer = Client::connect(gateway.admin()).ask(&asked).expect("an answer");
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!(ready["parts"]["oidc:zitadel"]["state"], "degraded", "{ready:#}");
 
     provider.run();
     let back = || {
