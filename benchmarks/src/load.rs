@@ -2,13 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::{Failure, cores};
 
@@ -115,25 +114,20 @@ pub(crate) async fn connect(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream,
     Ok(stream)
 }
 
-/// What a stretch of load has done.
+/// How requests were answered that were sent by the clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Requests that were answered.
-    pub requests: u64,
-    /// For how long.
-    pub seconds: f64,
-    /// Their latencies in microseconds, sorted; only by the clock.
+    /// Their latencies in microseconds, sorted.
     pub latencies_us: Vec<u64>,
 }
 
 impl Outcome {
-    /// Of answers to requests that were sent by the clock.
+    /// Of these answers.
     #[must_use]
-    pub(crate) fn of(answers: &[Answer], time: Duration) -> Self {
+    pub(crate) fn of(answers: &[Answer]) -> Self {
         let mut latencies_us: Vec<u64> = answers.iter().map(|answer| answer.latency_us).collect();
         latencies_us.sort_unstable();
-        let requests = u64::try_from(answers.len()).unwrap_or(u64::MAX);
-        Self { requests, seconds: time.as_secs_f64(), latencies_us }
+        Self { latencies_us }
     }
 
     /// The latency at a percentile.
@@ -142,39 +136,6 @@ impl Outcome {
         let last = self.latencies_us.len().saturating_sub(1);
         self.latencies_us.get(last * percent / 100).copied().unwrap_or_default()
     }
-}
-
-/// Keeps `connections` busy for a time: the next request goes out as the answer before it is in.
-///
-/// # Errors
-/// An answer is late, cut or not a 200.
-pub(crate) fn closed(
-    core: usize,
-    target: &Target,
-    connections: usize,
-    time: Duration,
-) -> Result<Outcome, Failure> {
-    on_core(core, || async {
-        let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut asking = tokio::task::JoinSet::new();
-        for _ in 0..connections {
-            let (stop, requests) = (stop.clone(), requests.clone());
-            let mut connection = Connection::open(target).await?;
-            asking.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    connection.ask().await?;
-                    requests.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok::<(), Failure>(())
-            });
-        }
-        let begun = clock::instant();
-        sleep(time).await;
-        stop.store(true, Ordering::Relaxed);
-        ended(asking).await?;
-        let seconds = begun.elapsed().as_secs_f64();
-        Ok(Outcome { requests: requests.load(Ordering::Relaxed), seconds, latencies_us: Vec::new() })
-    })
 }
 
 /// Asks a fixed number of times, over connections that each ask their share.
@@ -213,7 +174,7 @@ pub(crate) fn open_loop(
     let request = target.request.clone();
     let asked = Asked { next: Arc::new(move || request.clone()), may: |status| status == 200 };
     let answers = by_the_clock(core, target, Pace { connections, per_second, time }, &asked)?;
-    Ok(Outcome::of(&answers, time))
+    Ok(Outcome::of(&answers))
 }
 
 /// How often is asked, over how many connections, and for how long.
@@ -346,7 +307,13 @@ pub(crate) async fn socket(address: SocketAddr, request: &str) -> Result<TcpStre
     Ok(stream)
 }
 
-async fn ended<T: 'static>(mut asking: tokio::task::JoinSet<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
+/// What all of them have come to.
+///
+/// # Errors
+/// One has failed, or they do not end.
+pub(crate) async fn ended<T: 'static>(
+    mut asking: tokio::task::JoinSet<Result<T, Failure>>,
+) -> Result<Vec<T>, Failure> {
     let mut all = Vec::new();
     let waiting = async {
         while let Some(one) = asking.join_next().await {

@@ -27,6 +27,7 @@ mod slow;
 mod stages;
 mod stores;
 mod swap;
+mod turns;
 mod upstream;
 mod world;
 

@@ -78,21 +78,20 @@ impl Process {
         self.child.id()
     }
 
-    /// User and system time that it has used, in microseconds. The kernel scales its ticks to what the scheduler has
-    /// counted to the nanosecond, so a sum is exact to one tick of 10 ms.
+    /// Processor time that its threads have used, in nanoseconds: what the scheduler counts (the kernel's
+    /// `Documentation/scheduler/sched-stats.rst`), because a tick of `stat` is a tenth of what is measured. A thread that has
+    /// ended meanwhile is not in it; a proxy's workers do not end.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub(crate) fn cpu_us(&self) -> Result<u64, Failure> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The second field is a name in parentheses that may hold anything.
-        let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let mut fields = rest.split_whitespace().skip(11);
-        let (Some(user), Some(system)) = (fields.next(), fields.next()) else {
-            return Err("/proc tells no processor time".into());
-        };
-        let ticks = user.parse::<u64>()? + system.parse::<u64>()?;
-        Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+    pub(crate) fn cpu_ns(&self) -> Result<u64, Failure> {
+        let mut spent = 0_u64;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // One that has ended since the folder was read has no file any more.
+            let Ok(told) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            spent += told.split_whitespace().next().ok_or("/proc tells no processor time")?.parse::<u64>()?;
+        }
+        if spent == 0 { Err("this kernel does not count processor time by thread".into()) } else { Ok(spent) }
     }
 
     /// Memory that it holds, in bytes.

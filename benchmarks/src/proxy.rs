@@ -15,17 +15,12 @@ use crate::load::{self, Target};
 use crate::peers::{self, Peer};
 use crate::process::Process;
 use crate::redis::Redis;
+use crate::turns::{self, CONNECTIONS, Round};
 use crate::world::{Bundle, Gateway, PATH, World, metric};
 use crate::{Failure, builds, collector, gateways, results, stages, upstream};
 
-/// Connections that are kept busy.
-const CONNECTIONS: usize = 32;
-/// How long each proxy is loaded in a round.
-const ROUND: Duration = Duration::from_millis(1_500);
 /// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
-const ROUNDS: NonZeroUsize = NonZeroUsize::new(9).unwrap();
-/// Rounds at least: a median of fewer says nothing.
-const ROUNDS_MIN: usize = 3;
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(101).unwrap();
 /// From the first line to the last, building included.
 const TOTAL: Duration = Duration::from_secs(10 * 60);
 /// What everything after the rounds takes of it.
@@ -57,15 +52,6 @@ pub(crate) struct Options {
     /// Measure what an earlier build has left in target/release instead of building it
     #[arg(long)]
     as_built: bool,
-}
-
-/// What one proxy has cost in one round.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Round {
-    /// Microseconds of its processor time, user and system, for each request.
-    pub cpu_us: f64,
-    /// Requests a second.
-    pub rps: f64,
 }
 
 /// One proxy under test with its rounds.
@@ -129,15 +115,8 @@ impl Subject {
         }
     }
 
-    /// Loads it for a time and notes what it has cost.
-    fn round(&mut self, core: usize, time: Duration) -> Result<Round, Failure> {
-        let before = self.process().cpu_us()?;
-        let outcome = load::closed(core, self.target(), CONNECTIONS, time)
-            .map_err(|failure| format!("{}: {failure}", self.name))?;
-        let spent = self.process().cpu_us()?.saturating_sub(before);
-        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
-        let (spent, requests) = (spent as f64, outcome.requests.max(1) as f64);
-        Ok(Round { cpu_us: spent / requests, rps: requests / outcome.seconds })
+    fn loaded(&self) -> turns::Subject<'_> {
+        turns::Subject { name: self.name, process: self.process(), target: self.target() }
     }
 }
 
@@ -214,23 +193,13 @@ fn start(options: &Options, cores: Cores) -> Result<(World, Vec<Subject>), Failu
     Ok((world, subjects))
 }
 
-/// Loads each in turn, round after round: what the machine does beside falls on all of them alike.
+/// Loads each in turn.
 fn rounds(subjects: &mut [Subject], cores: Cores, begun: Instant, wanted: usize) -> Result<(), Failure> {
-    for subject in subjects.iter_mut() {
-        subject.round(cores.load, ROUND / 3)?;
+    let loaded: Vec<turns::Subject<'_>> = subjects.iter().map(Subject::loaded).collect();
+    let rounds = turns::rounds(cores.load, &loaded, wanted, begun + TOTAL - AFTER_ROUNDS)?;
+    for (subject, rounds) in subjects.iter_mut().zip(rounds) {
+        subject.rounds = rounds;
     }
-    for number in 0..wanted {
-        if number >= ROUNDS_MIN && begun.elapsed() + AFTER_ROUNDS > TOTAL {
-            eprintln!("\n{number} rounds instead of {wanted}: the ten minutes are over");
-            break;
-        }
-        eprint!("\rround {} of {wanted} ", number + 1);
-        for subject in subjects.iter_mut() {
-            let round = subject.round(cores.load, ROUND)?;
-            subject.rounds.push(round);
-        }
-    }
-    eprintln!();
     Ok(())
 }
 

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn rounds(of: &[u64]) -> Vec<Outcome> {
-        let round = |us: &u64| Outcome { requests: 1, seconds: 1.0, latencies_us: vec![*us] };
+        let round = |us: &u64| Outcome { latencies_us: vec![*us] };
         of.iter().map(round).collect()
     }
 

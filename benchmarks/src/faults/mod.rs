@@ -105,7 +105,7 @@ fn seen(gateways: &Gateways, cores: Cores, shared: Shared, fault: Fault) -> Resu
     }
     let stages = records.stages(shared.stage(), answers.len())?;
     let (control_overruns, overruns) = (between.since(before), Overruns::of(&scene)?.since(between));
-    let control = Outcome::of(&control, CONTROL);
+    let control = Outcome::of(&control);
     Ok(Some(Seen { control, answers, control_overruns, stages, overruns }))
 }
 
@@ -144,7 +144,7 @@ impl Seen {
     #[expect(clippy::cast_precision_loss, reason = "counts and microseconds of one run, far below 2^52")]
     fn told(self, name: &str, shared: Shared) -> Vec<Figure> {
         let refused = self.answers.iter().filter(|answer| answer.status != 200).count();
-        let served = Outcome::of(&self.answers, Duration::ZERO);
+        let served = Outcome::of(&self.answers);
         let us = |what: &str, outcome: &Outcome, percent| {
             Figure::once(format!("{name}.{what}"), outcome.percentile_us(percent) as f64, "us")
         };

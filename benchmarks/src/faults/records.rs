@@ -47,7 +47,7 @@ impl Records {
                 }
             }
             if spent.len() >= requests {
-                return Ok(Outcome::of(&spent, Duration::ZERO));
+                return Ok(Outcome::of(&spent));
             }
             pause(LOOK);
         }

@@ -14,20 +14,14 @@ use self::house::{House, Serving};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::redis::Redis;
-use crate::{Failure, builds, load, upstream};
+use crate::{Failure, builds, turns, upstream};
 
-/// Connections that are kept busy.
-const CONNECTIONS: usize = 32;
-/// How long each gateway is loaded in a round.
-const ROUND: Duration = Duration::from_millis(1_500);
 /// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
-const ROUNDS: NonZeroUsize = NonZeroUsize::new(15).unwrap();
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(201).unwrap();
 /// From the first line to the last, building included.
 const TOTAL: Duration = Duration::from_secs(10 * 60);
 /// What everything after the rounds takes of it.
 const AFTER_ROUNDS: Duration = Duration::from_secs(60);
-/// Rounds at least: a median of fewer says nothing.
-const ROUNDS_MIN: usize = 3;
 
 /// No limit at all.
 const NONE: &str = "per_address = \"none\"\nper_user = \"none\"\n";
@@ -53,17 +47,6 @@ struct Subject {
     name: &'static str,
     serving: Serving,
     rounds: Vec<f64>,
-}
-
-impl Subject {
-    fn round(&self, core: usize, time: Duration) -> Result<f64, Failure> {
-        let before = self.serving.running.process.cpu_us()?;
-        let outcome = load::closed(core, &self.serving.target, CONNECTIONS, time)
-            .map_err(|failure| format!("{}: {failure}", self.name))?;
-        let spent = self.serving.running.process.cpu_us()?.saturating_sub(before);
-        #[expect(clippy::cast_precision_loss, reason = "counts of one run, far below 2^52")]
-        Ok(spent as f64 / outcome.requests.max(1) as f64)
-    }
 }
 
 /// Measures and prints.
@@ -115,24 +98,21 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Loads each in turn, round after round: what the machine does beside falls on all of them alike.
+/// Loads each in turn.
 fn rounds(subjects: &mut [Subject], cores: Cores, begun: Instant, wanted: usize) -> Result<(), Failure> {
-    for subject in subjects.iter() {
-        subject.round(cores.load, ROUND / 3)?;
+    let loaded: Vec<turns::Subject<'_>> = subjects.iter().map(Subject::loaded).collect();
+    let rounds = turns::rounds(cores.load, &loaded, wanted, begun + TOTAL - AFTER_ROUNDS)?;
+    for (subject, rounds) in subjects.iter_mut().zip(rounds) {
+        subject.rounds = rounds.iter().map(|round| round.cpu_us).collect();
     }
-    for number in 0..wanted {
-        if number >= ROUNDS_MIN && begun.elapsed() + AFTER_ROUNDS > TOTAL {
-            eprintln!("\n{number} rounds instead of {wanted}: the ten minutes are over");
-            break;
-        }
-        eprint!("\rround {} of {wanted} ", number + 1);
-        for subject in subjects.iter_mut() {
-            let round = subject.round(cores.load, ROUND)?;
-            subject.rounds.push(round);
-        }
-    }
-    eprintln!();
     Ok(())
+}
+
+impl Subject {
+    const fn loaded(&self) -> turns::Subject<'_> {
+        let Serving { running, target } = &self.serving;
+        turns::Subject { name: self.name, process: &running.process, target }
+    }
 }
 
 fn told(subjects: &[Subject]) -> Vec<Figure> {
