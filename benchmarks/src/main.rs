@@ -29,6 +29,7 @@ mod stores;
 mod swap;
 mod turns;
 mod upstream;
+mod witness;
 mod world;
 
 use std::process::ExitCode;
@@ -65,6 +66,9 @@ enum Benchmark {
     Faults(faults::Options),
     /// Instructions and allocations a request, held against benchmarks/budget.toml
     Instructions(instructions::Options),
+    /// Says when the core that it was started on was away, for a benchmark that has started it
+    #[command(hide = true)]
+    Witness,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Benchmark::Identity(options) => identity::run(&options),
         Benchmark::Faults(options) => faults::run(&options),
         Benchmark::Instructions(options) => instructions::run(&options),
+        Benchmark::Witness => witness::watch(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,13 +10,14 @@ use std::time::Duration;
 use gateway::clock;
 
 use self::fault::Fault;
-use self::records::Records;
+use self::records::{Records, Spent};
 use self::scene::{Scene, Shared};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::gateways::Gateways;
 use crate::load::{Answer, Outcome, Pace, by_the_clock};
 use crate::process::pause;
+use crate::witness::{Hole, Witness};
 use crate::world::metrics;
 use crate::{Failure, builds, upstream};
 
@@ -29,8 +30,9 @@ const WARM: Duration = Duration::from_millis(300);
 const CONTROL: Duration = Duration::from_millis(1_500);
 /// How long requests are under way when it happens.
 const BEFORE: Duration = Duration::from_millis(200);
-/// What a budget may be overrun by, as the gateway's histogram has it.
+/// What a budget may be overrun by, as the gateway's histogram has it, and in microseconds.
 const OVERRUN_MAX: &str = "{le=\"0.002\"}";
+const OVERRUN_MAX_US: u64 = 2_000;
 
 /// What the command line may say.
 #[derive(Debug, clap::Args)]
@@ -70,9 +72,12 @@ struct Seen {
     answers: Vec<Answer>,
     /// In the control run.
     control_overruns: Overruns,
-    /// How long the stage took that waits, for each request.
-    stages: Outcome,
     overruns: Overruns,
+    /// The stage that waits, of the control run and of what was seen afterwards.
+    control_stages: Vec<Spent>,
+    stages: Vec<Spent>,
+    /// When the gateway's core was away, where somebody can tell.
+    holes: Option<Vec<Hole>>,
 }
 
 /// Requests whose budget was over before an answer was there.
@@ -86,15 +91,17 @@ struct Overruns {
 /// Looks at one; nothing where there is no redis-server.
 fn seen(gateways: &Gateways, cores: Cores, shared: Shared, fault: Fault) -> Result<Option<Seen>, Failure> {
     let Some(mut scene) = Scene::set(gateways, cores, shared, fault)? else { return Ok(None) };
+    let witness = Witness::of(cores.proxy)?;
     let mut records = Records::new(scene.gateway.audit())?;
     let load = |scene: &Scene, time| {
         let pace = Pace { connections: CONNECTIONS, per_second: RATE, time };
         by_the_clock(cores.load, &scene.target, pace, &scene.asked)
     };
     let warm = load(&scene, WARM)?;
+    records.stages(shared.stage(), warm.len())?;
     let before = Overruns::of(&scene)?;
     let control = load(&scene, CONTROL)?;
-    records.stages(shared.stage(), warm.len().saturating_add(control.len()))?;
+    let control_stages = records.stages(shared.stage(), control.len())?;
     let between = Overruns::of(&scene)?;
     let (rounds, time) = fault.rounds();
     let mut answers = Vec::new();
@@ -106,7 +113,8 @@ fn seen(gateways: &Gateways, cores: Cores, shared: Shared, fault: Fault) -> Resu
     let stages = records.stages(shared.stage(), answers.len())?;
     let (control_overruns, overruns) = (between.since(before), Overruns::of(&scene)?.since(between));
     let control = Outcome::of(&control);
-    Ok(Some(Seen { control, answers, control_overruns, stages, overruns }))
+    let holes = witness.map(|witness| witness.holes());
+    Ok(Some(Seen { control, answers, control_overruns, overruns, control_stages, stages, holes }))
 }
 
 /// The answers while it happens and afterwards, for so long.
@@ -149,9 +157,12 @@ impl Seen {
             Figure::once(format!("{name}.{what}"), outcome.percentile_us(percent) as f64, "us")
         };
         let count = |what: &str, count: u64| Figure::once(format!("{name}.{what}"), count as f64, "requests");
-        vec![
-            us(&format!("{}_p99", shared.stage()), &self.stages, 99),
-            us(&format!("{}_max", shared.stage()), &self.stages, 100),
+        let stage = shared.stage();
+        let spent = self.stages.iter().map(|spent| Answer { status: 0, latency_us: spent.us });
+        let stages = Outcome::of(&spent.collect::<Vec<_>>());
+        let mut figures = vec![
+            us(&format!("{stage}_p99"), &stages, 99),
+            us(&format!("{stage}_max"), &stages, 100),
             count("past_budget_by_2ms_control", self.control_overruns.long),
             count("past_budget", self.overruns.all),
             count("past_budget_by_2ms", self.overruns.long),
@@ -162,6 +173,30 @@ impl Seen {
                 refused as f64 / self.answers.len().max(1) as f64,
                 "share",
             ),
-        ]
+        ];
+        figures.extend(self.late(name, shared));
+        figures
+    }
+
+    /// Of the requests that were in the stage for longer than a budget and 2 ms, those whose core was there for as long: the
+    /// others have not waited for Redis but for the machine.
+    #[expect(clippy::cast_precision_loss, reason = "counts and microseconds of one run, far below 2^52")]
+    fn late(&self, name: &str, shared: Shared) -> Vec<Figure> {
+        let Some(holes) = &self.holes else { return Vec::new() };
+        let (stage, max) = (shared.stage(), shared.budget_us() + OVERRUN_MAX_US);
+        let mut figures = Vec::new();
+        for (of, stages) in [("_control", &self.control_stages), ("", &self.stages)] {
+            let late: Vec<&Spent> = stages.iter().filter(|spent| spent.us > max).collect();
+            for spent in &late {
+                eprintln!("{name}{of}: {}", spent.told(holes));
+            }
+            let on_core = late.iter().filter(|spent| spent.present(holes) > max).count();
+            for (what, count) in [("late", late.len()), ("late_on_core", on_core)] {
+                figures.push(Figure::once(format!("{name}.{stage}_{what}{of}"), count as f64, "requests"));
+            }
+        }
+        let away: u64 = holes.iter().map(|hole| hole.within(0, u64::MAX)).sum();
+        figures.push(Figure::once(format!("{name}.core_away"), away as f64, "us"));
+        figures
     }
 }

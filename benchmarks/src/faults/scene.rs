@@ -59,6 +59,14 @@ impl Shared {
         }
     }
 
+    /// What a request may wait for it: the usual budget, in microseconds.
+    pub(super) const fn budget_us(self) -> u64 {
+        match self {
+            Self::Limits => 5_000,
+            Self::Sessions => 100_000,
+        }
+    }
+
     /// What the gateway tells while it is asked for.
     const fn up(self) -> &'static str {
         match self {
