@@ -13,7 +13,7 @@ use super::super::cedar_core::{EntityType, EntityUID, Literal, Open, Set, Value,
 use super::super::condition::Node;
 use super::super::scene::Scene;
 use super::atoms::{self, Ask, Demand, KINDS, Key, Kind, Path};
-use super::checks::{Check, Looks, Paths};
+use super::checks::{Looks, Paths, Plain};
 use super::table::{narrowed, widened};
 use super::{Found, Placed};
 
@@ -28,33 +28,26 @@ pub(super) enum Bucket {
     One(Placed),
     /// In the heap.
     Few(Range<u32>),
-    /// The same, and in the heap what is looked up, at its place.
-    Many(Range<u32>, u32),
+    /// In the heap, where most are looked up.
+    Many(u32),
 }
 
 /// What stands in many buckets, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Heap {
+    /// Policies that are not looked up.
     plain: Vec<Plain>,
-    /// Those of `plain`.
-    checks: Vec<Check>,
     grouped: Vec<Grouped>,
 }
 
 /// Policies that are looked up.
 #[derive(Debug)]
 struct Grouped {
+    /// The others.
+    plain: Range<u32>,
     groups: Vec<Group>,
     /// All that stand in groups.
     all: Vec<Placed>,
-}
-
-/// A policy that is not looked up.
-#[derive(Debug)]
-struct Plain {
-    placed: Placed,
-    /// Where its checks stand; `None` where it is a candidate always.
-    checks: Option<Range<u32>>,
 }
 
 /// Policies by what they demand of the value at one path.
@@ -73,20 +66,18 @@ struct Group {
 impl Bucket {
     /// A bucket of these policies, each with its condition.
     pub(super) fn of(policies: &[(Placed, Option<&Node>)], paths: &mut Paths, heap: &mut Heap) -> Self {
-        let begin = narrowed(heap.plain.len());
         if policies.len() > CHECKED_MAX {
             let grouped = Grouped::of(policies, &mut heap.plain);
-            let place = narrowed(heap.grouped.len());
             heap.grouped.push(grouped);
-            return Self::Many(begin..narrowed(heap.plain.len()), place);
+            return Self::Many(narrowed(heap.grouped.len().saturating_sub(1)));
         }
+        let begin = narrowed(heap.plain.len());
         for (placed, condition) in policies {
-            let checks = paths.checks(&demands(*condition));
-            if policies.len() == 1 && checks.is_none() {
+            let checks = paths.checks(&demands(*condition)).unwrap_or_default();
+            if policies.len() == 1 && checks.is_empty() {
                 return Self::One(*placed);
             }
-            let checks = checks.map(|checks| heap.put(checks));
-            heap.plain.push(Plain { placed: *placed, checks });
+            heap.put(*placed, &checks);
         }
         Self::Few(begin..narrowed(heap.plain.len()))
     }
@@ -102,12 +93,18 @@ impl Bucket {
         let (plain, grouped) = match self {
             Self::One(placed) => return found.push(*placed),
             Self::Few(plain) => (plain, None),
-            Self::Many(plain, grouped) => (plain, heap.grouped.get(widened(*grouped))),
+            Self::Many(place) => match heap.grouped.get(widened(*place)) {
+                Some(grouped) => (&grouped.plain, Some(grouped)),
+                None => return,
+            },
         };
-        for Plain { placed, checks } in part(&heap.plain, plain) {
-            if checks.as_ref().is_none_or(|checks| looks.meet(part(&heap.checks, checks))) {
+        let mut rest = heap.plain.get(widened(plain.start)..widened(plain.end)).unwrap_or_default();
+        while let [Plain::Policy(placed, count), behind @ ..] = rest {
+            let (checks, others) = behind.split_at_checked(usize::from(*count)).unwrap_or_default();
+            if checks.is_empty() || looks.meet(checks) {
                 found.push(*placed);
             }
+            rest = others;
         }
         if let Some(grouped) = grouped {
             grouped.candidates(scene, found);
@@ -118,23 +115,20 @@ impl Bucket {
 impl Heap {
     /// How many the longest of its lists holds.
     pub(super) fn longest(&self) -> usize {
-        self.plain.len().max(self.checks.len()).max(self.grouped.len())
+        self.plain.len().max(self.grouped.len())
     }
 
-    fn put(&mut self, checks: Vec<Check>) -> Range<u32> {
-        let begin = narrowed(self.checks.len());
-        self.checks.extend(checks);
-        begin..narrowed(self.checks.len())
+    /// Adds a policy. One with more checks than can be counted is a candidate always.
+    fn put(&mut self, placed: Placed, checks: &[Plain]) {
+        let (count, checks) = u16::try_from(checks.len()).map_or((0, [].as_slice()), |count| (count, checks));
+        self.plain.push(Plain::Policy(placed, count));
+        self.plain.extend_from_slice(checks);
     }
 }
 
 /// What a condition demands: nothing where there is none, or where Cedar evaluates it.
 fn demands(condition: Option<&Node>) -> Vec<Demand> {
     condition.map(atoms::demands).unwrap_or_default()
-}
-
-fn part<'h, T>(all: &'h [T], places: &Range<u32>) -> &'h [T] {
-    all.get(widened(places.start)..widened(places.end)).unwrap_or_default()
 }
 
 impl Grouped {
@@ -152,10 +146,10 @@ impl Grouped {
             demand.iter().filter(met).map(|key| shared.get(key).copied().unwrap_or_default()).sum()
         };
         let mut groups: FxHashMap<Path, Group> = FxHashMap::default();
-        let mut all = Vec::new();
+        let (mut all, begin) = (Vec::new(), narrowed(plain.len()));
         for (placed, demands) in &demands {
             let Some(demand) = demands.iter().min_by_key(weight) else {
-                plain.push(Plain { placed: *placed, checks: None });
+                plain.push(Plain::Policy(*placed, 0));
                 continue;
             };
             all.push(*placed);
@@ -169,7 +163,7 @@ impl Grouped {
         let mut groups: Vec<Group> = groups.into_values().collect();
         // In the order of paths, so that the same policies make the same bucket.
         groups.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        Self { groups, all }
+        Self { plain: begin..narrowed(plain.len()), groups, all }
     }
 
     fn candidates(&self, scene: &Scene<'_>, found: &mut Found) {
@@ -282,5 +276,16 @@ impl Group {
 fn extend(found: &mut Found, heap: Option<&Vec<Placed>>) {
     if let Some(heap) = heap {
         found.extend_from_slice(heap);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read of a request stands in as few of the processor's lines as it may.
+    #[test]
+    fn what_is_read_of_many_policies_is_small() {
+        assert_eq!((size_of::<Plain>(), size_of::<Bucket>()), (8, 12));
     }
 }

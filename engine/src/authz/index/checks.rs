@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::super::cedar_core::{Literal, Value, ValueKind};
 use super::super::scene::Scene;
+use super::Placed;
 use super::atoms::{self, Ask, Demand, Key, Kind, Path};
 
 /// Paths of one index that are checked, at most: what stands at each is found out once a request, in a row of as many places.
@@ -24,21 +25,18 @@ pub(super) struct Paths {
     places: FxHashMap<Path, u16>,
 }
 
-/// One key of a demand.
+/// A policy that is not looked up, or one of its checks, which stand behind it: what is asked of a policy is read together,
+/// because a place that is in none of the processor's caches takes longer to be read than what it says takes to be done.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Check {
-    path: u16,
-    met: Met,
-}
-
-/// When a key is met.
-#[derive(Clone, Copy, Debug)]
-enum Met {
-    Absent,
-    Present,
-    Not(Kind),
+pub(super) enum Plain {
+    /// With so many checks; it is a candidate always where it has none.
+    Policy(Placed, u16),
+    /// Met where nothing stands at the path of this place.
+    Absent(u16),
+    Present(u16),
+    Not(u16, Kind),
     /// By a literal of this hash.
-    Equal(u32),
+    Equal(u16, u32),
 }
 
 /// What stands at a path of one request.
@@ -73,26 +71,31 @@ impl Paths {
     }
 
     /// The checks of the demand that tells most, if one can be checked.
-    pub(super) fn checks(&mut self, demands: &[Demand]) -> Option<Vec<Check>> {
-        let best =
-            demands.iter().filter(|demand| demand.iter().all(checkable)).min_by_key(|demand| telling(demand));
+    pub(super) fn checks(&mut self, demands: &[Demand]) -> Option<Vec<Plain>> {
+        let best = demands
+            .iter()
+            .filter(|demand| demand.iter().all(|key| checkable(&key.ask)))
+            .min_by_key(|demand| telling(demand));
         best?.iter().map(|key| self.check(key)).collect()
     }
 
-    fn check(&mut self, Key { path, ask }: &Key) -> Option<Check> {
-        let met = match ask {
-            Ask::Absent => Met::Absent,
-            Ask::Present => Met::Present,
-            Ask::Not(kind) => Met::Not(*kind),
-            Ask::Equal(literal) => Met::Equal(hash(literal)),
-            Ask::Contains(_) | Ask::Within(_) | Ask::Is(_) => return None,
-        };
-        Some(Check { path: self.place(path)?, met })
+    fn check(&mut self, Key { path, ask }: &Key) -> Option<Plain> {
+        if !checkable(ask) {
+            return None;
+        }
+        let place = self.place(path)?;
+        match ask {
+            Ask::Absent => Some(Plain::Absent(place)),
+            Ask::Present => Some(Plain::Present(place)),
+            Ask::Not(kind) => Some(Plain::Not(place, *kind)),
+            Ask::Equal(literal) => Some(Plain::Equal(place, hash(literal))),
+            Ask::Contains(_) | Ask::Within(_) | Ask::Is(_) => None,
+        }
     }
 }
 
-fn checkable(key: &Key) -> bool {
-    matches!(key.ask, Ask::Absent | Ask::Present | Ask::Not(_) | Ask::Equal(_))
+fn checkable(ask: &Ask) -> bool {
+    matches!(ask, Ask::Absent | Ask::Present | Ask::Not(_) | Ask::Equal(_))
 }
 
 /// How many requests meet a demand, in the order of a guess: fewest those that name a text, a number or an entity.
@@ -111,14 +114,22 @@ impl<'l> Looks<'l> {
         Self { paths, scene, found: SmallVec::new() }
     }
 
-    /// Whether a request meets one of these.
-    pub(super) fn meet(&mut self, checks: &[Check]) -> bool {
-        checks.iter().any(|check| match (self.at(check.path), check.met) {
-            (Stands::Open, _) | (Stands::Nothing, Met::Absent) | (Stands::Value { .. }, Met::Present) => true,
-            (Stands::Value { kinds, .. }, Met::Not(kind)) => kinds & bit(kind) == 0,
-            (Stands::Value { hash, .. }, Met::Equal(wanted)) => hash == Some(wanted),
-            (Stands::Nothing, Met::Present | Met::Not(_) | Met::Equal(_))
-            | (Stands::Value { .. }, Met::Absent) => false,
+    /// Whether a request meets one of these checks. A policy is none: it is evaluated then, which is always right.
+    pub(super) fn meet(&mut self, checks: &[Plain]) -> bool {
+        checks.iter().any(|check| match *check {
+            Plain::Policy(..) => true,
+            Plain::Absent(place) => matches!(self.at(place), Stands::Nothing | Stands::Open),
+            Plain::Present(place) => matches!(self.at(place), Stands::Value { .. } | Stands::Open),
+            Plain::Not(place, kind) => match self.at(place) {
+                Stands::Nothing => false,
+                Stands::Value { kinds, .. } => kinds & bit(kind) == 0,
+                Stands::Open => true,
+            },
+            Plain::Equal(place, wanted) => match self.at(place) {
+                Stands::Nothing => false,
+                Stands::Value { hash, .. } => hash == Some(wanted),
+                Stands::Open => true,
+            },
         })
     }
 

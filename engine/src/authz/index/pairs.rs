@@ -26,8 +26,9 @@ pub(super) struct Pairs {
     multiplier: u64,
 }
 
-/// A pair with its cells; nobody's where it has none.
+/// A pair with its cells; nobody's where it has none. None stands in two of the processor's lines, which are 64 bytes.
 #[derive(Clone, Debug, Default)]
+#[repr(align(32))]
 pub(super) struct Slot {
     pub(super) resource: Key,
     pub(super) principal: Key,
