@@ -7,6 +7,7 @@ use cedar_policy::{Authorizer, EntityUid, PolicyId, PolicySet, RestrictedExpress
 use engine::authz::PolicyIndex;
 
 use super::cedar;
+use super::measure::Turns;
 use super::mix::Dimensions;
 use super::papers::store::{Store, numbered, several};
 use super::random::Random;
@@ -43,10 +44,12 @@ pub(super) fn rows(policies: usize) -> Result<Vec<Figure>, Failure> {
     let index = PolicyIndex::new(&set);
     cedar::agree(&index, &set, &asked, rows::sample(policies, asked.len()))?;
     let permits = asked.iter().filter(|one| index.evaluate(&one.request, &one.entities).permits).count();
-    let evaluated = rows::ready(&index, &asked)?;
-    let unready = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
+    let turns = Turns::default();
+    let evaluated = rows::ready(&turns, &index, &asked)?;
+    let unready = rows::over(&turns, &asked, |one| index.evaluate(&one.request, &one.entities));
     let authorizer = Authorizer::new();
-    let authorized = rows::over(&asked, |one| authorizer.is_authorized(&one.request, &set, &one.entities));
+    let authorized =
+        rows::over(&turns, &asked, |one| authorizer.is_authorized(&one.request, &set, &one.entities));
     let row =
         |what: &str, value, unit| Figure::once(format!("decide.embedded_{what}.{policies}"), value, unit);
     Ok(vec![

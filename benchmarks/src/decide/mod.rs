@@ -18,6 +18,7 @@ mod shipped;
 mod world;
 
 use std::io::IsTerminal as _;
+use std::ops::RangeInclusive;
 
 use crate::figures::Figure;
 use crate::{Failure, figures, results};
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Leave out what has more policies than this
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     policies_max: usize,
+    /// Leave out what has fewer policies than this
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    policies_min: usize,
     /// Keep the figures in benchmarks/results, by date
     #[arg(long)]
     keep: bool,
@@ -68,11 +72,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if options.keep { results::keep(&[], &figures) } else { Ok(()) }
 }
 
+impl Options {
+    fn wanted(&self) -> RangeInclusive<usize> {
+        self.policies_min..=self.policies_max
+    }
+}
+
 fn counted(options: &Options) -> Result<Vec<Figure>, Failure> {
     if !instructions::possible() {
         return Err("valgrind is not here (Debian: valgrind)".into());
     }
-    let sizes = instructions::SIZES.into_iter().filter(|policies| *policies <= options.policies_max);
+    let sizes = instructions::SIZES.into_iter().filter(|policies| options.wanted().contains(policies));
     sizes.map(instructions::row).collect()
 }
 
@@ -80,13 +90,15 @@ fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
     let mut figures = vec![measure::clock_cost()];
     figures.extend(shipped::rows()?);
     figures.extend(papers::rows()?);
-    for policies in SIZES.into_iter().filter(|policies| *policies <= options.policies_max) {
-        for unscoped in UNSCOPED {
-            figures.extend(rows::of(&Dimensions::of(policies, unscoped))?);
-        }
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|policies| *policies <= options.policies_max).collect();
+    for unscoped in UNSCOPED {
+        let all: Vec<_> = sizes.iter().map(|policies| Dimensions::of(*policies, unscoped)).collect();
+        figures.extend(rows::side_by_side(&all)?);
+    }
+    for policies in sizes {
         figures.extend(library::rows(policies)?);
     }
-    for policies in LOADED.into_iter().filter(|policies| *policies <= options.policies_max) {
+    for policies in LOADED.into_iter().filter(|policies| options.wanted().contains(policies)) {
         figures.extend(load::rows(policies)?);
     }
     figures.extend(peers::rows(&options.peers, options.policies_max)?);

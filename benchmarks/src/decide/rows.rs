@@ -9,7 +9,7 @@ use engine::authz::{Decision, PolicyIndex, Ready};
 use engine::bundle::Bundle;
 
 use super::cedar::{self, Asked};
-use super::measure::{Cost, cost};
+use super::measure::{Cost, Turns, cost};
 use super::mix::Dimensions;
 use super::telling;
 use super::world::{Ask, World};
@@ -21,16 +21,37 @@ const BUDGET: Duration = Duration::from_millis(1_500);
 /// Policies that the `Authorizer` evaluates while the index is held against it: the more there are, the fewer requests.
 const AGREED: usize = 400_000;
 
-/// The rows of a bundle of these sizes.
+/// A bundle's requests stand on the stack of the thread that measures it.
+const STACK: usize = 16 * 1024 * 1024;
+
+/// The rows of bundles of all these sizes, measured side by side.
 ///
 /// # Errors
-/// It does not load, or the index and Cedar's `Authorizer` disagree.
-pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
+/// One does not load, or the index and Cedar's `Authorizer` disagree.
+pub(super) fn side_by_side(all: &[Dimensions]) -> Result<Vec<Figure>, Failure> {
+    let turns = Turns::default();
+    let rows = std::thread::scope(|scope| {
+        let turns = &turns;
+        let start = |sizes| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            Ok(thread.spawn_scoped(scope, move || of(sizes, turns))?)
+        };
+        let started: Vec<_> = all.iter().map(start).collect::<Result<_, Failure>>()?;
+        let ended = started.into_iter().map(|row| row.join().map_err(|_panic| "a row panicked")?);
+        ended.collect::<Result<Vec<_>, Failure>>()
+    });
+    Ok(rows?.into_iter().flatten().collect())
+}
+
+fn of(sizes: &Dimensions, turns: &Turns) -> Result<Vec<Figure>, Failure> {
+    let turn = turns.take();
     let Dimensions { policies: count, unscoped_percent, .. } = *sizes;
     telling(&format!("{count} policies, {unscoped_percent} % of them unscoped"));
     let world = World::generate(sizes)?;
     let bundle = loaded(&world)?;
-    let whole = decisions(&bundle, &world)?;
+    drop(turn);
+    let whole = decisions(turns, &bundle, &world)?;
+    let turn = turns.take();
     let asked = in_cedar(&bundle, &world)?;
     let sample = sample(count, asked.len());
     // What the gateway says is what Cedar says of the same policies.
@@ -45,10 +66,12 @@ pub(super) fn of(sizes: &Dimensions) -> Result<Vec<Figure>, Failure> {
             return Err(format!("request {number}: the bundle and its policies disagree").into());
         }
     }
-    let evaluated = ready(&index, &asked)?;
-    let unready = over(&asked, |one| index.evaluate(&one.request, &one.entities));
+    drop(turn);
+    let evaluated = ready(turns, &index, &asked)?;
+    let unready = over(turns, &asked, |one| index.evaluate(&one.request, &one.entities));
     let authorizer = Authorizer::new();
-    let authorized = over(&asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
+    let authorized =
+        over(turns, &asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
     let permits = said.iter().filter(|permitted| **permitted).count() as f64 / said.len().max(1) as f64;
     let row = |what: &str, value, unit| Figure::once(name(sizes, what), value, unit);
     Ok(vec![
@@ -91,12 +114,12 @@ pub(super) fn loaded(world: &World) -> Result<Bundle, Failure> {
 }
 
 /// From route match to decision. Each request comes from an address of its own, and keeps it as clients do.
-fn decisions(bundle: &Bundle, world: &World) -> Result<Cost, Failure> {
+fn decisions(turns: &Turns, bundle: &Bundle, world: &World) -> Result<Cost, Failure> {
     for (ask, from) in world.asks.iter().zip(0..) {
         decided(bundle, ask, from)?;
     }
     let numbered: Vec<(&Ask, u16)> = world.asks.iter().zip(0..).collect();
-    Ok(cost(numbered.len(), BUDGET, |number| {
+    Ok(cost(turns, numbered.len(), BUDGET, |number| {
         numbered.get(number).map(|(ask, from)| decided(bundle, ask, *from))
     }))
 }
@@ -133,7 +156,7 @@ pub(super) fn in_cedar(bundle: &Bundle, world: &World) -> Result<Vec<Asked>, Fai
 ///
 /// # Errors
 /// A fault of the generator.
-pub(super) fn ready(index: &PolicyIndex, asked: &[Asked]) -> Result<Cost, Failure> {
+pub(super) fn ready(turns: &Turns, index: &PolicyIndex, asked: &[Asked]) -> Result<Cost, Failure> {
     let mut known: HashMap<(usize, &EntityUid), Rc<Ready<'_>>> = HashMap::new();
     let mut all: Vec<(&Asked, [Rc<Ready<'_>>; 3])> = Vec::with_capacity(asked.len());
     for one in asked {
@@ -142,14 +165,14 @@ pub(super) fn ready(index: &PolicyIndex, asked: &[Asked]) -> Result<Cost, Failur
         let mut once = |part, name, ready| Rc::clone(known.entry((part, name)).or_insert(ready));
         all.push((one, [once(0, principal, by), once(1, action, what), once(2, resource, of)]));
     }
-    Ok(cost(all.len(), BUDGET, |number| {
+    Ok(cost(turns, all.len(), BUDGET, |number| {
         all.get(number).map(|(one, ready)| one.by(index, ready.each_ref().map(|ready| &**ready)))
     }))
 }
 
 /// What asking for each of these costs.
-pub(super) fn over<T>(asked: &[Asked], call: impl Fn(&Asked) -> T) -> Cost {
-    cost(asked.len(), BUDGET, |number| asked.get(number).map(&call))
+pub(super) fn over<T>(turns: &Turns, asked: &[Asked], call: impl Fn(&Asked) -> T) -> Cost {
+    cost(turns, asked.len(), BUDGET, |number| asked.get(number).map(&call))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use engine::bundle::{Bundle, BundleSources};
 use engine::identity::{Identity, LOCAL_ISSUER, Principal, PrincipalKind, Scheme, principal_id};
 use engine::time::UnixMillis;
 
-use super::measure::cost;
+use super::measure::{Turns, cost};
 use crate::Failure;
 use crate::builds::repository;
 use crate::figures::Figure;
@@ -32,7 +32,7 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
     let mut figures = Vec::new();
     for role in ["guest_user", "standard_user", "global_admin"] {
         let identity = person(role);
-        let cost = cost(routes.len(), BUDGET, |number| {
+        let cost = cost(&Turns::default(), routes.len(), BUDGET, |number| {
             routes.get(number).map(|route| {
                 bundle.decide(&AuthzRequest {
                     identity: &identity,

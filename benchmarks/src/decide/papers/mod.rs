@@ -15,6 +15,7 @@ use cedar_policy::{Authorizer, PolicySet};
 use engine::authz::PolicyIndex;
 
 use super::cedar::{self, Asked};
+use super::measure::Turns;
 use super::{rows, telling};
 use crate::Failure;
 use crate::figures::Figure;
@@ -46,11 +47,13 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
         let index = PolicyIndex::new(&policies);
         cedar::agree(&index, &policies, &asked, asked.len())?;
         let permits = asked.iter().filter(|one| index.evaluate(&one.request, &one.entities).permits).count();
-        let evaluated = rows::ready(&index, &asked)?;
-        let unready = rows::over(&asked, |one| index.evaluate(&one.request, &one.entities));
+        let turns = Turns::default();
+        let evaluated = rows::ready(&turns, &index, &asked)?;
+        let unready = rows::over(&turns, &asked, |one| index.evaluate(&one.request, &one.entities));
         let authorizer = Authorizer::new();
-        let authorized =
-            rows::over(&asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));
+        let authorized = rows::over(&turns, &asked, |one| {
+            authorizer.is_authorized(&one.request, &policies, &one.entities)
+        });
         let row = |what: &str, value, unit| Figure::once(format!("decide.{name}.{what}"), value, unit);
         figures.extend([
             row("index_p50_ns", evaluated.p50_ns, "ns"),
