@@ -91,7 +91,7 @@ impl Bucket {
         found: &mut Found,
     ) {
         let (plain, grouped) = match self {
-            Self::One(placed) => return found.push(*placed),
+            Self::One(placed) => return one(found, *placed),
             Self::Few(plain) => (plain, None),
             Self::Many(place) => match heap.grouped.get(widened(*place)) {
                 Some(grouped) => (&grouped.plain, Some(grouped)),
@@ -102,7 +102,7 @@ impl Bucket {
         while let [Plain::Policy(placed, count), behind @ ..] = rest {
             let (checks, others) = behind.split_at_checked(usize::from(*count)).unwrap_or_default();
             if checks.is_empty() || looks.meet(checks) {
-                found.push(*placed);
+                one(found, *placed);
             }
             rest = others;
         }
@@ -172,7 +172,7 @@ impl Grouped {
             if group.candidates(scene, found).is_err() {
                 // Nothing can be said of what is left open: each is evaluated.
                 found.truncate(before);
-                found.extend_from_slice(&self.all);
+                add(found, &self.all);
                 return;
             }
         }
@@ -219,10 +219,10 @@ impl Group {
 
     fn meeting(&self, value: Option<&Value>, scene: &Scene<'_>, found: &mut Found) -> Result<(), Open> {
         let Some(value) = value else {
-            found.extend_from_slice(&self.absent);
+            add(found, &self.absent);
             return Ok(());
         };
-        found.extend_from_slice(&self.present);
+        add(found, &self.present);
         for kind in Kind::ALL {
             let here = self.not.get(kind as usize).filter(|heap| !heap.is_empty());
             if here.is_some() && !atoms::is(value, kind) {
@@ -260,7 +260,7 @@ impl Group {
         if self.contains.len() < set.len() {
             for (literal, heap) in &self.contains {
                 if set.contains(&Value::new(literal.clone(), None)) {
-                    found.extend_from_slice(heap);
+                    add(found, heap);
                 }
             }
             return;
@@ -274,8 +274,24 @@ impl Group {
 }
 
 fn extend(found: &mut Found, heap: Option<&Vec<Placed>>) {
-    if let Some(heap) = heap {
-        found.extend_from_slice(heap);
+    add(found, heap.map_or(&[], Vec::as_slice));
+}
+
+fn add(found: &mut Found, more: &[Placed]) {
+    make_room(found, more.len());
+    found.extend_from_slice(more);
+}
+
+fn one(found: &mut Found, placed: Placed) {
+    make_room(found, 1);
+    found.push(placed);
+}
+
+/// What has no room takes eight times as much: a request with thousands of candidates allocates three times for that, and not
+/// at each doubling.
+fn make_room(found: &mut Found, more: usize) {
+    if found.capacity().saturating_sub(found.len()) < more {
+        found.reserve(found.len().saturating_mul(7).saturating_add(more));
     }
 }
 
