@@ -90,7 +90,8 @@ fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
     let mut figures = vec![measure::clock_cost()];
     figures.extend(shipped::rows()?);
     figures.extend(papers::rows()?);
-    let sizes: Vec<usize> = SIZES.into_iter().filter(|policies| *policies <= options.policies_max).collect();
+    let sizes: Vec<usize> =
+        SIZES.into_iter().filter(|policies| options.wanted().contains(policies)).collect();
     for unscoped in UNSCOPED {
         let all: Vec<_> = sizes.iter().map(|policies| Dimensions::of(*policies, unscoped)).collect();
         figures.extend(rows::side_by_side(&all)?);
