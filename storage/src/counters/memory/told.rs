@@ -1,0 +1,84 @@
+//! What the table knows that another store does not, and what that store has told of it.
+
+use std::sync::PoisonError;
+
+use engine::time::UnixMillis;
+use engine::window::Window;
+
+use super::slot::{OWED, Slot};
+use super::{Kept, Memory, NS_PER_MS, State, Take, find, shard_of};
+
+impl Memory {
+    /// What the other store has to be told of a key: what it does not know, and what it has forgotten by a limit that was
+    /// another, and is not over by the one that this has become.
+    pub(in super::super) fn owed(&self, take: &Take<'_>, now: UnixMillis) -> Option<State> {
+        let hash = self.hash(&take.key);
+        if take.key.sliding {
+            let windows = self.windows.get()?;
+            let slot = windows.find(&mut windows.lock(&[hash]), hash)?;
+            let kept = slot.kept(&self.newest, take);
+            let window = slot.window_by(take, kept, now);
+            let is_news = kept == Kept::Earlier && slot.window.ends_ms() <= now.0;
+            return (slot.owed || is_news).then_some(State::Window(window));
+        }
+        let shard = self.shards.get(shard_of(hash))?.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = find(shard.get(self.place(hash)?)?, hash)?;
+        let (kept, tat) = self.standing(Some(slot), take, now);
+        let now_ns = now.0.saturating_mul(NS_PER_MS);
+        let is_news = kept == Kept::Earlier && slot.tat() <= now_ns && tat > now_ns;
+        (slot.is_owed() || is_news).then_some(State::Tat(tat))
+    }
+
+    /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
+    /// meanwhile is still to be told. Answers come in any order, so that only what is more is news, unless something was
+    /// given back with the question (`falls`): then what is less is.
+    pub(in super::super) fn settle(
+        &self,
+        take: &Take<'_>,
+        (told, falls): (Option<State>, bool),
+        kept: State,
+        now: UnixMillis,
+    ) {
+        let hash = self.hash(&take.key);
+        let tat = match kept {
+            State::Tat(tat) => tat,
+            State::Window(window) => return self.settle_window(take, (told, falls), window, now),
+        };
+        let Some(shard) = self.shards.get(shard_of(hash)) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(set) = self.place(hash).and_then(|at| shard.get_mut(at)) else { return };
+        let slot = find(set, hash);
+        let (kept, before) = self.standing(slot, take, now);
+        let untold = slot.is_some_and(Slot::is_owed) && told != Some(State::Tat(before));
+        let known = if falls && !untold { tat } else { tat.max(before) };
+        // A TAT that is past says nothing, and takes no slot from anybody.
+        if slot.is_some() || known > now.0.saturating_mul(NS_PER_MS) {
+            let (tat, period) = Slot::next(slot, take, kept, known, now);
+            self.put(set, hash, tat | if untold { OWED } else { 0 }, period, now);
+        }
+    }
+
+    fn settle_window(
+        &self,
+        take: &Take<'_>,
+        (told, falls): (Option<State>, bool),
+        kept: Window,
+        now: UnixMillis,
+    ) {
+        let (key, windows) = (self.hash(&take.key), self.windows());
+        let mut locked = windows.lock(&[key]);
+        let before = windows.find(&mut locked, key);
+        let by = before.map_or(Kept::Own, |slot| slot.kept(&self.newest, take));
+        if by == Kept::Later {
+            // What was said in parts of a limit that holds no more says less than what stands here.
+            return;
+        }
+        let window = before.map(|slot| (slot.owed, slot.window_by(take, by, now)));
+        let untold = window.is_some_and(|(owed, window)| owed && told != Some(State::Window(window)));
+        let merging = window.filter(|_| untold || !falls);
+        let merged = merging.map_or(kept, |(_, window)| window.merged(&kept, take.rate, now));
+        if before.is_some() || merged.ends_ms() > now.0 {
+            self.count(windows.put(&mut locked, key, merged, untold, now));
+        }
+    }
+}
