@@ -251,7 +251,8 @@ impl Counters {
     }
 
     /// What is known here of a limit that was just taken from, without asking anybody: of a shared store its last word,
-    /// and what of it is leased; `None` where the limit does not count because that store is away.
+    /// and what of it is leased; `None` where the limit does not count because that store is away, and where what stands here
+    /// is not what that store says.
     #[must_use]
     pub fn known(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
         match &self.adapter {

@@ -2,10 +2,11 @@
 
 use std::sync::PoisonError;
 
+use engine::limit::{Left, left};
 use engine::time::UnixMillis;
 use engine::window::Window;
 
-use super::slot::{OWED, Slot};
+use super::slot::{OWED, Slot, bounded};
 use super::{Kept, Memory, NS_PER_MS, State, Take, find, shard_of};
 
 impl Memory {
@@ -80,5 +81,21 @@ impl Memory {
         if before.is_some() || merged.ends_ms() > now.0 {
             self.count(windows.put(&mut locked, key, merged, untold, now));
         }
+    }
+
+    /// How a limit stands by that store's last word of it. Nothing where the table lies further ahead than that store may: there
+    /// this gateway's part alone still pays for what cost more than the part, and that store has forgotten it sooner.
+    pub(in super::super) fn last_word(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
+        if take.key.sliding {
+            return Some(self.left(take, now));
+        }
+        let (slot, tat) = self.with(&take.key, |set, key| {
+            let slot = find(set, key);
+            (slot, self.standing(slot, take, now).1)
+        })?;
+        let farthest = bounded(tat, take, now);
+        // What that store has not been told yet it will count as all that it can.
+        let is_its_word = tat == farthest || slot.is_some_and(Slot::is_owed);
+        is_its_word.then(|| left(take.rate, Some(farthest), now))
     }
 }

@@ -186,12 +186,12 @@ impl Redis {
         }
     }
 
-    /// How a limit stands by the store's last word of it, or by what this gateway counts without it.
+    /// How a limit stands by the store's last word of it, where there is one, or by what this gateway counts without it.
     pub(super) fn known(&self, take: &Take<'_>, now: UnixMillis) -> Option<Left> {
         if self.link().is_none() {
             return (take.away == WhenAway::Local).then(|| self.left_of_part(take, now));
         }
-        let left = self.memory.left(take, now);
+        let left = self.memory.last_word(take, now)?;
         let leases = self.leases.as_ref();
         let held = leases.map_or(0, |leases| leases.held(self.hash(take), take, self.at(now)));
         Some(Left { count: left.count.saturating_add(held).min(left.of), ..left })

@@ -52,7 +52,7 @@ struct Through {
 
 /// Gateways that share a store. Nothing runs beside their requests: what is told in the background is told by a time of its own,
 /// which is not the test's.
-async fn gateways(server: &Server) -> Vec<Arc<Counters>> {
+pub(super) async fn gateways(server: &Server) -> Vec<Arc<Counters>> {
     let mut gateways = Vec::new();
     for _ in 0..GATEWAYS {
         let settings = RedisSettings { given_time: true, gateways: GATEWAYS, ..server.settings() };
@@ -178,6 +178,44 @@ async fn gateways_that_have_not_heard_how_much_is_spent_let_their_parts_through_
         for gateway in &gateways {
             let outcome = decided(leases::of(gateway), thirty, NOW, When::InTime).await;
             assert!(matches!(outcome, Outcome::Refused { .. }), "sliding: {sliding}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_pays_for_alone_is_not_told_as_what_is_left() {
+    for sliding in [false, true] {
+        let server = Server::start();
+        let gateways = gateways(&server).await;
+        let cheap = Take::new(LimitKey::everybody("all").sliding(sliding), TEN);
+        let known = |gateway: usize, minutes: u64| {
+            let now = NOW.plus(minutes * 60_000);
+            gateways[gateway].known(&cheap, now).map(|left| left.count)
+        };
+        let decided = async |gateway: usize, cost: u32, minutes: u64, answer: When| {
+            let now = NOW.plus(minutes * 60_000);
+            decided(leases::of(&gateways[gateway]), cheap.costing(cost), now, answer).await
+        };
+        // Of 10 an hour one of three gateways lets them all through at once: a rate pays for that for three hours.
+        assert_eq!(decided(0, 10, 0, When::Never).await, Outcome::Admitted);
+        assert_eq!(known(0, 0), Some(0), "sliding: {sliding}: it will be told so, and say so");
+        assert!(matches!(decided(0, 1, 0, When::InTime).await, Outcome::Refused { .. }));
+        // After an hour, and of a window a part of it besides, the store knows nothing of that.
+        for (minutes, of_rate, of_window) in [
+            (0, None, Some(0)),
+            (62, None, Some(0)),
+            (63, None, Some(9)),
+            (119, None, Some(9)),
+            (120, Some(0), Some(9)),
+            (180, Some(10), Some(10)),
+        ] {
+            if minutes == 63 {
+                assert_eq!(decided(0, 1, 63, When::InTime).await, Outcome::Admitted, "sliding: {sliding}");
+                assert_eq!(decided(1, 1, 63, When::InTime).await, Outcome::Admitted, "sliding: {sliding}");
+                assert_eq!(known(1, 63), Some(8), "sliding: {sliding}: who pays for nothing has its word");
+            }
+            let expected = if sliding { of_window } else { of_rate };
+            assert_eq!(known(0, minutes), expected, "sliding: {sliding}, after {minutes} min");
         }
     }
 }
