@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -10,7 +9,9 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
     PushKind, RedisConnectionInfo, RedisError, TlsCertificates, Value,
 };
+use tokio::time::Instant;
 
+use super::late::Late;
 use super::together::Together;
 use super::{Fault, IN_FLIGHT_MAX, RedisHost, RedisLogin, RedisTls, Unfound};
 
@@ -43,8 +44,7 @@ pub(crate) struct Link {
     lasting: Option<Arc<Together>>,
     /// The name of the script there.
     pub(crate) script: String,
-    /// Answers in a row that came too late.
-    late: AtomicU32,
+    late: Late,
 }
 
 /// Hears what is said on a channel, between the answers of its connection and in their order: when an answer is there,
@@ -99,7 +99,7 @@ impl Link {
             connection.subscribe(channel).await.map_err(|error| fault(&error))?;
         }
         let lasting = if lasts { Some(Together::over(peer.second(is_master).await?).into()) } else { None };
-        Ok(Self { together: Together::over(connection), lasting, script: name, late: AtomicU32::new(0) })
+        Ok(Self { together: Together::over(connection), lasting, script: name, late: Late::default() })
     }
 
     /// Where its questions come together.
@@ -114,14 +114,12 @@ impl Link {
 
     /// It answered.
     pub(crate) fn answered(&self) {
-        if self.late.load(Ordering::Relaxed) != 0 {
-            self.late.store(0, Ordering::Relaxed);
-        }
+        self.late.none();
     }
 
-    /// It answered too late; how often that was in a row.
-    pub(crate) fn was_late(&self) -> u32 {
-        self.late.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    /// It does not answer in time what was asked at this moment and is given up now; in how many stalls in a row that was.
+    pub(crate) fn was_late(&self, asked: Instant) -> u32 {
+        self.late.one(asked)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod claim;
 mod finder;
+mod late;
 mod link;
 pub(crate) mod patience;
 mod pause;
@@ -25,7 +26,8 @@ pub(crate) use together::Together;
 
 /// Questions under way at once of one keeper. More than a Redis answers in the usual budget.
 pub(crate) const IN_FLIGHT_MAX: usize = 512;
-/// Late answers in a row after which a Redis is taken to be away. One alone may be the machine's hiccup.
+/// Late answers in a row after which a Redis is taken to be away; of questions that wait at one time one counts. One alone may
+/// be the machine's hiccup.
 pub(crate) const LATE_MAX: u32 = 3;
 
 /// Where a Redis is, and who we are there.

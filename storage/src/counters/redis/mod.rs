@@ -2,7 +2,8 @@
 //!
 //! A request asks once, for all its limits, and waits no longer than the budget. Whether the store answers is found
 //! out by [`Redis::tend`], which connects, tries a real take and only then lets requests ask: no request is a trial.
-//! An error, or [`LATE_MAX`] late answers in a row, end that, and the connection with them.
+//! An error, or [`LATE_MAX`] late answers in a row, of which those of one stall are one, end that, and the connection with
+//! them.
 //!
 //! While it is away, a table in memory counts. It begins with what the store has last said of each key, and it enforces
 //! this gateway's part of each limit (`engine::limit::share`). Both reckon in time, so both say "wholly spent" at the
@@ -140,7 +141,7 @@ impl Redis {
                 let late = fault == Fault::Late;
                 (self.observer)(if late { Answered::Late } else { Answered::Failed }, waited);
                 // A limit that the script cannot reckon with says nothing about the store.
-                if fault != Fault::Settings && (!late || link.was_late() >= LATE_MAX) {
+                if fault != Fault::Settings && (!late || link.was_late(begun) >= LATE_MAX) {
                     self.lose(&link, fault);
                 }
                 self.without(takes, now)
@@ -344,12 +345,13 @@ impl Redis {
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
+            let asked = Instant::now();
             let looked = match self.trial(link).await {
                 Ok(()) => {
                     link.answered();
                     self.brought_up_to_date(link).await
                 }
-                Err(Fault::Late) if link.was_late() < LATE_MAX => Ok(()),
+                Err(Fault::Late) if link.was_late(asked) < LATE_MAX => Ok(()),
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = looked {

@@ -5,6 +5,7 @@ mod late;
 mod leases;
 mod left;
 mod script;
+mod stalls;
 mod swapped;
 mod waits;
 
