@@ -21,6 +21,14 @@ fn address(number: u32) -> LimitKey<'static> {
     LimitKey::address("ip", IpAddr::V4(Ipv4Addr::from_bits(number)))
 }
 
+fn owed(memory: &Memory, take: &Take<'_>, now: UnixMillis) -> Option<State> {
+    memory.owed(memory.hash(&take.key), take, now)
+}
+
+fn settle(memory: &Memory, take: &Take<'_>, told: (Option<State>, bool), kept: State, now: UnixMillis) {
+    memory.settle(memory.hash(&take.key), take, told, kept, now);
+}
+
 #[test]
 fn no_bound_is_exceeded_however_many_ask_at_once() {
     let memory = Memory::new(1 << 20);
@@ -71,23 +79,23 @@ fn what_is_counted_here_is_owed_until_the_other_store_was_told_all_of_it() {
     let memory = Memory::owing(64 * 1024, 1);
     let (key, ns) = (address(1), NOW.0 * NS_PER_MS);
     let one = [take(key, 10, 1_000, 1)];
-    assert_eq!(memory.owed(&one[0], NOW), None, "nothing was counted");
-    memory.settle(&one[0], (None, false), State::Tat(ns), NOW);
-    assert_eq!(memory.owed(&one[0], NOW), None, "what is past is not kept");
+    assert_eq!(owed(&memory, &one[0], NOW), None, "nothing was counted");
+    settle(&memory, &one[0], (None, false), State::Tat(ns), NOW);
+    assert_eq!(owed(&memory, &one[0], NOW), None, "what is past is not kept");
     // Known from there: eight of ten are spent, so that two are left here.
-    memory.settle(&one[0], (None, false), State::Tat(ns + 800_000_000), NOW);
-    assert_eq!(memory.owed(&one[0], NOW), None, "what came from there is not owed");
+    settle(&memory, &one[0], (None, false), State::Tat(ns + 800_000_000), NOW);
+    assert_eq!(owed(&memory, &one[0], NOW), None, "what came from there is not owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-    let first = memory.owed(&one[0], NOW);
+    let first = owed(&memory, &one[0], NOW);
     assert_eq!(first, Some(State::Tat(ns + 900_000_000)));
     // While the store is told of it, one more is counted.
     assert_eq!(memory.take(&one, NOW), Outcome::Admitted);
-    memory.settle(&one[0], (first, false), State::Tat(ns + 900_000_000), NOW);
-    let second = memory.owed(&one[0], NOW);
+    settle(&memory, &one[0], (first, false), State::Tat(ns + 900_000_000), NOW);
+    let second = owed(&memory, &one[0], NOW);
     assert_eq!(second, Some(State::Tat(ns + 1_000_000_000)), "the second is still owed");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 });
-    memory.settle(&one[0], (second, false), State::Tat(ns + 500_000_000), NOW);
-    assert_eq!(memory.owed(&one[0], NOW), None, "all of it was told");
+    settle(&memory, &one[0], (second, false), State::Tat(ns + 500_000_000), NOW);
+    assert_eq!(owed(&memory, &one[0], NOW), None, "all of it was told");
     assert_eq!(memory.take(&one, NOW), Outcome::Refused { index: 0, retry_after_ms: 100 }, "and counts on");
 }
 
@@ -187,19 +195,19 @@ fn a_store_is_told_what_it_has_forgotten_by_the_limit_that_was_and_is_not_over_b
     let minute = take(address(1), 10, 60_000, 1).since(UnixMillis(0));
     let ns = NOW.0 * NS_PER_MS;
     // The store has said that half of it is spent.
-    memory.settle(&minute, (None, false), State::Tat(ns + 30_000_000_000), NOW);
-    assert_eq!(memory.owed(&minute, NOW), None);
+    settle(&memory, &minute, (None, false), State::Tat(ns + 30_000_000_000), NOW);
+    assert_eq!(owed(&memory, &minute, NOW), None);
     let hour = take(address(1), 10, 3_600_000, 1).since(NOW);
-    assert_eq!(memory.owed(&hour, NOW.plus(29_999)), None, "what it knows yet it reckons itself");
+    assert_eq!(owed(&memory, &hour, NOW.plus(29_999)), None, "what it knows yet it reckons itself");
     let (half, later) = (State::Tat(ns + 1_800_000_000_000), NOW.plus(30_000));
-    assert_eq!(memory.owed(&hour, later), Some(half));
+    assert_eq!(owed(&memory, &hour, later), Some(half));
     // It keeps that, and need not be told again.
-    memory.settle(&hour, (Some(half), false), half, later);
-    assert_eq!(memory.owed(&hour, later), None);
+    settle(&memory, &hour, (Some(half), false), half, later);
+    assert_eq!(owed(&memory, &hour, later), None);
     assert_eq!(memory.left(&hour, NOW).count, 5);
     // A take that knows no time changes neither.
     let merging = take(address(1), 10, 60_000, 0);
-    memory.settle(&merging, (None, false), State::Tat(ns), NOW);
+    settle(&memory, &merging, (None, false), State::Tat(ns), NOW);
     assert_eq!(memory.left(&hour, NOW).count, 5);
 }
 

@@ -12,8 +12,7 @@ use super::{Kept, Memory, NS_PER_MS, State, Take, find, shard_of};
 impl Memory {
     /// What the other store has to be told of a key: what it does not know, and what it has forgotten by a limit that was
     /// another, and is not over by the one that this has become.
-    pub(in super::super) fn owed(&self, take: &Take<'_>, now: UnixMillis) -> Option<State> {
-        let hash = self.hash(&take.key);
+    pub(in super::super) fn owed(&self, hash: [u64; 2], take: &Take<'_>, now: UnixMillis) -> Option<State> {
         if take.key.sliding {
             let windows = self.windows.get()?;
             let slot = windows.find(&mut windows.lock(&[hash]), hash)?;
@@ -35,15 +34,15 @@ impl Memory {
     /// given back with the question (`falls`): then what is less is.
     pub(in super::super) fn settle(
         &self,
+        hash: [u64; 2],
         take: &Take<'_>,
         (told, falls): (Option<State>, bool),
         kept: State,
         now: UnixMillis,
     ) {
-        let hash = self.hash(&take.key);
         let tat = match kept {
             State::Tat(tat) => tat,
-            State::Window(window) => return self.settle_window(take, (told, falls), window, now),
+            State::Window(window) => return self.settle_window(hash, take, (told, falls), window, now),
         };
         let Some(shard) = self.shards.get(shard_of(hash)) else { return };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,12 +60,13 @@ impl Memory {
 
     fn settle_window(
         &self,
+        key: [u64; 2],
         take: &Take<'_>,
         (told, falls): (Option<State>, bool),
         kept: Window,
         now: UnixMillis,
     ) {
-        let (key, windows) = (self.hash(&take.key), self.windows());
+        let windows = self.windows();
         let mut locked = windows.lock(&[key]);
         let before = windows.find(&mut locked, key);
         let by = before.map_or(Kept::Own, |slot| slot.kept(&self.newest, take));

@@ -248,9 +248,9 @@ impl Lease {
 }
 
 impl Asking<'_> {
-    /// What goes along with each key, in the order that was asked in.
-    pub(super) fn ahead(&self) -> impl Iterator<Item = Ahead> {
-        self.ahead.iter().map(|(_, ahead)| *ahead)
+    /// What goes along with each key, by its hash and in the order that was asked in.
+    pub(super) fn ahead(&self) -> &[([u64; 2], Ahead)] {
+        &self.ahead
     }
 
     /// The store has granted so many of each, at this time of its own.

@@ -14,6 +14,7 @@
 //! windows do the same with counts: there a take weighs as much as all gateways, and merging is the larger count.
 
 mod alone;
+mod behind;
 mod leases;
 mod owing;
 mod packed;
@@ -50,10 +51,6 @@ use crate::redis::{
 const BEHIND: Duration = Duration::from_secs(1);
 /// Between two looks at a store that is there: whether it still counts, and what was counted without it.
 const LOOK: Duration = Duration::from_millis(250);
-/// Keys that are merged, or given back, in one question. Redis does nothing else meanwhile, and requests of every gateway wait
-/// behind it: a key takes it some 20 µs of a rate and 50 of a window, so that these take as long as two requests that
-/// have a few limits each. The next question goes when this one is answered, so that requests come in between.
-const MERGED_AT_ONCE: usize = 8;
 /// What marks, in a cluster, the keys of all limits. One request takes from limits of its address and of its principal in
 /// one script, and all keys of a script must be on one node (decision 0029).
 const TAG: &str = "limits";
@@ -119,10 +116,13 @@ impl Redis {
         let Some(_place) = self.place() else { return self.unasked(Answered::Crowded, takes, now) };
         let asking =
             self.leasing(takes).map(|leases| leases.ask(takes, |take| self.hash(take), self.at(now)));
-        let ahead = asking.as_ref().map_or(Vec::new(), |asking| asking.ahead().collect());
+        let along = match &asking {
+            Some(asking) => self.along(takes, asking.ahead().iter().copied(), now),
+            None => self.along(takes, takes.iter().map(|take| self.unleased(take)), now),
+        };
         let begun = Instant::now();
         let budget = self.settings.budget;
-        let answer = self.ask(&link, takes, &self.along(takes, &ahead, now), now, budget).await;
+        let answer = self.ask(&link, takes, &along, now, budget).await;
         let waited = Some(Waited::within(budget, begun.elapsed()));
         match answer {
             Ok(told) => {
@@ -202,9 +202,12 @@ impl Redis {
     async fn asked_nothing(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Vec<State>, Fault> {
         let link = self.link().ok_or_else(|| self.fault())?;
         let nothing: Vec<Take<'_>> = takes.iter().map(|take| take.costing(0)).collect();
-        let back = |take| self.leases.as_ref().and_then(|leases| leases.give_up(self.hash(take)));
-        let ahead: Vec<Ahead> = takes.iter().map(|take| Ahead { lease: 0, back: back(take) }).collect();
-        self.ask(&link, &nothing, &self.along(takes, &ahead, now), now, BEHIND).await.map(|told| told.kept)
+        let back = |take| {
+            let hash = self.hash(take);
+            (hash, Ahead { lease: 0, back: self.leases.as_ref().and_then(|leases| leases.give_up(hash)) })
+        };
+        let along = self.along(takes, takes.iter().map(back), now);
+        self.ask(&link, &nothing, &along, now, BEHIND).await.map(|told| told.kept)
     }
 
     /// Forgets what was taken under a key, here and there. Other gateways keep what they would begin with if the store
@@ -239,11 +242,24 @@ impl Redis {
         (self.in_flight.fetch_add(1, Ordering::Relaxed) < IN_FLIGHT_MAX).then_some(place)
     }
 
-    /// What goes along with each take: what was counted here and is not known there, and what is leased.
-    fn along(&self, takes: &[Take<'_>], ahead: &[Ahead], now: UnixMillis) -> Vec<Along> {
-        let ahead = ahead.iter().copied().chain(std::iter::repeat(Ahead::default()));
-        let along = |(take, ahead): (&Take<'_>, Ahead)| Along { owed: self.memory.owed(take, now), ahead };
-        takes.iter().zip(ahead).map(along).collect()
+    /// What goes along with each take, by the hash of its key: what was counted here and is not known there, and what is
+    /// leased.
+    fn along(
+        &self,
+        takes: &[Take<'_>],
+        keys: impl Iterator<Item = ([u64; 2], Ahead)>,
+        now: UnixMillis,
+    ) -> Vec<Along> {
+        let along = |(take, (hash, ahead)): (&Take<'_>, _)| {
+            let owed = self.memory.owed(hash, take, now);
+            Along { hash, owed, ahead }
+        };
+        takes.iter().zip(keys).map(along).collect()
+    }
+
+    /// The hash of a key of which nothing is leased with the question.
+    fn unleased(&self, take: &Take<'_>) -> ([u64; 2], Ahead) {
+        (self.hash(take), Ahead::default())
     }
 
     /// Asks, for so long at most, and remembers what was said.
@@ -261,7 +277,8 @@ impl Redis {
             Question::new(&self.prefix, takes, along, parts, now, self.time(now)).ok_or(Fault::Settings)?;
         let told = patience::within(budget, question.ask(link)).await.unwrap_or(Err(Fault::Late))?;
         for ((take, along), kept) in takes.iter().zip(along).zip(&told.kept) {
-            self.memory.settle(take, (along.owed, along.ahead.back.is_some()), *kept, now);
+            let (told, falls) = (along.owed, along.ahead.back.is_some());
+            self.memory.settle(along.hash, take, (told, falls), *kept, now);
         }
         Ok(told)
     }
@@ -324,7 +341,8 @@ impl Redis {
     async fn trial(&self, link: &Link) -> Result<(), Fault> {
         let trial = Take::new(LimitKey::everybody("trial"), Rate { count: 1_000, period_ms: 1_000 });
         let now = (self.settings.clock)();
-        self.ask(link, &[trial], &[Along::default()], now, self.settings.budget).await.map(drop)
+        let along = self.along(&[trial], std::iter::once(self.unleased(&trial)), now);
+        self.ask(link, &[trial], &along, now, self.settings.budget).await.map(drop)
     }
 
     /// Lets requests ask until the connection is lost. Where nobody asks, a trial finds that out.
@@ -358,58 +376,6 @@ impl Redis {
                 self.lose(link, fault);
             }
         }
-    }
-
-    /// What nobody waits for: the store is told what was counted without it, and has idle leases back.
-    async fn brought_up_to_date(&self, link: &Link) -> Result<(), Fault> {
-        self.merge(link).await?;
-        let now = (self.settings.clock)();
-        self.give_back(link, self.at(now), now).await
-    }
-
-    /// Gives all leases back, for this gateway stops. It may take a second.
-    pub(super) async fn leave(&self, now: UnixMillis) {
-        let Some(link) = self.link() else { return };
-        // At the end of time every lease is idle.
-        let given = tokio::time::timeout(BEHIND, self.give_back(&link, u64::MAX, now)).await;
-        if let Err(fault) = given.unwrap_or(Err(Fault::Late)) {
-            tracing::warn!(%fault, "what was leased of limits could not be given back; it counts as spent");
-        }
-    }
-
-    /// Gives the leases back that are idle at a time of this gateway's own clock. What the store does not take is lost, and
-    /// comes back by itself as what is spent does.
-    async fn give_back(&self, link: &Link, at: u64, now: UnixMillis) -> Result<(), Fault> {
-        let Some(leases) = &self.leases else { return Ok(()) };
-        loop {
-            let idle = leases.idle(at, MERGED_AT_ONCE);
-            if idle.is_empty() {
-                return Ok(());
-            }
-            let takes: Vec<Take<'_>> = idle.iter().map(|(key, _)| key.merging()).collect();
-            let ahead: Vec<Ahead> =
-                idle.iter().map(|(_, back)| Ahead { lease: 0, back: Some(*back) }).collect();
-            self.ask(link, &takes, &self.along(&takes, &ahead, now), now, BEHIND).await?;
-        }
-    }
-
-    /// Tells the store what was counted without it.
-    async fn merge(&self, link: &Link) -> Result<(), Fault> {
-        // No more than there are now: what comes meanwhile has the next look.
-        for _ in 0..owing::KEYS_MAX.div_ceil(MERGED_AT_ONCE) {
-            let some = self.owing.some(MERGED_AT_ONCE);
-            if some.is_empty() {
-                break;
-            }
-            let takes: Vec<Take<'_>> = some.iter().map(|(_, key)| key.merging()).collect();
-            let now = (self.settings.clock)();
-            let told = self.ask(link, &takes, &self.along(&takes, &[], now), now, BEHIND).await;
-            if let Err(fault) = told {
-                self.owing.put_back(some);
-                return Err(fault);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -33,9 +33,11 @@ enum Asked {
     Window { wanted: u32, count: u32, width_ms: u64, owed: String },
 }
 
-/// What goes to the store with a take.
+/// What goes with a take on its way to the store and back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Along {
+    /// What the table of counters knows the key by.
+    pub(super) hash: [u64; 2],
     /// What was counted here and is not known there yet.
     pub(super) owed: Option<State>,
     /// What is leased besides, and what comes back.

@@ -20,7 +20,7 @@ fn hash(take: &Take<'_>) -> [u64; 2] {
 /// Asks and is granted all: how many were asked for, and what went back.
 fn granted(leases: &Leases, takes: &[Take<'_>], at: u64) -> Vec<Ahead> {
     let asking = leases.ask(takes, hash, at);
-    let ahead: Vec<Ahead> = asking.ahead().collect();
+    let ahead: Vec<Ahead> = asking.ahead().iter().map(|(_, ahead)| *ahead).collect();
     let leased: Vec<u32> = ahead.iter().map(|ahead| ahead.lease).collect();
     asking.granted(takes, &leased, THERE);
     ahead
@@ -159,7 +159,7 @@ fn one_question_at_a_time_leases_of_a_key_also_where_it_is_dropped() {
     let takes = [take("all")];
     granted(&leases, &takes, 0);
     let first = leases.ask(&takes, hash, 0);
-    assert_eq!(first.ahead().map(|ahead| ahead.lease).collect::<Vec<_>>(), [1]);
+    assert_eq!(first.ahead().iter().map(|(_, ahead)| ahead.lease).collect::<Vec<_>>(), [1]);
     assert_eq!(granted(&leases, &takes, 0), [Ahead::default()], "another asks for no lease");
     assert!(leases.idle(5_000, 64).is_empty(), "and it is not idle while it is asked for");
     drop(first);

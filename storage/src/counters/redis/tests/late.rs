@@ -73,7 +73,7 @@ async fn decided(redis: &Redis, take: Take<'_>, now: UnixMillis, answer: When) -
     match answer {
         When::InTime => return redis.take(&takes, now).await.outcome,
         When::TooLate => {
-            let along = redis.along(&takes, &[], now);
+            let along = redis.along(&takes, takes.iter().map(|take| redis.unleased(take)), now);
             let parts = GATEWAYS * 2;
             let question = Question::new(&redis.prefix, &takes, &along, parts, now, Some(now)).unwrap();
             question.ask(&redis.link().unwrap()).await.unwrap();
