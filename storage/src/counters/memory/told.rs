@@ -29,6 +29,15 @@ impl Memory {
         (slot.is_owed() || is_news).then_some(State::Tat(tat))
     }
 
+    /// Whether the other store has to be told of a key anything that is not over.
+    pub(in super::super) fn is_owing(&self, hash: [u64; 2], take: &Take<'_>, now: UnixMillis) -> bool {
+        match self.owed(hash, take, now) {
+            Some(State::Tat(tat)) => tat > now.0.saturating_mul(NS_PER_MS),
+            Some(State::Window(window)) => window.ends_ms() > now.0,
+            None => false,
+        }
+    }
+
     /// The other store was told `told` of a key, and has answered with the state that it keeps. What was counted here
     /// meanwhile is still to be told. Answers come in any order, so that only what is more is news, unless something was
     /// given back with the question (`falls`): then what is less is.

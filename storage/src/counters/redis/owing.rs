@@ -71,9 +71,16 @@ impl Owing {
         hashes.into_iter().filter_map(|hash| keys.remove_entry(&hash)).collect()
     }
 
-    /// Puts back what could not be told.
+    /// Puts back what could not be told, also where there are as many as may be. What was taken from again meanwhile is told by
+    /// the newer limit.
     pub(super) fn put_back(&self, taken: Vec<([u64; 2], OwnKey)>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(taken);
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (hash, key) in taken {
+            let known = keys.entry(hash).or_insert_with(|| key.clone());
+            if known.since < key.since {
+                *known = key;
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the shared counters do beside the contract: how they decide, and how they go on without their store.
 
+mod behind;
 mod fleet;
 mod late;
 mod leases;

@@ -219,30 +219,3 @@ async fn what_a_gateway_pays_for_alone_is_not_told_as_what_is_left() {
         }
     }
 }
-
-#[tokio::test]
-async fn what_was_counted_without_the_store_is_told_in_questions_that_nobody_waits_long_behind() {
-    let mut server = Server::start();
-    let counters = server.counters(|settings| settings.given_time = true).await;
-    server.kill();
-    reaches(&counters, away).await;
-    for number in 0..100 {
-        let name = format!("limit-{number}");
-        let takes = [Take::new(LimitKey::everybody(&name).sliding(number % 2 == 0), TEN)];
-        assert_eq!(admitted(&counters, &takes, 1).await, 1);
-    }
-    server.restart();
-    reaches(&counters, up).await;
-    let redis::Value::BulkString(text) = server.say(&["INFO", "commandstats"]).await else {
-        panic!("a text")
-    };
-    let text = String::from_utf8(text).unwrap();
-    let of_scripts = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-    let asked: u64 = of_scripts.and_then(|said| said.split_once(',')).unwrap().0.parse().unwrap();
-    assert!(asked > 100_u64.div_ceil(8), "eight callers in each, and a trial: {asked}");
-    for number in 0..100 {
-        let name = format!("limit-{number}");
-        let all = [Take::new(LimitKey::everybody(&name).sliding(number % 2 == 0), TEN).costing(10)];
-        assert!(matches!(counters.take(&all, NOW).await, Outcome::Refused { .. }), "{name} was told");
-    }
-}
