@@ -7,6 +7,7 @@ mod leases;
 mod left;
 mod script;
 mod stalls;
+mod sums;
 mod swapped;
 mod waits;
 

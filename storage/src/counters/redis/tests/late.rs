@@ -105,7 +105,8 @@ async fn play(
     through
 }
 
-/// In every span: what Redis has let through is the limit's, and what a gateway has let through alone is its part's.
+/// In every span: what Redis has let through is the limit's, what a gateway has let through alone is its part's, and what all
+/// of them have let through is the limit's and once more as much, or as much as each may pay for once.
 fn bounded(rate: Rate, sliding: bool, through: &[Through]) -> Result<(), TestCaseError> {
     for (first, from) in through.iter().enumerate() {
         for (last, to) in through.iter().enumerate().skip(first) {
@@ -113,16 +114,19 @@ fn bounded(rate: Rate, sliding: bool, through: &[Through]) -> Result<(), TestCas
             if sliding && span >= rate.period_ms {
                 break;
             }
-            let sum = |alone: Option<usize>| -> (u32, u32) {
-                let of = through[first..=last].iter().filter(|one| one.alone == alone);
+            let sum = |is_of: &dyn Fn(&Through) -> bool| -> (u32, u32) {
+                let of = through[first..=last].iter().filter(|one| is_of(one));
                 of.fold((0, 1), |(sum, dearest), one| (sum + one.cost, dearest.max(one.cost)))
             };
             let back = if sliding { 0.0 } else { span as f64 / rate.period_ms as f64 };
-            let (by_redis, _) = sum(None);
+            let (by_redis, _) = sum(&|one| one.alone.is_none());
             let most = f64::from(rate.count) * (1.0 + back);
             prop_assert!(f64::from(by_redis) <= most + 1e-6, "{by_redis} of {most}: {from:?} {to:?}");
+            let (alone, dearest) = sum(&|one| one.alone.is_some());
+            let all = most + f64::from(rate.count.max(GATEWAYS * dearest)) + f64::from(rate.count) * back;
+            prop_assert!(f64::from(by_redis + alone) <= all + 1e-6, "{all} in all: {from:?} {to:?}");
             for gateway in 0..GATEWAYS as usize {
-                let (alone, dearest) = sum(Some(gateway));
+                let (alone, dearest) = sum(&|one| one.alone == Some(gateway));
                 let part = f64::from(share(rate, GATEWAYS, dearest).count);
                 let most = part + f64::from(rate.count) / f64::from(GATEWAYS) * back;
                 prop_assert!(
