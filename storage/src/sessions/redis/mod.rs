@@ -8,7 +8,7 @@
 //! | `:p:DIGEST` | the ids that go back to a session of a provider |
 //! | `:h:ID` | what the provider of a session is shown at sign-out, sealed for this key |
 //! | `:ends` | all ids, by when they end unless they are used |
-//! | `:x:PLACE` | that a session was ended, until its absolute end |
+//! | `:x:PLACE` | that a session was ended, or is wanted by nobody any more, until its absolute end: none begins here |
 //! | `:mark:RANDOM` | nothing: it is written so that replicas have it, where they are waited for |
 //! | `:key` | a digest that tells which master key the sessions are sealed under |
 //!
@@ -18,6 +18,7 @@
 //! A look-up is answered from what was read before, for [`KNOWN`] at most, while [`mod@line`] says that nothing was missed.
 //! Without the store there is no session: every question is an error then, which is no word about anybody.
 
+mod afterwards;
 mod heard;
 mod lasting;
 pub(super) mod line;
@@ -29,14 +30,14 @@ mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use engine::time::UnixMillis;
 use redis::Value;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::afterwards::{Afterwards, Unheld};
 use self::heard::Heard;
 use self::line::{BEHIND, KNOWN, Line};
 use self::script::{Gone, Question, Stored, hex, hint_key, record_key};
@@ -48,14 +49,14 @@ use super::{
 use crate::keyring::{Digest, Keyring, Purpose};
 use crate::opened::Opened;
 use crate::recent::Recent;
-use crate::redis::{Fault, IN_FLIGHT_MAX, Observer, Pause, Standing, Standings};
+use crate::redis::{Fault, Observer, Standings};
 use crate::seal::{seal, unseal};
 use crate::{Changes, StoreError};
 
 /// Sessions that are read, or removed, in one round trip.
 const AT_ONCE: usize = 256;
-/// How long it is tried to do what nobody waits for any more: longer than it takes to start a Redis, or to replace it.
-const AFTERWARDS: Duration = Duration::from_secs(300);
+/// Has a session that is made name those that are too many beside it, and end none yet.
+const NAMED: &str = "named";
 
 pub(super) struct Redis {
     line: Arc<Line>,
@@ -63,8 +64,7 @@ pub(super) struct Redis {
     rules: SessionRules,
     opened: Opened<Digest, Record>,
     recent: Recent<Digest, (Instant, SessionView)>,
-    /// Room for what is done afterwards: for all that may have been under way when a store went away.
-    afterwards: Arc<Semaphore>,
+    afterwards: Afterwards,
 }
 
 impl Redis {
@@ -76,7 +76,7 @@ impl Redis {
         observer: Observer,
     ) -> Self {
         let line = Arc::new(Line::new(shared, keyring.clone(), Heard::new(changes), observer));
-        let afterwards = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let afterwards = Afterwards::new(Arc::clone(&line));
         Self { line, keyring, rules, opened: Opened::new(), recent: Recent::new(), afterwards }
     }
 
@@ -145,16 +145,22 @@ impl Redis {
             .with(touch(&self.keyring, &place, now))
             .with(session.absolute_end.0.to_string())
             .with(session.idle_end.0.to_string())
-            .with(hint.unwrap_or_default());
-        let was_there = self.line.is_there();
+            .with(hint.unwrap_or_default())
+            .with(self.per_account_max());
+        let mut unheld = self.unheld(&session, now);
         let created = if self.line.lasts() {
-            self.create_lasting(&question.with(""), &session, now).await
+            self.create_lasting(&question.with(NAMED), &session, now).await
         } else {
-            self.create_alone(&question.with(self.per_account_max())).await
+            self.create_alone(&question).await
         };
-        // It may have been made all the same, or be made yet.
-        if was_there && matches!(created, Err(StoreError::Shared(_))) {
-            self.take_back(session.id, now);
+        match &created {
+            Ok(_) => unheld.is_held(),
+            // Nothing is under way any more that could make it: it is there, or never will be, and then needs no tombstone,
+            // which a memory that is full has no room for.
+            Err(StoreError::Shared(Fault::Refused(_) | Fault::Unkept)) => {
+                unheld.undone_by(self.line.question("end", now).with(session.id.to_string()));
+            }
+            Err(_) => {}
         }
         let displaced = created?.iter().map(|gone| gone.id).collect();
         Ok(CreatedSession { secret, session, displaced })
@@ -173,56 +179,46 @@ impl Redis {
         session: &SessionView,
         now: UnixMillis,
     ) -> Result<Vec<Gone>, StoreError> {
+        let named = script::list(&self.ask_lasting(question).await?, script::id);
+        let named = named.map_err(StoreError::Shared)?;
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Of those alone that were there before it: where this comes late, a newer session is another sign-in's to judge by.
         let displace = self
             .line
             .question("displace", now)
             .with(session.account.to_string())
             .with(session.id.to_string())
-            .with(self.per_account_max());
-        self.ask_lasting(question).await?;
+            .with(self.per_account_max())
+            .with_all(named.iter().map(Uuid::to_string));
         match self.ask(&displace).await {
             // By now the replicas have the session, so that it stays: taken back, it might have signed somebody out for nothing.
             Err(StoreError::Shared(_)) => {
-                self.afterwards(displace, "an account may have more sessions than it should");
+                self.afterwards.ask(displace, "an account may have more sessions than it should");
                 Ok(Vec::new())
             }
             answer => self.gone(&answer?),
         }
     }
 
-    /// Ends a session that was made in vain. Whoever wanted it has their answer by then, and would be counted as if they held
-    /// it.
-    fn take_back(&self, id: Uuid, now: UnixMillis) {
-        let undo = self.line.question("end", now).with(id.to_string());
-        self.afterwards(undo, "a session that nobody holds may be left in the store");
-    }
-
-    /// Asks where nobody waits for it any more, once the store is there. What it takes away all gateways hear of, as of all
-    /// ends.
-    fn afterwards(&self, question: Question, otherwise: &'static str) {
-        let Ok(room) = Arc::clone(&self.afterwards).try_acquire_owned() else {
-            tracing::warn!("{otherwise}: too much is to be done already");
-            return;
-        };
-        let line = Arc::clone(&self.line);
-        tokio::spawn(async move {
-            let _room = room;
-            let (mut standing, mut pause) = (line.standing(), Pause::default());
-            let done = async {
-                loop {
-                    // It says how it is for as long as there is a line.
-                    standing.wait_for(|standings| standings.now == Standing::Up).await.ok();
-                    match line.ask(&question, BEHIND).await {
-                        Ok(_) => return,
-                        Err(error) => tracing::debug!(%error, "it is asked again"),
-                    }
-                    tokio::time::sleep(pause.next()).await;
-                }
-            };
-            if tokio::time::timeout(AFTERWARDS, done).await.is_err() {
-                tracing::warn!("{otherwise}");
-            }
-        });
+    /// A session that is about to be made. Where nobody comes to hold it, it ends, and its place is closed: the question that
+    /// makes it may be under way still and arrive after that, over another connection or a network that kept it, and then makes
+    /// none and displaces nobody.
+    ///
+    /// The place stays closed as after any end, until the session would be over whatever happened to it
+    /// ([`SessionRules::absolute_ms`]) and ten minutes. No bound of how long a question can be under way would do: the system
+    /// sends what a closed connection still had for minutes (`tcp_orphan_retries`, some 100 s on Linux), one that is open has a
+    /// quarter of an hour (`tcp_retries2`), and whatever stands between has its own. What comes after this bound makes a session
+    /// that has ended.
+    fn unheld(&self, session: &SessionView, now: UnixMillis) -> Unheld<'_> {
+        let take_back = self
+            .line
+            .question("take_back", now)
+            .with(hex(&session.place))
+            .with(session.id.to_string())
+            .with(session.absolute_end.0.to_string());
+        self.afterwards.unheld(take_back)
     }
 
     fn per_account_max(&self) -> String {

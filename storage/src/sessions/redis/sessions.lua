@@ -20,6 +20,16 @@ local function keep(key, ttl)
   end
 end
 
+-- Closes a place until no session there could live: none begins in it, and none that is written back is read.
+local function close(place, ends)
+  local left = math.max(0, (tonumber(ends or '') or now) - now) + SLACK
+  redis.call('SET', base .. ':x:' .. place, '1', 'PX', string.format('%.0f', left))
+end
+
+local function is_closed(place)
+  return redis.call('EXISTS', base .. ':x:' .. place) == 1
+end
+
 -- Ends a session. Answers where it was, and its record and last use; nothing where there was none.
 local function finish(id)
   redis.call('DEL', base .. ':h:' .. id)
@@ -38,8 +48,7 @@ local function finish(id)
   if found[4] and found[4] ~= '' then
     redis.call('SREM', base .. ':p:' .. found[4], id)
   end
-  local left = math.max(0, (tonumber(found[5] or '') or now) - now) + SLACK
-  redis.call('SET', base .. ':x:' .. place, '1', 'PX', string.format('%.0f', left))
+  close(place, found[5])
   return { place, found[1], found[2] }
 end
 
@@ -54,7 +63,7 @@ local function finish_aloud(id)
 end
 
 local function read(place)
-  if redis.call('EXISTS', base .. ':x:' .. place) == 1 then
+  if is_closed(place) then
     return false
   end
   local found = redis.call('HMGET', base .. ':s:' .. place, 'record', 'touch')
@@ -74,8 +83,8 @@ local function finish_all(ids)
   return answer
 end
 
--- Ends the oldest of an account's sessions that are too many beside this one, and answers of each what it was.
-local function displace(owner, id, max)
+-- The live sessions of an account beside this one, the oldest first. What has ended by time goes.
+local function beside(owner, id)
   local live = {}
   for _, other in ipairs(redis.call('ZRANGE', owner, 0, -1)) do
     if other ~= id then
@@ -87,14 +96,7 @@ local function displace(owner, id, max)
       end
     end
   end
-  local displaced = {}
-  for index = 1, #live + 1 - max do
-    local ended = finish_aloud(live[index])
-    if ended then
-      displaced[#displaced + 1] = { live[index], ended[1], 1 }
-    end
-  end
-  return displaced
+  return live
 end
 
 -- Whether this Redis can be written: a replica, or one that cannot save, says no. Nothing is.
@@ -157,13 +159,21 @@ if verb == 'count' then
   return redis.call('ZCOUNT', ends_key, '(' .. ARGV[2], '+inf')
 end
 
--- ARGV[11]: what its provider is shown at sign-out, or nothing. ARGV[12]: how many of an account there may be; nothing where
--- that is seen to when this one is kept.
+-- ARGV[11]: what its provider is shown at sign-out, or nothing. ARGV[12]: how many of an account there may be. ARGV[13]: there
+-- where the oldest of those that are too many are named alone, and end when this one is kept.
 if verb == 'create' then
   local place, id, account, provider = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
   local record, touch, ends, idle_end, max = ARGV[7], ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[12])
+  -- Whoever wanted it was told that there is none, and it takes nobody's place.
+  if is_closed(place) then
+    return redis.error_reply('ERR taken back')
+  end
   local owner = base .. ':a:' .. account
-  local displaced = displace(owner, id, max or math.huge)
+  local live, oldest = beside(owner, id), {}
+  for index = 1, #live + 1 - max do
+    oldest[index] = live[index]
+  end
+  local answer = ARGV[13] and oldest or finish_all(oldest)
   local whole = tonumber(ends) - now + SLACK
   local ttl = string.format('%.0f', math.min(tonumber(idle_end), tonumber(ends)) - now + SLACK)
   local key = base .. ':s:' .. place
@@ -181,16 +191,35 @@ if verb == 'create' then
     redis.call('SADD', base .. ':p:' .. provider, id)
     keep(base .. ':p:' .. provider, whole)
   end
-  return displaced
+  return answer
 end
 
--- ARGV[3]: account, ARGV[4]: the id of what it has just got, ARGV[5]: how many of it there may be.
+-- Nobody came to hold the session of the id ARGV[4], which would end at ARGV[5]: it ends, and where the question that makes it
+-- is under way still, its place, ARGV[3], is closed to it.
+if verb == 'take_back' then
+  finish_aloud(ARGV[4])
+  close(ARGV[3], ARGV[5])
+  return 1
+end
+
+-- ARGV[3]: account, ARGV[4]: the id of what it has just got, ARGV[5]: how many of it there may be, ARGV[6..]: those that were
+-- the oldest of too many beside it when it was made. Ends as many of these as are too many still.
 if verb == 'displace' then
   -- Another sign-in may have taken its place already: then it takes nobody's.
   if redis.call('EXISTS', base .. ':i:' .. ARGV[4]) == 0 then
     return {}
   end
-  return displace(base .. ':a:' .. ARGV[3], ARGV[4], tonumber(ARGV[5]))
+  local live, is_live, oldest = beside(base .. ':a:' .. ARGV[3], ARGV[4]), {}, {}
+  for _, other in ipairs(live) do
+    is_live[other] = true
+  end
+  local excess = #live + 1 - tonumber(ARGV[5])
+  for index = 6, #ARGV do
+    if #oldest < excess and is_live[ARGV[index]] then
+      oldest[#oldest + 1] = ARGV[index]
+    end
+  end
+  return finish_all(oldest)
 end
 
 -- ARGV[3]: place, ARGV[4]: id, ARGV[5]: the last use that was read, ARGV[6]: this one, ARGV[7]: when it is idle too long.
@@ -198,7 +227,7 @@ if verb == 'touch' then
   local place, id, idle_end = ARGV[3], ARGV[4], tonumber(ARGV[7])
   local key = base .. ':s:' .. place
   local found = redis.call('HMGET', key, 'touch', 'end')
-  if not found[1] or redis.call('EXISTS', base .. ':x:' .. place) == 1 or string.sub(found[1], 1, 8) ~= ARGV[5] then
+  if not found[1] or is_closed(place) or string.sub(found[1], 1, 8) ~= ARGV[5] then
     return 0
   end
   local until_then = math.min(idle_end, tonumber(found[2] or '') or now)

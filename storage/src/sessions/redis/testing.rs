@@ -52,6 +52,8 @@ pub(crate) fn wanting_replicas(place: RedisPlace, keyring: &Keyring, rules: Sess
 /// Makes a server another's replica, and waits until something has lasted.
 pub(crate) async fn follows(replica: &Server, master: &Server, sessions: &Sessions) {
     let host = master.host();
+    // Or it would wait for more of them, so that one copy does for all.
+    master.say(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
     let nobody = NewSession::of(Uuid::from_u128(99), UnixMillis(0));
     let follows = async {
         while replica.try_say(&["REPLICAOF", &host.host, &host.port.to_string()]).await.is_none() {}

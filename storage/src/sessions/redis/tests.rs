@@ -14,6 +14,7 @@ use crate::redis::{Answered, Fault, Standing, Waited};
 use crate::{Change, Secret};
 
 mod lasting;
+mod taken_back;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const RULES: SessionRules =
