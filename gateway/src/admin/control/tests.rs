@@ -1,5 +1,6 @@
 //! The control API over a real socket: what each verb comes to, what is recorded, and what bytes do to it.
 
+mod late;
 mod limits;
 
 use std::fs;
