@@ -15,8 +15,9 @@ use crate::{Failure, cores};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_micros(250);
-/// What is late: four looks that were not made.
-const LATE: Duration = Duration::from_millis(1);
+/// What is late: a core that idles takes some tens of microseconds to wake. A host that gives a core away in slices shorter than
+/// a millisecond makes all that runs there ten times as slow, so that those count, too.
+const LATE: Duration = Duration::from_micros(150);
 
 /// A stretch in which a core was away, in microseconds of the system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +92,10 @@ pub(crate) fn watch() -> Result<(), Failure> {
     loop {
         pause(LOOK);
         let now = now();
-        if now.saturating_sub(last) > micros(LOOK + LATE) {
-            writeln!(told, "{last} {now}")?;
+        // It slept for a while of it.
+        let due = last.saturating_add(micros(LOOK));
+        if now.saturating_sub(due) > micros(LATE) {
+            writeln!(told, "{due} {now}")?;
         }
         last = now;
     }

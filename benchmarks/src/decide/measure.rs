@@ -1,12 +1,15 @@
 //! Single calls, timed and counted.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::clock;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::memory::Memory;
 use crate::figures::Figure;
+use crate::process::pause;
 
 /// Rounds over all requests at most: a median of these moves little.
 const ROUNDS_MAX: usize = 201;
@@ -18,6 +21,10 @@ const ROUNDS_MIN: usize = 3;
 const REQUESTS_MIN: usize = 8;
 /// A call that takes longer is asked for few requests only.
 const SLOW: Duration = Duration::from_millis(10);
+
+/// How long a measurement waits until memory is quiet, with what it has measured in vain, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(4);
+const WAIT: Duration = Duration::from_millis(5);
 
 /// What calls cost.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +43,40 @@ pub(super) struct Cost {
 /// one's turn. A machine of others is slower for seconds now and then, by as much as 1.7; so it is as fast for one row as
 /// for the other.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<()>);
+pub(super) struct Turns {
+    turn: Mutex<()>,
+    /// What has to be quiet meanwhile.
+    memory: Option<Arc<Memory>>,
+}
 
 impl Turns {
+    /// Only while this memory is quiet, if it is within the patience of each measurement.
+    pub(super) fn while_quiet(memory: Arc<Memory>) -> Self {
+        Self { turn: Mutex::default(), memory: Some(memory) }
+    }
+
     /// Waits until nobody else measures; turns are given in the order in which they are asked for.
     ///
     /// # Panics
     /// Within a runtime.
     pub(super) fn take(&self) -> MutexGuard<'_, ()> {
-        self.0.blocking_lock()
+        self.turn.blocking_lock()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.memory.as_ref().is_none_or(|memory| memory.is_quiet())
+    }
+}
+
+/// How much longer a measurement waits for quiet.
+struct Patience(Duration);
+
+impl Patience {
+    /// Whether there was some left. Takes so much of it.
+    fn spend(&mut self, time: Duration) -> bool {
+        let is_left = !self.0.is_zero();
+        self.0 = self.0.saturating_sub(time);
+        is_left
     }
 }
 
@@ -74,21 +106,31 @@ pub(super) fn cost<T>(
     let rounds = (affordable / requests.max(1)).clamp(ROUNDS_MIN, ROUNDS_MAX);
     let mut taken: Vec<Vec<u64>> = vec![Vec::with_capacity(rounds); requests];
     drop(turn);
+    let mut patience = Patience(PATIENCE);
     let mut left = rounds;
     while left > 0 {
         let _turn = turns.take();
+        while !turns.is_quiet() && patience.spend(WAIT) {
+            pause(WAIT);
+        }
+        let begun = clock::instant();
         // The caches are somebody else's; where one call takes milliseconds, they are nobody's.
         for request in 0..if one > SLOW { 0 } else { requests } {
             drop(black_box(call(request)));
         }
-        for _ in 0..left.min(STRETCH) {
-            left -= 1;
+        let stretch = left.min(STRETCH);
+        for _ in 0..stretch {
             for (request, times) in taken.iter_mut().enumerate() {
                 let begun = clock::instant();
                 drop(black_box(call(request)));
                 let took = begun.elapsed();
                 times.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             }
+        }
+        if turns.is_quiet() || !patience.spend(begun.elapsed()) {
+            left -= stretch;
+        } else {
+            taken.iter_mut().for_each(|times| times.truncate(times.len().saturating_sub(stretch)));
         }
     }
     let mut medians: Vec<u64> = taken

@@ -9,6 +9,7 @@ mod instructions;
 mod library;
 mod load;
 mod measure;
+mod memory;
 mod mix;
 mod papers;
 mod peers;
@@ -19,9 +20,11 @@ mod world;
 
 use std::io::IsTerminal as _;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use crate::figures::Figure;
 use crate::{Failure, figures, results};
+use memory::Memory;
 use mix::Dimensions;
 
 /// Numbers of policies.
@@ -92,10 +95,13 @@ fn measured(options: &Options) -> Result<Vec<Figure>, Failure> {
     figures.extend(papers::rows()?);
     let sizes: Vec<usize> =
         SIZES.into_iter().filter(|policies| options.wanted().contains(policies)).collect();
+    let memory = Arc::new(Memory::new());
     for unscoped in UNSCOPED {
         let all: Vec<_> = sizes.iter().map(|policies| Dimensions::of(*policies, unscoped)).collect();
-        figures.extend(rows::side_by_side(&all)?);
+        figures.extend(rows::side_by_side(&all, &memory)?);
     }
+    figures.push(Figure::once("decide.memory_ns", memory.fast_ns() as f64, "ns"));
+    figures.push(Figure::once("decide.memory_loud", memory.loud(), "share"));
     for policies in sizes {
         figures.extend(library::rows(policies)?);
     }

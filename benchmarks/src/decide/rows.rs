@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cedar_policy::{Authorizer, EntityUid};
@@ -10,6 +11,7 @@ use engine::bundle::Bundle;
 
 use super::cedar::{self, Asked};
 use super::measure::{Cost, Turns, cost};
+use super::memory::Memory;
 use super::mix::Dimensions;
 use super::telling;
 use super::world::{Ask, World};
@@ -24,12 +26,12 @@ const AGREED: usize = 400_000;
 /// A bundle's requests stand on the stack of the thread that measures it.
 const STACK: usize = 16 * 1024 * 1024;
 
-/// The rows of bundles of all these sizes, measured side by side.
+/// The rows of bundles of all these sizes, measured side by side while this memory is quiet.
 ///
 /// # Errors
 /// One does not load, or the index and Cedar's `Authorizer` disagree.
-pub(super) fn side_by_side(all: &[Dimensions]) -> Result<Vec<Figure>, Failure> {
-    let turns = Turns::default();
+pub(super) fn side_by_side(all: &[Dimensions], memory: &Arc<Memory>) -> Result<Vec<Figure>, Failure> {
+    let turns = Turns::while_quiet(Arc::clone(memory));
     let rows = std::thread::scope(|scope| {
         let turns = &turns;
         let start = |sizes| {
