@@ -49,7 +49,7 @@ use crate::proxy::upstreams::{SetupError, Upstreams};
 use crate::proxy::{Gateway, Parts, watch as upstream_watch};
 use crate::snapshot::{self, Reloader, SnapshotCell};
 use crate::telemetry::{Telemetry, TelemetryError};
-use crate::{background, clock, shared_limits, shared_sessions, shutdown, tls};
+use crate::{background, clock, memory, shared_limits, shared_sessions, shutdown, tls};
 
 /// The audit log's directory in the data directory.
 const AUDIT_DIRECTORY: &str = "audit";
@@ -217,6 +217,7 @@ async fn serve(start: Start, ready: impl FnOnce(&Ready)) -> Result<(), RunError>
     let (ended, end) = watch::channel(false);
     let tasks = house.background(&config, admin, stop.clone(), end).await?;
     let edge = Arc::new(Edge::new(house.gateway.clone(), acceptor));
+    memory::grows_by_small_pages();
     ready(&told);
     let draining = house.health.clone();
     let mut stopping = stop.clone();

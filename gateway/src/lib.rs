@@ -17,6 +17,7 @@ pub mod identity;
 pub mod in_force;
 pub mod live;
 pub mod logging;
+pub mod memory;
 pub mod named;
 pub mod oidc;
 pub mod pages;

@@ -12,6 +12,13 @@ use tests::upstream::Upstream;
 const READ: &str = "/api/docs/list";
 
 #[test]
+fn no_worker_waits_until_a_huge_page_of_memory_is_cleared() {
+    let gateway = Setup::demo().start();
+    // Since Linux 5.0 the kernel says so.
+    assert_eq!(gateway.process().status("THP_enabled").as_deref(), Some("0"));
+}
+
+#[test]
 fn sigterm_under_load_loses_no_accepted_request_and_no_record() {
     let upstream = Upstream::start();
     let mut gateway = Setup::demo().upstream(&upstream.url()).start();

@@ -52,11 +52,19 @@ impl Process {
     /// The most memory that it has held at once so far, in bytes, as the kernel counts it.
     #[must_use]
     pub fn memory_peak_bytes(&self) -> usize {
+        let peak = self.status("VmHWM").expect("its peak");
+        let kibibytes = peak.split_whitespace().next().and_then(|number| number.parse::<usize>().ok());
+        kibibytes.expect("a number") * 1024
+    }
+
+    /// What the kernel says of it under this name (proc(5)), if it knows that name.
+    #[must_use]
+    pub fn status(&self, name: &str) -> Option<String> {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
-        let kibibytes = line.split_whitespace().nth(1).and_then(|number| number.parse::<usize>().ok());
-        kibibytes.expect("a number") * 1024
+        let value =
+            |line: &str| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned());
+        status.lines().find_map(value)
     }
 
     /// The names of its threads.
