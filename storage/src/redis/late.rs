@@ -22,7 +22,8 @@ impl Late {
         }
     }
 
-    /// What was asked at this moment is given up now. How many stalls in a row that makes.
+    /// What was asked at this moment is given up now. How many stalls in a row that makes. Whoever says that it was asked now
+    /// has each count.
     pub(super) fn one(&self, asked: Instant) -> u32 {
         let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         if given_up.is_some_and(|given_up| asked < given_up) {

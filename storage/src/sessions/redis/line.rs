@@ -210,7 +210,7 @@ impl Line {
         within: Duration,
         whole: bool,
     ) -> Result<Value, Fault> {
-        let (asked, begun) = (Instant::now(), self.since_born());
+        let begun = self.since_born();
         let turn = async {
             let _place = self.places.acquire().await;
             question.ask(&current.link).await
@@ -222,7 +222,9 @@ impl Line {
                 let fresh = begun.saturating_add(u64::try_from(FRESH.as_millis()).unwrap_or(u64::MAX));
                 current.fresh.fetch_max(fresh, Ordering::AcqRel);
             }
-            Err(Fault::Late) if !whole || current.link.was_late(asked) < LATE_MAX => {}
+            // Each counts, also of those that waited at one time, unlike those of limits: a budget is long here, so that none was
+            // late by a moment's stall, and whoever is refused need not wait three of them for that.
+            Err(Fault::Late) if !whole || current.link.was_late(Instant::now()) < LATE_MAX => {}
             // A memory that is full takes no session more, and those that are live.
             Err(fault) if will_not(*fault) => {}
             Err(fault) => self.lose(current, *fault),

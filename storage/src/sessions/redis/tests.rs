@@ -227,6 +227,22 @@ async fn a_request_waits_for_all_that_it_asks_no_longer_than_for_one_question() 
 }
 
 #[tokio::test]
+async fn who_asks_once_others_have_waited_in_vain_does_not_wait() {
+    let server = Server::start();
+    let sessions = up(&server, &ring(1), RULES).await;
+    server.say(&["CLIENT", "PAUSE", "100000", "ALL"]).await;
+    // From here on it is later only when nothing is left to do.
+    tokio::time::pause();
+    let secret = SessionSecret::generate();
+    let find = || sessions.find(&secret, NOW);
+    let (one, other, third) = tokio::join!(find(), find(), find());
+    assert!(one.is_err() && other.is_err() && third.is_err());
+    let begun = Instant::now();
+    assert!(find().await.is_err());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
 async fn a_full_store_takes_no_session_more_and_still_ends_them() {
     let server = Server::start();
     let sessions = up(&server, &ring(1), RULES).await;
