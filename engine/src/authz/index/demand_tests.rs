@@ -17,12 +17,13 @@ const ENTITIES: &str = r#"[
   { "uid": { "type": "User", "id": "2" }, "attrs": { "a": true, "b": "x", "s": [], "n": "1", "r": { "a": { "a": "x" } }, "e": { "__entity": { "type": "Team", "id": "t" } } }, "parents": [] },
   { "uid": { "type": "User", "id": "3" }, "attrs": { "a": { "__entity": { "type": "Team", "id": "t" } }, "b": false, "s": [["x"], "x", 1], "e": { "__entity": { "type": "User", "id": "nobody" } } }, "parents": [{ "type": "Team", "id": "t" }] },
   { "uid": { "type": "Team", "id": "t" }, "attrs": { "a": "y", "b": true }, "parents": [{ "type": "Team", "id": "u" }] },
-  { "uid": { "type": "Team", "id": "u" }, "attrs": {}, "parents": [] },
+  { "uid": { "type": "Team", "id": "u" }, "attrs": { "a": { "__extn": { "fn": "decimal", "arg": "1.0" } }, "b": { "__extn": { "fn": "decimal", "arg": "1.0" } }, "s": { "__extn": { "fn": "decimal", "arg": "1.0" } }, "n": { "__extn": { "fn": "decimal", "arg": "1.0" } }, "r": { "__extn": { "fn": "decimal", "arg": "1.0" } }, "e": { "__extn": { "fn": "decimal", "arg": "1.0" } } }, "parents": [] },
   { "uid": { "type": "Action", "id": "read" }, "attrs": {}, "parents": [{ "type": "Action", "id": "all" }] },
   { "uid": { "type": "Action", "id": "all" }, "attrs": {}, "parents": [] }
 ]"#;
 
-const SUBJECTS: [&str; 5] = ["User::\"1\"", "User::\"2\"", "User::\"3\"", "Team::\"t\"", "User::\"nobody\""];
+const SUBJECTS: [&str; 6] =
+    ["User::\"1\"", "User::\"2\"", "User::\"3\"", "Team::\"t\"", "Team::\"u\"", "User::\"nobody\""];
 const ACTIONS: [&str; 2] = ["Action::\"read\"", "Action::\"all\""];
 const CONTEXTS: [&str; 4] = [
     "{}",

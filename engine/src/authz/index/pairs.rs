@@ -57,9 +57,14 @@ impl Actions {
 impl Pairs {
     /// Of these, each pair once and none without cells.
     pub(super) fn of(pairs: &[Slot]) -> Self {
+        Self::within(pairs, FAR)
+    }
+
+    /// Where no multiplier has all of them stand so near, one of them has to do.
+    fn within(pairs: &[Slot], far: usize) -> Self {
         let [first, ..] = MULTIPLIERS;
         let mut table = Self::default();
-        let is_near = |multiplier: &u64| table.fill(pairs, *multiplier, FAR);
+        let is_near = |multiplier: &u64| table.fill(pairs, *multiplier, far);
         if !MULTIPLIERS.iter().any(is_near) {
             table.fill(pairs, first, usize::MAX);
         }
@@ -123,6 +128,7 @@ mod tests {
             ),
             wanted in proptest::collection::vec(0..200_u32, 0..4),
             far in any::<[u32; 2]>(),
+            near in 0..3_usize,
         ) {
             let actions: BTreeMap<(Key, Key), Vec<Key>> =
                 pairs.iter().map(|(pair, (.., actions))| (*pair, actions.clone())).collect();
@@ -134,7 +140,8 @@ mod tests {
                 cells: cells.clone(),
                 actions: Actions::of(actions[&(*resource, *principal)].iter().copied()),
             };
-            let table = Pairs::of(&cells.iter().map(slot).collect::<Vec<_>>());
+            let slots = cells.iter().map(slot).collect::<Vec<_>>();
+            let table = if near == 0 { Pairs::of(&slots) } else { Pairs::within(&slots, near) };
             prop_assert!(table.slots.len() >= cells.len() * 2 && table.slots.len().is_power_of_two());
             let asked = (0..41).flat_map(|resource| (0..41).map(move |principal| (resource, principal)));
             for (resource, principal) in asked.chain([far.into(), (far[0], 0), (0, far[1])]) {
