@@ -83,7 +83,7 @@ fn a_full_store_refuses_sign_ins_and_loses_nobody() {
 #[test]
 fn threat_11_a_queue_of_password_hashes_is_bounded() {
     let gateway = Setup::demo().start();
-    wait::until("a gateway that is ready", PATIENCE, || (readyz(&gateway)["ready"] == true).then_some(()));
+    assert_eq!(gateway.gets_ready()["ready"], true);
     let address = gateway.address();
     let attempts: Vec<_> = (0..80)
         .map(|number| {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use tests::chromium::Chromium;
-use tests::client::{Client, Request, Response};
+use tests::client::Response;
 use tests::gateway::{Gateway, Setup};
 use tests::openid::{Authlib, CLIENT_ID, CLIENT_SECRET, OpenId};
 use tests::ports::Port;
@@ -159,12 +159,7 @@ fn a_provider_that_is_away_stops_nothing_but_its_own_button() {
     assert!(answer.text().contains("Zitadel does not answer at this moment"), "{}", answer.text());
     assert!(answer.text().contains(&format!("return_to={READ}")), "{}", answer.text());
     assert_eq!(gateway.signed_in("viewer").get(WHOAMI).status, 200, "local accounts need no provider");
-    let asked = Request::new("GET", "/readyz").with("Host", &gateway.admin().to_string());
-    // It listens before its upstream has shown that it reads our identities.
-    let ready = wait::until("a gateway that is ready", PATIENCE, || {
-        let answer = Client::connect(gateway.admin()).ask(&asked).expect("an answer");
-        (answer.status == 200).then(|| answer.json())
-    });
+    let ready = gateway.gets_ready();
     assert_eq!(ready["parts"]["oidc:zitadel"]["state"], "degraded", "{ready:#}");
 
     provider.run();

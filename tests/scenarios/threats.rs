@@ -101,9 +101,7 @@ fn threat_07_an_upstream_that_does_not_read_our_identity_is_not_ready() {
     drop(gateway);
 
     let gateway = Setup::demo().start();
-    wait::until("ready before the stand-in", wait::PATIENCE, || {
-        (ready(&gateway).status == 200).then_some(())
-    });
+    assert_eq!(gateway.gets_ready()["ready"], true, "before the stand-in");
 }
 
 #[test]

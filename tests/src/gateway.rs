@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::audit::AuditLog;
@@ -16,6 +17,7 @@ use crate::ports::Port;
 use crate::process::{self, Process};
 use crate::secrets::Secrets;
 use crate::session::Browser;
+use crate::wait::{self, PATIENCE};
 
 /// What `demo` writes for those who want to try it.
 #[derive(Clone, Debug, Deserialize)]
@@ -210,6 +212,16 @@ impl Gateway {
     #[must_use]
     pub fn audit(&self) -> AuditLog {
         AuditLog::beside(&self.demo.audit_log)
+    }
+
+    /// Waits until it is ready: it listens before its upstream has shown that it reads our identities. What it says then.
+    #[must_use]
+    pub fn gets_ready(&self) -> Value {
+        let request = Request::new("GET", "/readyz").with("Host", &self.admin.to_string());
+        wait::until("a gateway that is ready", PATIENCE, || {
+            let answer = Client::connect(self.admin).ask(&request).expect("an answer");
+            (answer.status == 200).then(|| answer.json())
+        })
     }
 
     /// Its process.

@@ -77,10 +77,7 @@ impl Shared {
 
     /// For how long each answer is on its way where it is slow: three times the usual budget.
     const fn delay(self) -> Duration {
-        match self {
-            Self::Limits => Duration::from_millis(15),
-            Self::Sessions => Duration::from_millis(300),
-        }
+        Duration::from_micros(3 * self.budget_us())
     }
 
     /// Whether an answer may have this status: limits go on without their store, and nobody is signed out for want of one.

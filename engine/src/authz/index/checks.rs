@@ -72,17 +72,12 @@ impl Paths {
 
     /// The checks of the demand that tells most, if one can be checked.
     pub(super) fn checks(&mut self, demands: &[Demand]) -> Option<Vec<Plain>> {
-        let best = demands
-            .iter()
-            .filter(|demand| demand.iter().all(|key| checkable(&key.ask)))
-            .min_by_key(|demand| telling(demand));
+        let best =
+            demands.iter().filter(|demand| demand.iter().all(checkable)).min_by_key(|demand| telling(demand));
         best?.iter().map(|key| self.check(key)).collect()
     }
 
     fn check(&mut self, Key { path, ask }: &Key) -> Option<Plain> {
-        if !checkable(ask) {
-            return None;
-        }
         let place = self.place(path)?;
         match ask {
             Ask::Absent => Some(Plain::Absent(place)),
@@ -94,8 +89,8 @@ impl Paths {
     }
 }
 
-fn checkable(ask: &Ask) -> bool {
-    matches!(ask, Ask::Absent | Ask::Present | Ask::Not(_) | Ask::Equal(_))
+fn checkable(key: &Key) -> bool {
+    matches!(key.ask, Ask::Absent | Ask::Present | Ask::Not(_) | Ask::Equal(_))
 }
 
 /// How many requests meet a demand, in the order of a guess: fewest those that name a text, a number or an entity.
