@@ -4,8 +4,23 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::Failure;
+use crate::cores::Cores;
+use crate::load::{self, Target};
+use crate::process::{Process, found};
+
+/// What is said where it is not here.
+pub(crate) const ABSENT: &str = "valgrind is not here (Debian: valgrind)";
+/// How long a start under it may take: nothing runs faster than a fortieth of its speed there.
+pub(crate) const START_MAX: Duration = Duration::from_secs(300);
+/// Requests that are counted.
+pub(crate) const REQUESTS: u64 = 2_000;
+/// Requests before anything is counted: pools fill and caches warm.
+const WARMING: u64 = 400;
+/// Connections that ask at once.
+const CONNECTIONS: u64 = 8;
 
 /// What was counted between two moments.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +29,26 @@ pub(crate) struct Counted {
     pub instructions: u64,
     /// Calls into the allocator that ask for memory.
     pub allocations: u64,
+}
+
+/// Whether this machine can count.
+#[must_use]
+pub(crate) fn is_here() -> bool {
+    found("valgrind").is_some() && found("callgrind_control").is_some()
+}
+
+/// What so many requests to a server that was started by [`words`] take: [`REQUESTS`].
+///
+/// # Errors
+/// One is not answered, or callgrind cannot be told or read.
+pub(crate) fn requests(
+    process: &Process,
+    target: &Target,
+    cores: Cores,
+    out: &Path,
+) -> Result<Counted, Failure> {
+    load::counted(cores.load, target, CONNECTIONS, WARMING)?;
+    count(process.id(), out, || load::counted(cores.load, target, CONNECTIONS, REQUESTS))
 }
 
 /// The words that start a program under it, counting nothing yet.
@@ -66,7 +101,8 @@ fn read(profile: &str) -> Result<Counted, Failure> {
                 allocations += count;
             }
         } else if let Some(total) = line.strip_prefix("totals: ") {
-            instructions = Some(total.trim().parse()?);
+            // The first of its columns, which is the only one unless caches are looked at too.
+            instructions = Some(total.split_whitespace().next().unwrap_or_default().parse()?);
         }
     }
     let instructions = instructions.ok_or("the profile has no total")?;

@@ -1,5 +1,6 @@
 //! Gateways with the keys of one run, in front of one upstream, each configured by lines of its own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,13 +14,13 @@ use storage::credentials::{Login, NewAccount, PasswordHash};
 use storage::sessions::{CreatedSession, NewSession};
 use tempfile::TempDir;
 
-use crate::Failure;
 use crate::builds::repository;
 use crate::load::Target;
-use crate::process::{Process, free_address, pause};
+use crate::process::{self, Process, free_address, pause};
 use crate::secrets::{KEYS, hex};
 use crate::stores::Stores;
 use crate::world::{PATH, metrics};
+use crate::{Failure, callgrind};
 
 /// The host that they answer to.
 pub(crate) const HOST: &str = "gateway.example";
@@ -37,6 +38,7 @@ pub(crate) struct Gateways {
     upstream: SocketAddr,
     home: TempDir,
     keys: Vec<(&'static str, String)>,
+    profiles: Option<PathBuf>,
 }
 
 /// One that serves.
@@ -49,7 +51,14 @@ pub(crate) struct Running {
     pub(crate) admin: SocketAddr,
     /// Its data directory.
     pub(crate) data: PathBuf,
+}
+
+/// One that is about to.
+struct Configured {
     config: PathBuf,
+    address: SocketAddr,
+    admin: SocketAddr,
+    data: PathBuf,
 }
 
 impl Gateways {
@@ -59,7 +68,13 @@ impl Gateways {
     /// The system gives no folder or no random bytes.
     pub(crate) fn new(binary: PathBuf, upstream: SocketAddr) -> Result<Self, Failure> {
         let keys = KEYS.into_iter().map(|name| Ok((name, hex()?))).collect::<Result<_, Failure>>()?;
-        Ok(Self { binary, upstream, home: TempDir::new()?, keys })
+        Ok(Self { binary, upstream, home: TempDir::new()?, keys, profiles: None })
+    }
+
+    /// The same, each of which is started to be counted, and leaves its profile in this folder.
+    #[must_use]
+    pub(crate) fn profiled(self, folder: PathBuf) -> Self {
+        Self { profiles: Some(folder), ..self }
     }
 
     /// Starts one on a core with these lines before all tables and these tables.
@@ -73,6 +88,32 @@ impl Gateways {
         first: &str,
         tables: &str,
     ) -> Result<Running, Failure> {
+        self.run(core, name, self.configured(name, first, tables)?)
+    }
+
+    /// The same, with a service that has a key of it: and what that asks.
+    ///
+    /// # Errors
+    /// It gives no key, or does not start.
+    pub(crate) fn start_serving(
+        &self,
+        core: usize,
+        name: &str,
+        first: &str,
+        tables: &str,
+    ) -> Result<(Running, Target), Failure> {
+        let configured = self.configured(name, first, tables)?;
+        // Before it runs: under an instrument it is too slow for whoever orders it.
+        let key = self.key(&configured)?;
+        let request = format!(
+            "GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: benchmarks\r\nAccept: application/json\r\n\
+             Accept-Encoding: identity\r\nX-API-Key: {key}\r\n\r\n"
+        );
+        let target = Target { address: configured.address, request: request.into_bytes().into() };
+        Ok((self.run(core, name, configured)?, target))
+    }
+
+    fn configured(&self, name: &str, first: &str, tables: &str) -> Result<Configured, Failure> {
         let (address, admin) = (free_address()?, free_address()?);
         let folder = self.folder(name)?;
         let (config, data) = (folder.join("cedargate.toml"), folder.join("data"));
@@ -84,16 +125,12 @@ impl Gateways {
             self.upstream
         );
         fs::write(&config, text)?;
-        let process = Process::start(core, self.command().arg("run").arg("--config").arg(&config), address)?;
-        Ok(Running { process, address, admin, data, config })
+        Ok(Configured { config, address, admin, data })
     }
 
-    /// Has one do something by the command line; what that prints.
-    ///
-    /// # Errors
-    /// It is not done.
-    pub(crate) fn order(&self, running: &Running, words: &[&str]) -> Result<String, Failure> {
-        let output = self.command().args(words).arg("--config").arg(&running.config).output()?;
+    fn key(&self, configured: &Configured) -> Result<String, Failure> {
+        let words = ["key", "add", "benchmarks", "--scope", "docs.*", "--role", "standard_user", "--config"];
+        let output = self.under(&[]).args(words).arg(&configured.config).output()?;
         if output.status.success() {
             Ok(String::from_utf8(output.stdout)?.trim().to_owned())
         } else {
@@ -101,18 +138,16 @@ impl Gateways {
         }
     }
 
-    /// Gives a service a key, and says what it asks.
-    ///
-    /// # Errors
-    /// The gateway gives none.
-    pub(crate) fn service(&self, running: &Running) -> Result<Target, Failure> {
-        let words = ["key", "add", "benchmarks", "--scope", "docs.*", "--role", "standard_user"];
-        let key = self.order(running, &words)?;
-        let request = format!(
-            "GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: benchmarks\r\nAccept: application/json\r\n\
-             Accept-Encoding: identity\r\nX-API-Key: {key}\r\n\r\n"
-        );
-        Ok(Target { address: running.address, request: request.into_bytes().into() })
+    fn run(&self, core: usize, name: &str, configured: Configured) -> Result<Running, Failure> {
+        let Configured { config, address, admin, data } = configured;
+        let (words, patience) = match self.profile(name) {
+            Some(profile) => (callgrind::words(&profile), callgrind::START_MAX),
+            None => (Vec::new(), process::START_MAX),
+        };
+        let mut command = self.under(&words);
+        command.arg("run").arg("--config").arg(&config);
+        let process = Process::start_within(core, &mut command, address, patience)?;
+        Ok(Running { process, address, admin, data })
     }
 
     /// Signs so many people in, past all pages: in the store that these tables name, which gateways share.
@@ -141,15 +176,23 @@ impl Gateways {
         Ok(sessions)
     }
 
+    /// Where one that is counted leaves its profile.
+    pub(crate) fn profile(&self, name: &str) -> Option<PathBuf> {
+        Some(self.profiles.as_ref()?.join(format!("{name}.callgrind")))
+    }
+
     fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
         let folder = self.home.path().join(name);
         fs::create_dir(&folder)?;
         Ok(folder)
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.env_clear().envs(self.keys.iter().map(|(name, key)| (name, key)));
+    /// Itself, started by these words.
+    fn under(&self, words: &[String]) -> Command {
+        let mut all = words.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut command = Command::new(all.next().unwrap_or_default());
+        command.args(all).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.envs(self.keys.iter().map(|(name, key)| (name, key)));
         command
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -12,19 +11,11 @@ use tempfile::TempDir;
 use crate::callgrind::{self, Counted};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
-use crate::load::{self, Target};
-use crate::process::{Process, found, free_address};
+use crate::load::Target;
+use crate::process::{Process, free_address};
 use crate::world::{Bundle, World, plain_request};
 use crate::{Failure, builds, upstream};
 
-/// Requests before anything is counted: pools fill and caches warm.
-const WARMING: u64 = 400;
-/// Requests that are counted.
-const REQUESTS: u64 = 2_000;
-/// Connections that ask at once.
-const CONNECTIONS: u64 = 8;
-/// How long a start may take: nothing runs faster than a fortieth of its speed here.
-const START_MAX: Duration = Duration::from_secs(300);
 /// The budget's file.
 const BUDGET: &str = "benchmarks/budget.toml";
 
@@ -54,8 +45,8 @@ struct Budget {
 /// # Errors
 /// There is no valgrind, something does not build or start, or the budget is exceeded.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    if found("valgrind").is_none() || found("callgrind_control").is_none() {
-        return Err("valgrind is not here (Debian: valgrind)".into());
+    if !callgrind::is_here() {
+        return Err(callgrind::ABSENT.into());
     }
     let budgets: BTreeMap<String, Budget> =
         toml::from_str(&fs::read_to_string(builds::repository().join(BUDGET))?)?;
@@ -68,8 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let (mut figures, mut faults) = (Vec::new(), Vec::new());
     let mut take = |name: &str, counted: Counted| {
         let found = Budget {
-            instructions: counted.instructions / REQUESTS,
-            allocations: (counted.allocations + REQUESTS / 2) / REQUESTS,
+            instructions: counted.instructions / callgrind::REQUESTS,
+            allocations: (counted.allocations + callgrind::REQUESTS / 2) / callgrind::REQUESTS,
         };
         figures.extend(told(name, found));
         faults.extend(exceeded(name, found, budgets.get(name).copied()));
@@ -77,13 +68,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     eprintln!("counting the pass-through …");
     let out = folder.join("bare.callgrind");
     let (process, target) = start_bare(cores.proxy, &bare, upstream, &out)?;
-    take("bare", counted(&process, &target, cores, &out)?);
+    take("bare", callgrind::requests(&process, &target, cores, &out)?);
     drop(process);
     for (name, bundle) in [("line", Bundle::Line), ("full", Bundle::Shipped)] {
         eprintln!("counting the gateway, {name} …");
         let out = folder.join(format!("{name}.callgrind"));
-        let gateway = world.start_under(cores.proxy, name, bundle, &callgrind::words(&out), START_MAX)?;
-        take(name, counted(&gateway.process, &gateway.target, cores, &out)?);
+        let gateway =
+            world.start_under(cores.proxy, name, bundle, &callgrind::words(&out), callgrind::START_MAX)?;
+        take(name, callgrind::requests(&gateway.process, &gateway.target, cores, &out)?);
     }
     figures::print(&figures)?;
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
@@ -100,13 +92,8 @@ fn start_bare(
     let mut words = words.iter();
     let mut command = Command::new(words.next().map(String::as_str).unwrap_or_default());
     command.args(words).arg(binary).args([listen.to_string(), upstream.to_string()]);
-    let process = Process::start_within(core, &mut command, listen, START_MAX)?;
+    let process = Process::start_within(core, &mut command, listen, callgrind::START_MAX)?;
     Ok((process, Target { address: listen, request: plain_request(listen) }))
-}
-
-fn counted(process: &Process, target: &Target, cores: Cores, out: &Path) -> Result<Counted, Failure> {
-    load::counted(cores.load, target, CONNECTIONS, WARMING)?;
-    callgrind::count(process.id(), out, || load::counted(cores.load, target, CONNECTIONS, REQUESTS))
 }
 
 fn told(name: &str, found: Budget) -> [Figure; 2] {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{Failure, cores};
 
 /// How long a proxy may take until it listens: a bundle of ten thousand policies is checked policy by policy.
-const START_MAX: Duration = Duration::from_secs(120);
+pub(crate) const START_MAX: Duration = Duration::from_secs(120);
 /// How long it may take to end when it is asked to.
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// Between two looks.

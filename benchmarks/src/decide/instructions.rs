@@ -12,7 +12,6 @@ use super::mix::Dimensions;
 use super::world::World;
 use super::{rows, telling};
 use crate::figures::Figure;
-use crate::process::found;
 use crate::{Failure, callgrind};
 
 /// Numbers of policies.
@@ -27,12 +26,6 @@ struct Counting {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-}
-
-/// Whether this machine can count.
-#[must_use]
-pub(super) fn possible() -> bool {
-    found("valgrind").is_some() && found("callgrind_control").is_some()
 }
 
 /// The row of as many policies.

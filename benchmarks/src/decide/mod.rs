@@ -23,7 +23,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::figures::Figure;
-use crate::{Failure, figures, results};
+use crate::{Failure, callgrind, figures, results};
 use memory::Memory;
 use mix::Dimensions;
 
@@ -82,8 +82,8 @@ impl Options {
 }
 
 fn counted(options: &Options) -> Result<Vec<Figure>, Failure> {
-    if !instructions::possible() {
-        return Err("valgrind is not here (Debian: valgrind)".into());
+    if !callgrind::is_here() {
+        return Err(callgrind::ABSENT.into());
     }
     let sizes = instructions::SIZES.into_iter().filter(|policies| options.wanted().contains(policies));
     sizes.map(instructions::row).collect()

@@ -152,12 +152,9 @@ impl Scene {
             | Fault::OutOfMemory => direct.clone(),
         };
         let name = format!("{}-{}", shared.name(), fault.name());
-        let gateway = gateways.start(cores.proxy, &name, "", &format!("{COUNTED}{lines}"))?;
+        let (gateway, target) =
+            gateways.start_serving(cores.proxy, &name, "", &format!("{COUNTED}{lines}"))?;
         gateway.tells(shared.up())?;
-        let target = match shared {
-            Shared::Limits => gateways.service(&gateway)?,
-            Shared::Sessions => Target { address: gateway.address, request: [].into() },
-        };
         let requests = match shared {
             Shared::Limits => vec![target.request.clone()],
             Shared::Sessions => on_core(cores.load, || people(gateways, format!("{name}-people"), direct))?,

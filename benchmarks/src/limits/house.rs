@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::Failure;
-use crate::figures::Figure;
 use crate::gateways::{Gateways, LIMITS_UP, Running};
 use crate::load::Target;
 use crate::world::metrics;
@@ -32,6 +31,16 @@ impl House {
         Ok(Self(Gateways::new(binary, upstream)?))
     }
 
+    /// The same, each gateway of which is started to be counted.
+    pub(super) fn profiled(self, folder: PathBuf) -> Self {
+        Self(self.0.profiled(folder))
+    }
+
+    /// Where one that is counted leaves its profile.
+    pub(super) fn profile(&self, name: &str) -> Option<PathBuf> {
+        self.0.profile(name)
+    }
+
     /// Starts a gateway on one core with these lines before all tables and these of `[limits]`, and gives a service a key.
     ///
     /// # Errors
@@ -43,8 +52,7 @@ impl House {
         first: &str,
         limits: &str,
     ) -> Result<Serving, Failure> {
-        let running = self.0.start(core, name, first, &format!("[limits]\n{limits}"))?;
-        let target = self.0.service(&running)?;
+        let (running, target) = self.0.start_serving(core, name, first, &format!("[limits]\n{limits}"))?;
         Ok(Serving { running, target })
     }
 }
@@ -58,21 +66,21 @@ impl Serving {
         self.running.tells(LIMITS_UP)
     }
 
-    /// How many questions to Redis were not answered in time, for each that was asked: with anything but 0, the gateway
+    /// The share of questions to Redis that were not answered in time: with anything but 0, the gateway
     /// has counted by itself meanwhile, and the other rows tell too little.
     ///
     /// # Errors
     /// It tells nothing of them.
-    pub(super) fn unanswered(&self) -> Result<Figure, Failure> {
-        Ok(Figure::once("limits.redis.unanswered", self.others_than("\"answered\"")?, "share"))
+    pub(super) fn unanswered(&self) -> Result<f64, Failure> {
+        self.others_than("\"answered\"")
     }
 
-    /// How many requests asked Redis where leases should have been enough.
+    /// The share of requests that asked Redis where leases should have been enough.
     ///
     /// # Errors
     /// It tells nothing of them.
-    pub(super) fn not_leased(&self) -> Result<Figure, Failure> {
-        Ok(Figure::once("limits.leased.asked", self.others_than("\"leased\"")?, "share"))
+    pub(super) fn not_leased(&self) -> Result<f64, Failure> {
+        self.others_than("\"leased\"")
     }
 
     /// The share of requests with another result than this.

@@ -5,19 +5,26 @@ mod flood;
 mod house;
 mod table;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use gateway::clock;
+use tempfile::TempDir;
 
 use self::house::{House, Serving};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::redis::Redis;
-use crate::{Failure, builds, turns, upstream};
+use crate::{Failure, builds, callgrind, turns, upstream};
 
-/// Rounds, unless the command line says otherwise. Odd, so that the median is one of them.
-const ROUNDS: NonZeroUsize = NonZeroUsize::new(201).unwrap();
+/// How often all are started anew: how a process's pages happen to lie in the processor's caches makes it dearer or cheaper
+/// than its equal by as much as a hundredth, for as long as it runs.
+const STARTS: usize = 6;
+/// Rounds of each start, unless the command line says otherwise.
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(35).unwrap();
 /// From the first line to the last, building included.
 const TOTAL: Duration = Duration::from_secs(10 * 60);
 /// What everything after the rounds takes of it.
@@ -34,20 +41,28 @@ const LEASED: &str = "lease_percent = 1\n";
 /// What the command line may say.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Rounds, of which the median is told
+    /// Rounds of each of six starts; the median of all is told
     #[arg(long, value_name = "N", default_value_t = ROUNDS)]
     rounds: NonZeroUsize,
+    /// Count the instructions of a request instead; needs valgrind
+    #[arg(long)]
+    instructions: bool,
+    /// Keep the profiles, which callgrind_annotate reads, in this directory
+    #[arg(long, value_name = "DIR", requires = "instructions")]
+    profiles: Option<PathBuf>,
     /// Measure what an earlier build has left in target/release instead of building it
     #[arg(long)]
     as_built: bool,
 }
 
-/// One gateway under test, and the microseconds of its processor time that each request took, round by round.
+/// One gateway under test.
 struct Subject {
     name: &'static str,
     serving: Serving,
-    rounds: Vec<f64>,
 }
+
+/// Microseconds of processor time that each request took, by the gateway's name and round by round.
+type Rounds = BTreeMap<&'static str, Vec<f64>>;
 
 /// Measures and prints.
 ///
@@ -59,51 +74,95 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if cores.proxy == cores.load {
         eprintln!("one core only: the gateways share it with their load");
     }
-    let mut figures = table::figures(cores.proxy)?;
-    let binary = builds::cedargate(options.as_built)?;
-    let upstream = upstream::start(cores.load)?;
-    let redis = Redis::start(cores.load)?;
-    if redis.is_none() {
-        eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
-    }
-    let house = House::new(binary, upstream)?;
-    let start = |name, limits: &str| {
-        let serving = house.start(cores.proxy, name, "", limits)?;
-        Ok::<_, Failure>(Subject { name, serving, rounds: Vec::new() })
-    };
-    let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?];
-    if let Some(redis) = &redis {
-        let lines = redis.lines("limits.redis")?;
-        for (name, leases) in [("redis", ""), ("leased", LEASED)] {
-            let subject = start(name, &format!("{COUNTED}{leases}{lines}"))?;
-            subject.serving.asks_redis()?;
-            subjects.push(subject);
-        }
-    }
-    rounds(&mut subjects, cores, begun, options.rounds.get())?;
-    figures.extend(told(&subjects));
-    for Subject { name, serving, .. } in subjects.iter().filter(|subject| subject.name != "none") {
-        match *name {
-            "redis" => figures.push(serving.unanswered()?),
-            "leased" => figures.push(serving.not_leased()?),
-            _ => {}
-        }
-    }
-    // Alone on its core, as whoever is flooded.
-    drop(subjects);
-    let flooded = house.start(cores.proxy, "flooded", flood::PROXIED, flood::SMALL)?;
-    figures.extend(flood::figures(cores, &flooded)?);
+    let figures =
+        if options.instructions { counted(options, cores)? } else { measured(options, cores, begun)? };
     figures::print(&figures)?;
     eprintln!("{} s in all", begun.elapsed().as_secs());
     Ok(())
 }
 
+fn measured(options: &Options, cores: Cores, begun: Instant) -> Result<Vec<Figure>, Failure> {
+    let mut figures = table::figures(cores.proxy)?;
+    let (binary, upstream) = (builds::cedargate(options.as_built)?, upstream::start(cores.load)?);
+    let (mut all, mut unanswered, mut not_leased) = (Rounds::new(), Vec::new(), Vec::new());
+    for start in 1..=STARTS {
+        eprintln!("start {start} of {STARTS} …");
+        let house = House::new(binary.clone(), upstream)?;
+        let (subjects, _redis) = started(&house, cores)?;
+        rounds(&subjects, cores, begun, options.rounds.get(), &mut all)?;
+        for Subject { name, serving } in &subjects {
+            match *name {
+                "redis" => unanswered.push(serving.unanswered()?),
+                "leased" => not_leased.push(serving.not_leased()?),
+                _ => {}
+            }
+        }
+    }
+    figures.extend(told(&all));
+    figures.extend(Figure::median("limits.redis.unanswered", &unanswered, "share"));
+    figures.extend(Figure::median("limits.leased.asked", &not_leased, "share"));
+    // Alone on its core, as whoever is flooded.
+    let house = House::new(binary, upstream)?;
+    let flooded = house.start(cores.proxy, "flooded", flood::PROXIED, flood::SMALL)?;
+    figures.extend(flood::figures(cores, &flooded)?);
+    Ok(figures)
+}
+
+/// What a request costs in instructions, which no neighbour changes.
+fn counted(options: &Options, cores: Cores) -> Result<Vec<Figure>, Failure> {
+    if !callgrind::is_here() {
+        return Err(callgrind::ABSENT.into());
+    }
+    let own = TempDir::new()?;
+    let folder = options.profiles.clone().unwrap_or_else(|| own.path().to_owned());
+    fs::create_dir_all(&folder)?;
+    let house = House::new(builds::cedargate(options.as_built)?, upstream::start(cores.load)?)?;
+    let house = house.profiled(folder);
+    let (subjects, _redis) = started(&house, cores)?;
+    let figure = |Subject { name, serving }: &Subject| {
+        eprintln!("counting, {name} …");
+        let profile = house.profile(name).ok_or("a gateway that is not counted")?;
+        let counted = callgrind::requests(&serving.running.process, &serving.target, cores, &profile)?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let each = (counted.instructions / callgrind::REQUESTS) as f64;
+        Ok(Figure::once(format!("limits.{name}.instructions"), each, "instructions/request"))
+    };
+    subjects.iter().map(figure).collect()
+}
+
+/// One gateway of each kind, with the Redis that some of them ask.
+fn started(house: &House, cores: Cores) -> Result<(Vec<Subject>, Option<Redis>), Failure> {
+    let redis = Redis::start(cores.load)?;
+    let start = |name, limits: &str| {
+        let serving = house.start(cores.proxy, name, "", limits)?;
+        Ok::<_, Failure>(Subject { name, serving })
+    };
+    let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?, start("none_again", NONE)?];
+    let Some(redis) = redis else {
+        eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
+        return Ok((subjects, None));
+    };
+    let lines = redis.lines("limits.redis")?;
+    for (name, leases) in [("redis", ""), ("leased", LEASED)] {
+        let subject = start(name, &format!("{COUNTED}{leases}{lines}"))?;
+        subject.serving.asks_redis()?;
+        subjects.push(subject);
+    }
+    Ok((subjects, Some(redis)))
+}
+
 /// Loads each in turn.
-fn rounds(subjects: &mut [Subject], cores: Cores, begun: Instant, wanted: usize) -> Result<(), Failure> {
+fn rounds(
+    subjects: &[Subject],
+    cores: Cores,
+    begun: Instant,
+    wanted: usize,
+    all: &mut Rounds,
+) -> Result<(), Failure> {
     let loaded: Vec<turns::Subject<'_>> = subjects.iter().map(Subject::loaded).collect();
     let rounds = turns::rounds(cores.load, &loaded, wanted, begun + TOTAL - AFTER_ROUNDS)?;
-    for (subject, rounds) in subjects.iter_mut().zip(rounds) {
-        subject.rounds = rounds.iter().map(|round| round.cpu_us).collect();
+    for (subject, rounds) in subjects.iter().zip(rounds) {
+        all.entry(subject.name).or_default().extend(rounds.iter().map(|round| round.cpu_us));
     }
     Ok(())
 }
@@ -115,13 +174,12 @@ impl Subject {
     }
 }
 
-fn told(subjects: &[Subject]) -> Vec<Figure> {
-    let of = |subject: &Subject| {
-        Figure::median(format!("limits.{}.cpu", subject.name), &subject.rounds, "us/request")
-    };
+fn told(all: &Rounds) -> Vec<Figure> {
+    let cpu = all
+        .iter()
+        .filter_map(|(name, rounds)| Figure::median(format!("limits.{name}.cpu"), rounds, "us/request"));
     let against = |name: &str, reckon: fn(f64, f64) -> f64| -> Option<Vec<f64>> {
-        let rounds = |name: &str| subjects.iter().find(|it| it.name == name).map(|it| &it.rounds);
-        let (none, these) = (rounds("none")?, rounds(name)?);
+        let (none, these) = (all.get("none")?, all.get(name)?);
         Some(none.iter().zip(these).map(|(none, this)| reckon(*none, *this)).collect())
     };
     let ratio = |name: &str| {
@@ -130,9 +188,6 @@ fn told(subjects: &[Subject]) -> Vec<Figure> {
     };
     let extra = against("redis", |none, this| this - none)
         .and_then(|rounds| Figure::median("limits.redis_extra_us", &rounds, "us/request"));
-    subjects
-        .iter()
-        .filter_map(of)
-        .chain([ratio("local"), ratio("leased"), ratio("redis"), extra].into_iter().flatten())
-        .collect()
+    let ratios = ["none_again", "local", "leased", "redis"].into_iter().filter_map(ratio);
+    cpu.chain(ratios).chain(extra).collect()
 }
