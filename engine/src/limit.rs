@@ -101,12 +101,30 @@ pub enum Gcra {
 /// Time is exact up to the year 2554, where nanoseconds since 1970 no longer fit; there it stands still.
 #[must_use]
 pub fn gcra(rate: Rate, tat: Option<u64>, now: UnixMillis, cost: u32) -> Gcra {
-    let interval = rate.interval();
-    let burst = interval.saturating_mul(u128::from(rate.count));
-    let wanted = interval.saturating_mul(u128::from(cost));
     if cost > rate.count {
         return Gcra::Refuse { retry_after_ms: u64::MAX };
     }
+    narrow(rate, tat, now, cost).unwrap_or_else(|| wide(rate, tat, now, cost))
+}
+
+/// In 64 bits, which hold all of it but the ends of rates and of time. Each request comes here for each of its limits.
+fn narrow(rate: Rate, tat: Option<u64>, now: UnixMillis, cost: u32) -> Option<Gcra> {
+    const NS_PER_MS: u64 = 1_000_000;
+    let interval = rate.period_ms.checked_mul(NS_PER_MS)?.div_ceil(u64::from(rate.count.max(1)));
+    let now = now.0.checked_mul(NS_PER_MS)?;
+    let latest = now.checked_add(interval.checked_mul(rate.count.into())?)?;
+    let next = tat.unwrap_or(0).max(now).checked_add(interval.checked_mul(cost.into())?)?;
+    Some(match next.checked_sub(latest) {
+        None | Some(0) => Gcra::Admit { tat: next },
+        Some(wait) => Gcra::Refuse { retry_after_ms: wait.div_ceil(NS_PER_MS) },
+    })
+}
+
+/// The same, whatever the numbers are.
+fn wide(rate: Rate, tat: Option<u64>, now: UnixMillis, cost: u32) -> Gcra {
+    let interval = rate.interval();
+    let burst = interval.saturating_mul(u128::from(rate.count));
+    let wanted = interval.saturating_mul(u128::from(cost));
     let now = nanoseconds(now);
     let next = u128::from(tat.unwrap_or(0)).max(now).saturating_add(wanted);
     let latest = now.saturating_add(burst);
@@ -380,6 +398,20 @@ mod tests {
                     prop_assert!(count * p <= n * p + n * span, "{count} in {span} ms");
                 }
             }
+        }
+
+        #[test]
+        fn what_64_bits_hold_is_the_same_in_128(
+            count in 1..=u32::MAX,
+            period_ms in prop_oneof![0..100_000_u64, any::<u64>()],
+            tat in prop_oneof![Just(None), (0..200_000_u64).prop_map(|ms| Some((START + ms) * 1_000_000)), any::<u64>().prop_map(Some)],
+            now in prop_oneof![START..START + 200_000, any::<u64>()],
+            cost in any::<u32>(),
+        ) {
+            let (rate, cost, now) = (Rate { count, period_ms }, cost % (count / 2 + 1), UnixMillis(now));
+            let exact = wide(rate, tat, now, cost);
+            prop_assert_eq!(gcra(rate, tat, now, cost), exact);
+            prop_assert!(narrow(rate, tat, now, cost).is_none_or(|narrow| narrow == exact));
         }
 
         #[test]
