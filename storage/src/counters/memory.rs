@@ -11,7 +11,6 @@
 mod slot;
 mod told;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -19,8 +18,9 @@ use engine::limit::{Gcra, Left, gcra, left};
 use engine::time::UnixMillis;
 use engine::window::{Slid, Window};
 
-use self::slot::{KEY, OWED, Slot, bounded, within};
 pub(super) use self::slot::{Kept, Newest, farthest_ms};
+use self::slot::{OWED, Slot, bounded, within};
+use super::hashed::Hashing;
 use super::windows::{Locked, Windows};
 use super::{LimitKey, Outcome, Take};
 
@@ -33,8 +33,7 @@ type Set = [Slot; WAYS];
 pub(super) struct Memory {
     shards: Box<[Mutex<Box<[Set]>>]>,
     sets_per_shard: u64,
-    /// Two keyed hashes make 112 bits, so that two clients never share a counter by accident.
-    hashers: [RandomState; 2],
+    hashing: Hashing,
     evicted: AtomicU64,
     newest: Newest,
     /// What is put beside a TAT that is counted here.
@@ -90,7 +89,7 @@ impl Memory {
         Self {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             sets_per_shard: sets_per_shard as u64,
-            hashers: [RandomState::new(), RandomState::new()],
+            hashing: Hashing::new(),
             evicted: AtomicU64::new(0),
             newest: Newest::default(),
             mark,
@@ -106,8 +105,7 @@ impl Memory {
 
     /// A key as it stands in the table.
     pub(super) fn hash(&self, key: &LimitKey<'_>) -> [u64; 2] {
-        let [low, high] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
-        [low & KEY, high]
+        self.hashing.of(key)
     }
 
     /// By which limit a slot is kept, and its TAT by the one of this take.
@@ -282,19 +280,21 @@ impl Memory {
         let key = self.hash(&take.key);
         let Some(shard) = self.shards.get(shard_of(key)) else { return Outcome::Admitted };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let set = self.place(key).and_then(|at| shard.get_mut(at));
-        let slot = set.as_ref().and_then(|set| find(set, key));
+        let Some(set) = self.place(key).and_then(|at| shard.get_mut(at)) else { return Outcome::Admitted };
+        let own = set.iter_mut().find(|slot| slot.is(key));
+        let slot = own.as_deref().copied();
         let (kept, before) = self.standing(slot, take, now);
         match gcra(take.rate, Some(bounded(before, take, now)), now, take.cost) {
             Gcra::Admit { tat } => {
-                if let Some(set) = set {
-                    let (tat, period) = Slot::next(slot, take, kept, tat, now);
-                    self.put(set, key, tat | self.mark, period, now);
+                let (tat, period) = Slot::next(slot, take, kept, tat, now);
+                match own {
+                    Some(own) => *own = Slot::new(key, period, tat | self.mark),
+                    None => self.put(set, key, tat | self.mark, period, now),
                 }
                 Outcome::Admitted
             }
             Gcra::Refuse { retry_after_ms } => {
-                if let Some(set) = set.filter(|_| kept != Kept::Later) {
+                if kept != Kept::Later {
                     self.renew(set, key, take, before, now);
                 }
                 Outcome::Refused { index: 0, retry_after_ms }

@@ -17,11 +17,11 @@
 
 #[cfg(test)]
 mod contract;
+mod hashed;
 mod memory;
 mod redis;
 mod windows;
 
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use engine::limit::{Left, Rate};
@@ -54,24 +54,6 @@ pub struct LimitKey<'a> {
     limit: &'a str,
     subject: Subject,
     sliding: bool,
-}
-
-/// Every request is counted under some keys, and a hasher that is kept from those who choose them costs by the piece. So
-/// there are two: what has one length, and after it the name.
-impl Hash for LimitKey<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (kind, whose) = match self.subject {
-            Subject::Address(IpAddr::V4(address)) => (0, address.to_bits().into()),
-            Subject::Address(IpAddr::V6(address)) => (1, address.to_bits()),
-            Subject::Principal(id) => (2, id.as_u128()),
-            Subject::Everybody => (3_u8, 0),
-        };
-        let mut block = [0; 18];
-        let [first, second, rest @ ..] = &mut block;
-        (*first, *second, *rest) = (kind, self.sliding.into(), whose.to_le_bytes());
-        state.write(&block);
-        state.write(self.limit.as_bytes());
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,13 +211,23 @@ impl Counters {
     /// The same, and says what limits that are only tried out would have done. A shared store is asked for all of them at
     /// once.
     pub async fn take_all(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
+        match (self.take_at_once(takes, now), &self.adapter) {
+            (Some(taken), _) => taken,
+            // Boxed, so that whoever counts in memory does not carry what waits for a server.
+            (None, Adapter::Redis(redis)) => Box::pin(redis.take(takes, now)).await,
+            (None, Adapter::Memory(_)) => Taken::all(Outcome::Away),
+        }
+    }
+
+    /// The same where nobody has to be asked: in memory always, and of a shared store where what was leased of it is enough.
+    /// `None` has taken nothing.
+    #[must_use]
+    pub fn take_at_once(&self, takes: &[Take<'_>], now: UnixMillis) -> Option<Taken> {
         match &self.adapter {
             Adapter::Memory(memory) => {
-                Taken::of(takes, |takes| memory.take(takes, now), |take| memory.left(take, now))
+                Some(Taken::of(takes, |takes| memory.take(takes, now), |take| memory.left(take, now)))
             }
-            Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Taken::all(Outcome::Admitted),
-            // Boxed, so that whoever counts in memory does not carry what waits for a server.
-            Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
+            Adapter::Redis(redis) => redis.spends_ahead(takes, now).then(|| Taken::all(Outcome::Admitted)),
         }
     }
 
@@ -331,6 +323,9 @@ impl Taken {
         let outcome = take(enforced);
         if outcome != Outcome::Admitted {
             return Self::all(outcome).leaving(takes, left);
+        }
+        if tried.is_empty() {
+            return Self::all(outcome);
         }
         let is_over = |one: &Take<'a>| take(std::slice::from_ref(one)) != Outcome::Admitted;
         let over = tried.iter().zip(count..).filter(|(one, _)| is_over(one)).map(|(_, place)| place);

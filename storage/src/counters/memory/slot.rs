@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::limit::Rate;
 use engine::time::UnixMillis;
 
+use super::super::hashed::FIRST;
 use super::{NS_PER_MS, Take};
 
 /// Marks a TAT that another store of counters has not been told of. Nanoseconds reach this bit in the year 2262.
 pub(super) const OWED: u64 = 1 << 63;
 
-/// The bits of a slot's first word that are its key's. What is above them says the period that its TAT was reckoned with.
-const KEY_BITS: u32 = 48;
-pub(super) const KEY: u64 = (1 << KEY_BITS) - 1;
+/// What is above the bits of a slot's first word that are its key's says the period that its TAT was reckoned with.
+const KEY_BITS: u32 = FIRST.trailing_ones();
 
 /// Empty while the TAT is 0.
 #[derive(Clone, Copy, Default)]
@@ -69,7 +69,7 @@ impl Slot {
 
     pub(super) const fn is(self, [low, high]: [u64; 2]) -> bool {
         let [own, own_high] = self.key;
-        self.tat != 0 && own & KEY == low && own_high == high
+        self.tat != 0 && own & FIRST == low && own_high == high
     }
 
     pub(super) fn period(self) -> u16 {

@@ -8,15 +8,16 @@
 //! A key has a lease when it is asked for again before it has been idle: of 1, then of twice as many each time, up to the
 //! share; and the store grants less and less as a limit comes to its end. What is left of an idle one goes back.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::limit::Rate;
 use engine::window::width_ms;
+use smallvec::SmallVec;
 
 use super::super::Take;
+use super::super::hashed::ByKey;
 use super::owing::OwnKey;
 
 const SHARDS: usize = 64;
@@ -24,6 +25,8 @@ const SHARDS: usize = 64;
 const KEYS_MAX: usize = 256;
 /// Parts of a window that are shorter end before a lease of them is worth its while.
 const PART_MIN_MS: u64 = 100;
+/// Few requests take from more limits.
+const TOGETHER: usize = 4;
 /// What a whole millisecond leaves open at each end of a lease: when it began, and when it is looked at.
 const ROUNDING_MS: u64 = 2;
 
@@ -54,7 +57,7 @@ pub(super) struct Ahead {
     pub(super) back: Option<Back>,
 }
 
-type Shard = HashMap<[u64; 2], Lease>;
+type Shard = ByKey<Lease>;
 
 /// Leases by the hash of their key. Times are milliseconds of a clock that never goes back.
 pub(super) struct Leases {
@@ -63,8 +66,11 @@ pub(super) struct Leases {
     idle_ms: u64,
 }
 
+/// What a request reads of it stands together; whose it is, only what goes back has to say.
 struct Lease {
-    key: OwnKey,
+    key: Box<OwnKey>,
+    /// The limit that it is of.
+    rate: Rate,
     left: u32,
     /// How many the next question asks for.
     next: u32,
@@ -107,7 +113,7 @@ impl Leases {
 
     /// Spends from the leases of all keys, or of none.
     pub(super) fn spend(&self, takes: &[Take<'_>], hash: impl Fn(&Take<'_>) -> [u64; 2], at: u64) -> bool {
-        let mut spent = Vec::with_capacity(takes.len());
+        let mut spent: SmallVec<[_; TOGETHER]> = SmallVec::new();
         for take in takes {
             let hash = hash(take);
             if let Some(granted_ms) = self.spend_one(hash, take, at) {
@@ -169,7 +175,7 @@ impl Leases {
         }
         let is_idle = lease.is_idle(at, self.idle_ms);
         let back = lease.back();
-        if lease.key.rate() != take.rate {
+        if lease.rate != take.rate {
             *lease = Lease::none(take, at);
             return Ahead { lease: 0, back };
         }
@@ -205,7 +211,7 @@ impl Leases {
                 if lease.asking || !lease.is_idle(at, self.idle_ms) || idle.len() >= count {
                     return true;
                 }
-                idle.extend(lease.back().map(|back| (lease.key.clone(), back)));
+                idle.extend(lease.back().map(|back| ((*lease.key).clone(), back)));
                 false
             });
         }
@@ -221,7 +227,8 @@ impl Leases {
 impl Lease {
     fn none(take: &Take<'_>, at: u64) -> Self {
         Self {
-            key: OwnKey::of(take),
+            key: Box::new(OwnKey::of(take)),
+            rate: take.rate,
             left: 0,
             next: take.cost,
             granted_ms: 0,
@@ -237,11 +244,11 @@ impl Lease {
 
     /// Whether any of it may be spent. What was leased of a limit that was another is none of this one.
     fn holds(&self, take: &Take<'_>, at: u64, idle_ms: u64) -> bool {
-        self.key.rate() == take.rate && at < self.ends_ms && !self.is_idle(at, idle_ms)
+        self.rate == take.rate && at < self.ends_ms && !self.is_idle(at, idle_ms)
     }
 
     const fn back(&mut self) -> Option<Back> {
-        let back = Back { granted_ms: self.granted_ms, count: self.left, rate: self.key.rate() };
+        let back = Back { granted_ms: self.granted_ms, count: self.left, rate: self.rate };
         self.left = 0;
         if back.count > 0 { Some(back) } else { None }
     }
@@ -259,7 +266,7 @@ impl Asking<'_> {
             let Some(mut shard) = self.leases.shard(*hash) else { continue };
             let Some(lease) = shard.get_mut(hash).filter(|_| ahead.lease > 0) else { continue };
             // What was forgotten meanwhile and asked for anew by another limit is not this one's to hold.
-            if lease.key.rate() != take.rate {
+            if lease.rate != take.rate {
                 continue;
             }
             lease.left = (*count).min(ahead.lease);

@@ -1,13 +1,13 @@
 //! Whose counters were taken from without the store, so that it can be told of them when it is back, whether or not
 //! they ever come again.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use engine::limit::Rate;
 use engine::time::UnixMillis;
 
+use super::super::hashed::ByKey;
 use super::super::{LimitKey, Subject, Take};
 
 /// Keys that are remembered, some 100 bytes each. Past it a key is merged when it is asked for again: what a flood of
@@ -31,11 +31,6 @@ impl OwnKey {
         Self { limit: limit.into(), subject, sliding, rate: take.rate, since: take.since }
     }
 
-    /// The limit, as it was when it was taken from.
-    pub(super) const fn rate(&self) -> Rate {
-        self.rate
-    }
-
     /// A take of nothing: all that it does there is to merge.
     pub(super) fn merging(&self) -> Take<'_> {
         let Self { limit, subject, sliding, rate, since } = self;
@@ -46,7 +41,7 @@ impl OwnKey {
 
 /// The keys, by the hash that the table of counters knows them by.
 #[derive(Debug, Default)]
-pub(super) struct Owing(Mutex<HashMap<[u64; 2], OwnKey>>);
+pub(super) struct Owing(Mutex<ByKey<OwnKey>>);
 
 impl Owing {
     /// This key was taken from. What is told of it is told by the newest limit that it was taken from by.
