@@ -18,21 +18,21 @@ use crate::snapshot::Snapshot;
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
-pub async fn address(
+pub fn address(
     counters: &Counters,
     snapshot: &Snapshot,
     now: UnixMillis,
     client: IpAddr,
 ) -> Result<Option<Spent>, Refusal> {
     let key = LimitKey::address(PER_ADDRESS, client);
-    take(counters, snapshot, (&snapshot.limits.per_address, key, COST_DEFAULT), now).await
+    take(counters, snapshot, (&snapshot.limits.per_address, key, COST_DEFAULT), now)
 }
 
 /// The half that knows the route: where nobody need be known, a class with a limit counts by address what the route costs.
 ///
 /// # Errors
 /// `Throttled` with the exact time of the next admission.
-pub async fn admit(
+pub fn admit(
     counters: &Counters,
     snapshot: &Snapshot,
     now: UnixMillis,
@@ -44,10 +44,10 @@ pub async fn admit(
     }
     let class = &matched.route.class;
     let Some(held) = snapshot.limits.classes.get(class) else { return Ok(None) };
-    take(counters, snapshot, (held, LimitKey::address(class, client), matched.route.cost), now).await
+    take(counters, snapshot, (held, LimitKey::address(class, client), matched.route.cost), now)
 }
 
-async fn take(
+fn take(
     counters: &Counters,
     snapshot: &Snapshot,
     (held, key, cost): (&Held, LimitKey<'_>, u32),
@@ -59,7 +59,10 @@ async fn take(
     }
     let take = held.take(key, snapshot.since()).costing(cost);
     let spent = |left| Some(Spent { limit: key.limit().into(), rate, left });
-    let taken = counters.take_all(&[take], now).await;
+    let Some(taken) = counters.take_at_once(&[take], now) else {
+        // Counters of its own answer at once. Where they would not, nobody is let in uncounted.
+        return Err(Refusal::Unavailable(Dependency::Counters));
+    };
     match taken.outcome {
         Outcome::Admitted => Ok(None),
         Outcome::Away | Outcome::Refused { .. } if held.limit.shadow => Ok(spent(0)),

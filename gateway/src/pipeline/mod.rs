@@ -127,7 +127,7 @@ impl Pipeline {
         trail.enter(Stage::Route);
         let matched = route::route(&snapshot, facts, trail)?;
         trail.enter(Stage::Admit);
-        let tried = admit::admit(&self.counters, &snapshot, now, &matched, facts.client).await?;
+        let tried = admit::admit(&self.counters, &snapshot, now, &matched, facts.client)?;
         tried.iter().for_each(|spent| trail.shadowed(spent));
         trail.enter(Stage::Identify);
         let identified = identify::identify(&self.authn, now, &matched, facts, recall, trail).await?;

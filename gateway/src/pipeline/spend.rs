@@ -22,6 +22,9 @@ use crate::snapshot::Snapshot;
 
 pub(crate) use engine::limit::PER_USER;
 
+/// Few requests take from more limits.
+const TOGETHER: usize = 4;
+
 /// Witness that a request passed every stage. Nothing is forwarded without one, and only `spend` makes one.
 #[derive(Clone, Debug)]
 pub struct Passage {
@@ -154,7 +157,7 @@ impl<'a> Asks<'a> {
     /// against floods, stands before the route is known, and is often shared by an office.
     fn takes(&self, of_address: bool) -> Takes<'a> {
         let limits = self.limits;
-        let mut takes = Takes::default();
+        let mut takes = Takes { enforced: Vec::with_capacity(TOGETHER), ..Takes::default() };
         let address = |limit: &'a str| LimitKey::address(limit, self.client);
         let class = &self.matched.route.class;
         if of_address {
@@ -209,6 +212,7 @@ async fn take(counters: &Counters, now: UnixMillis, takes: &Takes<'_>) -> Result
     }
     let taken = counters.take_all(&all, now).await;
     match taken.outcome {
+        Outcome::Admitted if taken.over.is_empty() => Ok(Vec::new()),
         Outcome::Admitted => {
             let over = taken.over.into_iter().filter_map(|place| all.get(place));
             Ok(over.map(|take| Spent { limit: take.key.limit().into(), rate: take.rate, left: 0 }).collect())

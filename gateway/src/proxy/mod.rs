@@ -15,7 +15,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use engine::refusal::{Malformed, Refusal, UpstreamFault};
-use futures_util::FutureExt;
 use http::HeaderMap;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::server::ShutdownWatch;
@@ -169,9 +168,7 @@ impl Gateway {
     fn admit_unparsed(&self, connection: &Connection) -> Result<(), Refusal> {
         let pipeline = &self.0.pipeline;
         let (snapshot, client) = (pipeline.snapshot.current(), connection.peer.ip().to_canonical());
-        let admitted = admit::address(&pipeline.counters, &snapshot, clock::now(), client);
-        // The counters are local and answer at once; those that gateways share are asked in `spend`.
-        let tried = admitted.now_or_never().unwrap_or(Ok(None))?;
+        let tried = admit::address(&pipeline.counters, &snapshot, clock::now(), client)?;
         tried.iter().for_each(|spent| self.0.recorder.metrics.limit_shadowed(&spent.limit));
         Ok(())
     }

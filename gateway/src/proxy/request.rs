@@ -175,7 +175,7 @@ async fn stages(parts: &Parts, session: &ServerSession, ctx: &mut RequestContext
     ctx.trail.client = client;
     // One policy world from here on.
     let snapshot = parts.pipeline.snapshot.current();
-    let tried = admit::address(&parts.pipeline.counters, &snapshot, now, client).await.inspect_err(|_| {
+    let tried = admit::address(&parts.pipeline.counters, &snapshot, now, client).inspect_err(|_| {
         ctx.trail.asked(ctx.connection.meter.with_head(asked_by_wire));
     })?;
     tried.iter().for_each(|spent| ctx.trail.shadowed(spent));
