@@ -10,7 +10,7 @@ use engine::authz::{Decision, PolicyIndex, Ready};
 use engine::bundle::Bundle;
 
 use super::cedar::{self, Asked};
-use super::measure::{Cost, Turns, cost};
+use super::measure::{Cost, Turns, cost, cost_of_arriving};
 use super::memory::Memory;
 use super::mix::Dimensions;
 use super::telling;
@@ -115,15 +115,17 @@ pub(super) fn loaded(world: &World) -> Result<Bundle, Failure> {
     })
 }
 
-/// From route match to decision. Each request comes from an address of its own, and keeps it as clients do.
+/// From route match to decision. Each request comes from an address of its own, and keeps it as clients do. Its HTTP fields
+/// were parsed a moment before, as in the gateway: who waits for memory is the decision, for what it looks up.
 fn decisions(turns: &Turns, bundle: &Bundle, world: &World) -> Result<Cost, Failure> {
     for (ask, from) in world.asks.iter().zip(0..) {
         decided(bundle, ask, from)?;
     }
     let numbered: Vec<(&Ask, u16)> = world.asks.iter().zip(0..).collect();
-    Ok(cost(turns, numbered.len(), BUDGET, |number| {
-        numbered.get(number).map(|(ask, from)| decided(bundle, ask, *from))
-    }))
+    let arrive = |number: usize| numbered.get(number).map(|(ask, from)| ((*ask).clone(), *from));
+    let decided =
+        |arrived: &Option<(Ask, u16)>| arrived.as_ref().map(|(ask, from)| decided(bundle, ask, *from));
+    Ok(cost_of_arriving(turns, numbered.len(), BUDGET, arrive, decided))
 }
 
 /// Whether a request is permitted, from its HTTP fields.

@@ -41,6 +41,7 @@ pub(super) struct World {
 }
 
 /// One request as the gateway has it when it looks for the route.
+#[derive(Clone)]
 pub(super) struct Ask {
     /// Who asks.
     pub identity: Identity,
