@@ -191,8 +191,10 @@ impl Gateways {
     fn under(&self, words: &[String]) -> Command {
         let mut all = words.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
         let mut command = Command::new(all.next().unwrap_or_default());
-        command.args(all).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.envs(self.keys.iter().map(|(name, key)| (name, key)));
+        command.args(all).env_clear().envs(self.keys.iter().map(|(name, key)| (name, key)));
+        if !words.is_empty() {
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        }
         command
     }
 }

@@ -152,8 +152,15 @@ impl Scene {
             | Fault::OutOfMemory => direct.clone(),
         };
         let name = format!("{}-{}", shared.name(), fault.name());
-        let (gateway, target) =
-            gateways.start_serving(cores.proxy, &name, "", &format!("{COUNTED}{lines}"))?;
+        let tables = format!("{COUNTED}{lines}");
+        let (gateway, target) = match shared {
+            Shared::Limits => gateways.start_serving(cores.proxy, &name, "", &tables)?,
+            Shared::Sessions => {
+                let gateway = gateways.start(cores.proxy, &name, "", &tables)?;
+                let target = Target { address: gateway.address, request: [].into() };
+                (gateway, target)
+            }
+        };
         gateway.tells(shared.up())?;
         let requests = match shared {
             Shared::Limits => vec![target.request.clone()],

@@ -61,7 +61,7 @@ struct Subject {
     serving: Serving,
 }
 
-/// Microseconds of processor time that each request took, by the gateway's name and round by round.
+/// Microseconds of processor time that each request took, by the gateway's name and round by round of one start.
 type Rounds = BTreeMap<&'static str, Vec<f64>>;
 
 /// Measures and prints.
@@ -84,12 +84,18 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 fn measured(options: &Options, cores: Cores, begun: Instant) -> Result<Vec<Figure>, Failure> {
     let mut figures = table::figures(cores.proxy)?;
     let (binary, upstream) = (builds::cedargate(options.as_built)?, upstream::start(cores.load)?);
-    let (mut all, mut unanswered, mut not_leased) = (Rounds::new(), Vec::new(), Vec::new());
+    let (mut all, mut unanswered, mut not_leased) = (Vec::new(), Vec::new(), Vec::new());
     for start in 1..=STARTS {
         eprintln!("start {start} of {STARTS} …");
         let house = House::new(binary.clone(), upstream)?;
-        let (subjects, _redis) = started(&house, cores)?;
-        rounds(&subjects, cores, begun, options.rounds.get(), &mut all)?;
+        // It goes after them, so that what they hold of it can go back.
+        let (_redis, mut subjects) = started(&house, cores)?;
+        // Who comes after whom may matter.
+        let behind = start % subjects.len().max(1);
+        subjects.rotate_left(behind);
+        let rest = (begun + TOTAL - AFTER_ROUNDS).saturating_duration_since(clock::instant());
+        let left = u32::try_from(STARTS - start + 1)?;
+        all.push(rounds(&subjects, cores, options.rounds.get(), clock::instant() + rest / left)?);
         for Subject { name, serving } in &subjects {
             match *name {
                 "redis" => unanswered.push(serving.unanswered()?),
@@ -108,7 +114,7 @@ fn measured(options: &Options, cores: Cores, begun: Instant) -> Result<Vec<Figur
     Ok(figures)
 }
 
-/// What a request costs in instructions, which no neighbour changes.
+/// What a request costs in instructions.
 fn counted(options: &Options, cores: Cores) -> Result<Vec<Figure>, Failure> {
     if !callgrind::is_here() {
         return Err(callgrind::ABSENT.into());
@@ -118,7 +124,7 @@ fn counted(options: &Options, cores: Cores) -> Result<Vec<Figure>, Failure> {
     fs::create_dir_all(&folder)?;
     let house = House::new(builds::cedargate(options.as_built)?, upstream::start(cores.load)?)?;
     let house = house.profiled(folder);
-    let (subjects, _redis) = started(&house, cores)?;
+    let (_redis, subjects) = started(&house, cores)?;
     let figure = |Subject { name, serving }: &Subject| {
         eprintln!("counting, {name} …");
         let profile = house.profile(name).ok_or("a gateway that is not counted")?;
@@ -127,11 +133,19 @@ fn counted(options: &Options, cores: Cores) -> Result<Vec<Figure>, Failure> {
         let each = (counted.instructions / callgrind::REQUESTS) as f64;
         Ok(Figure::once(format!("limits.{name}.instructions"), each, "instructions/request"))
     };
-    subjects.iter().map(figure).collect()
+    let mut figures = subjects.iter().map(figure).collect::<Result<Vec<_>, Failure>>()?;
+    for Subject { name, serving } in &subjects {
+        match *name {
+            "redis" => figures.push(Figure::once("limits.redis.unanswered", serving.unanswered()?, "share")),
+            "leased" => figures.push(Figure::once("limits.leased.asked", serving.not_leased()?, "share")),
+            _ => {}
+        }
+    }
+    Ok(figures)
 }
 
 /// One gateway of each kind, with the Redis that some of them ask.
-fn started(house: &House, cores: Cores) -> Result<(Vec<Subject>, Option<Redis>), Failure> {
+fn started(house: &House, cores: Cores) -> Result<(Option<Redis>, Vec<Subject>), Failure> {
     let redis = Redis::start(cores.load)?;
     let start = |name, limits: &str| {
         let serving = house.start(cores.proxy, name, "", limits)?;
@@ -140,7 +154,7 @@ fn started(house: &House, cores: Cores) -> Result<(Vec<Subject>, Option<Redis>),
     let mut subjects = vec![start("none", NONE)?, start("local", COUNTED)?, start("none_again", NONE)?];
     let Some(redis) = redis else {
         eprintln!("left out: limits.redis.*, no redis-server here (Debian: redis-server)");
-        return Ok((subjects, None));
+        return Ok((None, subjects));
     };
     let lines = redis.lines("limits.redis")?;
     for (name, leases) in [("redis", ""), ("leased", LEASED)] {
@@ -148,23 +162,15 @@ fn started(house: &House, cores: Cores) -> Result<(Vec<Subject>, Option<Redis>),
         subject.serving.asks_redis()?;
         subjects.push(subject);
     }
-    Ok((subjects, Some(redis)))
+    Ok((Some(redis), subjects))
 }
 
 /// Loads each in turn.
-fn rounds(
-    subjects: &[Subject],
-    cores: Cores,
-    begun: Instant,
-    wanted: usize,
-    all: &mut Rounds,
-) -> Result<(), Failure> {
+fn rounds(subjects: &[Subject], cores: Cores, wanted: usize, deadline: Instant) -> Result<Rounds, Failure> {
     let loaded: Vec<turns::Subject<'_>> = subjects.iter().map(Subject::loaded).collect();
-    let rounds = turns::rounds(cores.load, &loaded, wanted, begun + TOTAL - AFTER_ROUNDS)?;
-    for (subject, rounds) in subjects.iter().zip(rounds) {
-        all.entry(subject.name).or_default().extend(rounds.iter().map(|round| round.cpu_us));
-    }
-    Ok(())
+    let rounds = turns::rounds(cores.load, &loaded, wanted, deadline)?;
+    let cpu = rounds.iter().map(|rounds| rounds.iter().map(|round| round.cpu_us).collect());
+    Ok(subjects.iter().map(|subject| subject.name).zip(cpu).collect())
 }
 
 impl Subject {
@@ -174,20 +180,27 @@ impl Subject {
     }
 }
 
-fn told(all: &Rounds) -> Vec<Figure> {
-    let cpu = all
-        .iter()
-        .filter_map(|(name, rounds)| Figure::median(format!("limits.{name}.cpu"), rounds, "us/request"));
-    let against = |name: &str, reckon: fn(f64, f64) -> f64| -> Option<Vec<f64>> {
-        let (none, these) = (all.get("none")?, all.get(name)?);
+/// Of each start the median, and of those the median with the least and the greatest: rounds of one start are no samples of
+/// what differs from start to start.
+fn told(starts: &[Rounds]) -> Vec<Figure> {
+    let figure = |name: String, unit, of: &dyn Fn(&Rounds) -> Option<Vec<f64>>| {
+        let medians = starts.iter().filter_map(|rounds| Some(Figure::median("", &of(rounds)?, unit)?.value));
+        Figure::median(name, &medians.collect::<Vec<_>>(), unit)
+    };
+    let against = |rounds: &Rounds, name: &str, reckon: fn(f64, f64) -> f64| -> Option<Vec<f64>> {
+        let (none, these) = (rounds.get("none")?, rounds.get(name)?);
         Some(none.iter().zip(these).map(|(none, this)| reckon(*none, *this)).collect())
     };
+    let cpu = |name: &str| figure(format!("limits.{name}.cpu"), "us/request", &|all| all.get(name).cloned());
     let ratio = |name: &str| {
-        let rounds = against(name, |none, this| none / this)?;
-        Figure::median(format!("limits.{name}_over_none"), &rounds, "ratio")
+        figure(format!("limits.{name}_over_none"), "ratio", &|all| {
+            against(all, name, |none, this| none / this)
+        })
     };
-    let extra = against("redis", |none, this| this - none)
-        .and_then(|rounds| Figure::median("limits.redis_extra_us", &rounds, "us/request"));
-    let ratios = ["none_again", "local", "leased", "redis"].into_iter().filter_map(ratio);
-    cpu.chain(ratios).chain(extra).collect()
+    let extra = figure("limits.redis_extra_us".to_owned(), "us/request", &|all| {
+        against(all, "redis", |none, this| this - none)
+    });
+    let others = ["none_again", "local", "leased", "redis"];
+    let costs = std::iter::once("none").chain(others).filter_map(cpu);
+    costs.chain(others.into_iter().filter_map(ratio)).chain(extra).collect()
 }

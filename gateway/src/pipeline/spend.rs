@@ -22,9 +22,6 @@ use crate::snapshot::Snapshot;
 
 pub(crate) use engine::limit::PER_USER;
 
-/// Few requests take from more limits.
-const TOGETHER: usize = 4;
-
 /// Witness that a request passed every stage. Nothing is forwarded without one, and only `spend` makes one.
 #[derive(Clone, Debug)]
 pub struct Passage {
@@ -157,7 +154,7 @@ impl<'a> Asks<'a> {
     /// against floods, stands before the route is known, and is often shared by an office.
     fn takes(&self, of_address: bool) -> Takes<'a> {
         let limits = self.limits;
-        let mut takes = Takes { enforced: Vec::with_capacity(TOGETHER), ..Takes::default() };
+        let mut takes = Takes::default();
         let address = |limit: &'a str| LimitKey::address(limit, self.client);
         let class = &self.matched.route.class;
         if of_address {

@@ -278,9 +278,12 @@ impl Memory {
     /// [`Self::take`] for one limit, which is what most requests spend from at a time: nothing is kept beside it.
     fn take_one(&self, take: &Take<'_>, now: UnixMillis) -> Outcome {
         let key = self.hash(&take.key);
-        let Some(shard) = self.shards.get(shard_of(key)) else { return Outcome::Admitted };
+        // Every key has a place. One without would have spent nothing.
+        let Some(shard) = self.shards.get(shard_of(key)) else { return of_nothing(take, now) };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(set) = self.place(key).and_then(|at| shard.get_mut(at)) else { return Outcome::Admitted };
+        let Some(set) = self.place(key).and_then(|at| shard.get_mut(at)) else {
+            return of_nothing(take, now);
+        };
         let own = set.iter_mut().find(|slot| slot.is(key));
         let slot = own.as_deref().copied();
         let (kept, before) = self.standing(slot, take, now);
@@ -358,6 +361,14 @@ fn asked(take: &Take<'_>, state: Option<State>, now: UnixMillis) -> Result<State
     match gcra(take.rate, tat, now, take.cost) {
         Gcra::Admit { tat } => Ok(State::Tat(tat)),
         Gcra::Refuse { retry_after_ms } => Err(retry_after_ms),
+    }
+}
+
+/// What becomes of a take of which nothing is counted.
+fn of_nothing(take: &Take<'_>, now: UnixMillis) -> Outcome {
+    match gcra(take.rate, None, now, take.cost) {
+        Gcra::Admit { .. } => Outcome::Admitted,
+        Gcra::Refuse { retry_after_ms } => Outcome::Refused { index: 0, retry_after_ms },
     }
 }
 

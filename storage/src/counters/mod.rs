@@ -208,18 +208,20 @@ impl Counters {
         self.take_all(takes, now).await.outcome
     }
 
-    /// The same, and says what limits that are only tried out would have done. A shared store is asked for all of them at
-    /// once.
+    /// The same, and says what limits that are only tried out would have done. A shared store is asked for all of them
+    /// together.
     pub async fn take_all(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
-        match (self.take_at_once(takes, now), &self.adapter) {
-            (Some(taken), _) => taken,
+        if let Some(taken) = self.take_at_once(takes, now) {
+            return taken;
+        }
+        match &self.adapter {
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
-            (None, Adapter::Redis(redis)) => Box::pin(redis.take(takes, now)).await,
-            (None, Adapter::Memory(_)) => Taken::all(Outcome::Away),
+            Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
+            Adapter::Memory(_) => Taken::all(Outcome::Away),
         }
     }
 
-    /// The same where nobody has to be asked: in memory always, and of a shared store where what was leased of it is enough.
+    /// The same, without waiting, where nobody has to be asked: in memory always, and of a shared store where what was leased of it is enough.
     /// `None` has taken nothing.
     #[must_use]
     pub fn take_at_once(&self, takes: &[Take<'_>], now: UnixMillis) -> Option<Taken> {

@@ -66,10 +66,10 @@ pub(super) struct Leases {
     idle_ms: u64,
 }
 
-/// What a request reads of it stands together; whose it is, only what goes back has to say.
+/// What a request reads of it stands together: whose it is stands elsewhere, because only what goes back has to say it.
 struct Lease {
     key: Box<OwnKey>,
-    /// The limit that it is of.
+    /// The limit that it is of, which is its key's: both are made of one take, and none is changed.
     rate: Rate,
     left: u32,
     /// How many the next question asks for.
