@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::{Placed, PolicyIndex, ReadyRequest};
 use crate::authz::oracle;
+use crate::authz::scene::Part;
 
 /// Entities that are in one another over three levels, some without attributes that conditions read, and names that
 /// nobody declares. `Twin` has the ids of `User`: only the type tells them apart.
@@ -148,17 +149,25 @@ proptest! {
                     let (found, right) =
                         (index.evaluate(&request, &entities), oracle::evaluate(&policies, &request, &entities));
                     prop_assert_eq!(&found, &right, "{} {} {}\n{}", principal, action, resource, texts.join("\n"));
-                    // What was made ready for another index, or for another part, is none the worse.
+                    // What was made ready for another index, or for other parts, is none the worse.
                     let other = PolicyIndex::new(&PolicySet::new());
-                    for (made_by, mistaken) in [(&index, false), (&index, true), (&other, false)] {
-                        let principal = made_by.principal(request.principal().unwrap(), &entities).unwrap();
-                        let action = made_by.action(request.action().unwrap(), &entities).unwrap();
-                        let uid = request.resource().unwrap();
-                        let resource =
-                            if mistaken { made_by.principal(uid, &entities) } else { made_by.resource(uid, &entities) };
-                        let resource = resource.unwrap();
+                    let parts = [Part::Principal, Part::Action, Part::Resource];
+                    let [by, what, of] = parts;
+                    for (made_by, made_for) in
+                        [(&index, parts), (&index, [by, what, by]), (&index, [of, by, what]), (&other, parts)]
+                    {
+                        let uids = [request.principal(), request.action(), request.resource()];
+                        let made = std::array::from_fn(|at: usize| {
+                            let uid = uids[at].unwrap();
+                            let ready = match made_for[at] {
+                                Part::Principal => made_by.principal(uid, &entities),
+                                Part::Action => made_by.action(uid, &entities),
+                                Part::Resource => made_by.resource(uid, &entities),
+                            };
+                            ready.unwrap()
+                        });
+                        let [principal, action, resource] = &made;
                         let (context, entities) = (request.context().unwrap(), &entities);
-                        let (principal, action, resource) = (&principal, &action, &resource);
                         let ready = ReadyRequest { principal, action, resource, context, entities };
                         prop_assert_eq!(&index.evaluate_ready(ready), &right);
                     }
