@@ -3,6 +3,8 @@
 //! A request has a dozen pairs of keys, most of them of no policy. Whatever is in none of the processor's caches takes longer
 //! to be read than all that is done with it. So a pair is looked up by one read, in a table by open addressing of which half
 //! is empty, and no read waits for the one before, as each step of a search by halves does: they are under way together.
+//! Before a place is read, two bits of a word are, which tell nearly all pairs that are nobody's: those of a hundred thousand
+//! pairs take 128 KB, their places 8 MB. That was 4 % of a decision by as many policies (1.94 us and 2.01).
 
 use std::ops::Range;
 
@@ -13,6 +15,9 @@ use super::keys::Key;
 /// have all pairs stand in one row by one of them, and by no two at once.
 const MULTIPLIERS: [u64; 4] =
     [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xff51_afd7_ed55_8ccd];
+/// Places that share a word: half of them are empty, so that at most 16 of its 64 bits are set, and a pair that is nobody's
+/// finds both of its own set once in sixteen times or less.
+const PLACES_OF_WORD: usize = 16;
 /// How far from its first place a pair may stand before another of them is tried. By chance hardly any is as far in a table of
 /// which half is empty.
 const FAR: usize = 64;
@@ -22,6 +27,8 @@ const FAR: usize = 64;
 pub(super) struct Pairs {
     /// A power of two, at least twice as many as there are pairs.
     slots: Vec<Slot>,
+    /// Two bits for each pair, in the word of its first place. A power of two.
+    words: Vec<u64>,
     /// What pairs are multiplied by.
     multiplier: u64,
 }
@@ -73,19 +80,29 @@ impl Pairs {
 
     /// Puts each pair in its place; not all of them where one would stand too far from its first.
     fn fill(&mut self, pairs: &[Slot], multiplier: u64, farthest: usize) -> bool {
-        *self = Self { slots: vec![Slot::default(); (pairs.len() * 2).next_power_of_two()], multiplier };
+        let count = (pairs.len() * 2).next_power_of_two();
+        let words = vec![0; (count / PLACES_OF_WORD).max(1)];
+        *self = Self { slots: vec![Slot::default(); count], words, multiplier };
         for pair in pairs {
-            let mut places = self.places(pair.resource, pair.principal).take(farthest);
-            let free = places.find(|place| self.is_free(*place));
-            let Some(slot) = free.and_then(|place| self.slots.get_mut(place)) else { return false };
+            let hash = self.hash(pair.resource, pair.principal);
+            let free = self.places(hash).take(farthest).find(|place| self.is_free(*place));
+            let word = high(hash, self.words.len());
+            let place = free.and_then(|place| Some((self.slots.get_mut(place)?, self.words.get_mut(word)?)));
+            let Some((slot, word)) = place else { return false };
             *slot = pair.clone();
+            *word |= bits(hash);
         }
         true
     }
 
     /// The cells of a pair, if one of these actions may be among theirs.
     pub(super) fn get(&self, resource: Key, principal: Key, wanted: Actions) -> Option<&Range<u32>> {
-        for place in self.places(resource, principal) {
+        let hash = self.hash(resource, principal);
+        let (word, bits) = (self.words.get(high(hash, self.words.len()))?, bits(hash));
+        if word & bits != bits {
+            return None;
+        }
+        for place in self.places(hash) {
             let Slot { resource: of, principal: by, cells, actions } = self.slots.get(place)?;
             if cells.is_empty() {
                 return None;
@@ -101,13 +118,27 @@ impl Pairs {
         self.slots.get(place).is_some_and(|slot| slot.cells.is_empty())
     }
 
-    /// Where a pair may stand: at the first of these places that was free when it came.
-    fn places(&self, resource: Key, principal: Key) -> impl Iterator<Item = usize> + use<> {
-        let (slots, pair) = (self.slots.len(), (u64::from(resource) << 32) | u64::from(principal));
-        let high = pair.wrapping_mul(self.multiplier).checked_shr(u64::BITS - slots.trailing_zeros());
-        let first = high.and_then(|high| usize::try_from(high).ok()).unwrap_or_default();
+    fn hash(&self, resource: Key, principal: Key) -> u64 {
+        ((u64::from(resource) << 32) | u64::from(principal)).wrapping_mul(self.multiplier)
+    }
+
+    /// Where the pair of this hash may stand: at the first of these places that was free when it came.
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let (slots, first) = (self.slots.len(), high(hash, self.slots.len()));
         (0..slots).map(move |step| first.wrapping_add(step) & slots.wrapping_sub(1))
     }
+}
+
+/// As many high bits of a hash as number so many things, a power of two.
+fn high(hash: u64, count: usize) -> usize {
+    let high = hash.checked_shr(u64::BITS - count.trailing_zeros());
+    high.and_then(|high| usize::try_from(high).ok()).unwrap_or_default()
+}
+
+/// The bits of a pair in its word. Only the upper half of a product rests on both keys; of that they are numbered by the lower
+/// bits, and places by the upper.
+const fn bits(hash: u64) -> u64 {
+    1 << (hash >> 35 & 63) | 1 << (hash >> 41 & 63)
 }
 
 #[cfg(test)]
@@ -158,8 +189,9 @@ mod tests {
 
     #[test]
     fn no_choice_of_keys_has_all_pairs_stand_in_one_row() {
-        let first = |table: &Pairs, resource, principal| table.places(resource, principal).next();
-        let chosen = Pairs { slots: vec![Slot::default(); 4_096], multiplier: MULTIPLIERS[0] };
+        let first = |table: &Pairs, resource, principal| table.places(table.hash(resource, principal)).next();
+        let slots = vec![Slot::default(); 4_096];
+        let chosen = Pairs { slots, words: Vec::new(), multiplier: MULTIPLIERS[0] };
         let in_one_row = |resource: &Key| {
             (1..1_000_000)
                 .find(|principal| first(&chosen, *resource, *principal).is_some_and(|place| place < 8))
@@ -180,9 +212,26 @@ mod tests {
         assert_ne!(table.multiplier, MULTIPLIERS[0]);
         for Slot { resource, principal, cells, actions } in pairs {
             assert_eq!(table.get(resource, principal, actions), Some(&cells));
-            let mut places = table.places(resource, principal).take(FAR);
+            let mut places = table.places(table.hash(resource, principal)).take(FAR);
             assert!(places.any(|place| table.slots[place].resource == resource), "{resource}");
         }
+    }
+
+    #[test]
+    fn most_pairs_that_are_nobodys_are_told_by_their_bits() {
+        let slot = |number: u32| Slot {
+            resource: number % 1_000,
+            principal: number / 10,
+            cells: number..number + 1,
+            actions: Actions(1),
+        };
+        let (table, mut told) = (Pairs::of(&(1..=50_000).map(slot).collect::<Vec<_>>()), 0);
+        for (resource, principal) in (0..100).flat_map(|one| (5_001..5_101).map(move |other| (one, other))) {
+            let hash = table.hash(resource, principal);
+            assert_eq!(table.get(resource, principal, Actions(u64::MAX)), None);
+            told += usize::from(table.words[high(hash, table.words.len())] & bits(hash) != bits(hash));
+        }
+        assert!(told > 9_000, "{told} of 10,000");
     }
 
     #[test]
