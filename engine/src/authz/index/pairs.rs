@@ -15,8 +15,8 @@ use super::keys::Key;
 /// have all pairs stand in one row by one of them, and by no two at once.
 const MULTIPLIERS: [u64; 4] =
     [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xff51_afd7_ed55_8ccd];
-/// Places that share a word: half of them are empty, so that at most 16 of its 64 bits are set, and a pair that is nobody's
-/// finds both of its own set once in sixteen times or less.
+/// Places that share a word: half of them at least are empty, so that some 16 of its 64 bits are set, or fewer, and a pair
+/// that is nobody's finds both of its own set once in sixteen times.
 const PLACES_OF_WORD: usize = 16;
 /// How far from its first place a pair may stand before another of them is tried. By chance hardly any is as far in a table of
 /// which half is empty.
