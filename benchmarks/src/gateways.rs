@@ -1,6 +1,5 @@
 //! Gateways with the keys of one run, in front of one upstream, each configured by lines of its own.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -189,9 +188,8 @@ impl Gateways {
 
     /// Itself, started by these words.
     fn under(&self, words: &[String]) -> Command {
-        let mut all = words.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
-        let mut command = Command::new(all.next().unwrap_or_default());
-        command.args(all).env_clear().envs(self.keys.iter().map(|(name, key)| (name, key)));
+        let mut command = process::under(words, &self.binary);
+        command.env_clear().envs(self.keys.iter().map(|(name, key)| (name, key)));
         if !words.is_empty() {
             command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -12,7 +11,7 @@ use crate::callgrind::{self, Counted};
 use crate::cores::Cores;
 use crate::figures::{self, Figure};
 use crate::load::Target;
-use crate::process::{Process, free_address};
+use crate::process::{Process, free_address, under};
 use crate::world::{Bundle, World, plain_request};
 use crate::{Failure, builds, upstream};
 
@@ -88,10 +87,8 @@ fn start_bare(
     out: &Path,
 ) -> Result<(Process, Target), Failure> {
     let listen = free_address()?;
-    let words = callgrind::words(out);
-    let mut words = words.iter();
-    let mut command = Command::new(words.next().map(String::as_str).unwrap_or_default());
-    command.args(words).arg(binary).args([listen.to_string(), upstream.to_string()]);
+    let mut command = under(&callgrind::words(out), binary);
+    command.args([listen.to_string(), upstream.to_string()]);
     let process = Process::start_within(core, &mut command, listen, callgrind::START_MAX)?;
     Ok((process, Target { address: listen, request: plain_request(listen) }))
 }

@@ -1,6 +1,8 @@
 //! A proxy under test: a process on a core of its own, and what the kernel counts of it.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +17,15 @@ pub(crate) const START_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// A program, started by the words of an instrument where there are some.
+#[must_use]
+pub(crate) fn under(words: &[String], program: &Path) -> Command {
+    let mut all = words.iter().map(OsStr::new).chain([program.as_os_str()]);
+    let mut command = Command::new(all.next().unwrap_or_default());
+    command.args(all);
+    command
+}
 
 /// A running process; killed when dropped.
 #[derive(Debug)]

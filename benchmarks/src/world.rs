@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::Failure;
 use crate::load::Target;
-use crate::process::{Process, free_address};
+use crate::process::{Process, free_address, under};
 
 /// What is asked for: a read of the kind that most requests are.
 pub(crate) const PATH: &str = "/api/docs/list";
@@ -171,12 +171,9 @@ impl World {
         instrument: &[String],
     ) -> Result<(Command, SocketAddr, SocketAddr), Failure> {
         let (address, admin) = (free_address()?, free_address()?);
-        let binary = self.binary.display().to_string();
-        let mut words = instrument.iter().cloned().chain([binary]);
-        let mut command = Command::new(words.next().unwrap_or_default());
+        let mut command = under(instrument, &self.binary);
         // The limits are counted like any other, they only never bind.
         command
-            .args(words)
             .args(["demo", &format!("--upstream=http://{}", self.upstream)])
             .arg(format!("--data-dir={}", directory.display()))
             .args([format!("--listen={address}"), format!("--admin-listen={admin}")])

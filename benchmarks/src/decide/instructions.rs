@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use engine::bundle::Bundle;
 use tempfile::TempDir;
@@ -12,6 +12,7 @@ use super::mix::Dimensions;
 use super::world::World;
 use super::{rows, telling};
 use crate::figures::Figure;
+use crate::process::under;
 use crate::{Failure, callgrind};
 
 /// Numbers of policies.
@@ -45,10 +46,9 @@ pub(super) fn row(policies: usize) -> Result<Figure, Failure> {
 
 impl Counting {
     fn start(policies: usize, out: &Path) -> Result<Self, Failure> {
-        let words = callgrind::words(out);
-        let mut words = words.iter();
-        let mut command = Command::new(words.next().map(String::as_str).unwrap_or_default());
-        command.args(words).arg(COLLECTED).arg(std::env::current_exe()?);
+        let mut words = callgrind::words(out);
+        words.push(COLLECTED.to_owned());
+        let mut command = under(&words, &std::env::current_exe()?);
         command.args(["decide", "--count-one", &policies.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

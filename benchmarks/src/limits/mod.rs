@@ -41,7 +41,7 @@ const LEASED: &str = "lease_percent = 1\n";
 /// What the command line may say.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Rounds of each of six starts; the median of all is told
+    /// Rounds of each of six starts; the median of their medians is told
     #[arg(long, value_name = "N", default_value_t = ROUNDS)]
     rounds: NonZeroUsize,
     /// Count the instructions of a request instead; needs valgrind
@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 fn measured(options: &Options, cores: Cores, begun: Instant) -> Result<Vec<Figure>, Failure> {
     let mut figures = table::figures(cores.proxy)?;
     let (binary, upstream) = (builds::cedargate(options.as_built)?, upstream::start(cores.load)?);
-    let (mut all, mut unanswered, mut not_leased) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut strayed) = (Vec::new(), BTreeMap::<&str, Vec<f64>>::new());
     for start in 1..=STARTS {
         eprintln!("start {start} of {STARTS} …");
         let house = House::new(binary.clone(), upstream)?;
@@ -96,17 +96,14 @@ fn measured(options: &Options, cores: Cores, begun: Instant) -> Result<Vec<Figur
         let rest = (begun + TOTAL - AFTER_ROUNDS).saturating_duration_since(clock::instant());
         let left = u32::try_from(STARTS - start + 1)?;
         all.push(rounds(&subjects, cores, options.rounds.get(), clock::instant() + rest / left)?);
-        for Subject { name, serving } in &subjects {
-            match *name {
-                "redis" => unanswered.push(serving.unanswered()?),
-                "leased" => not_leased.push(serving.not_leased()?),
-                _ => {}
+        for subject in &subjects {
+            if let Some((name, share)) = subject.strayed()? {
+                strayed.entry(name).or_default().push(share);
             }
         }
     }
     figures.extend(told(&all));
-    figures.extend(Figure::median("limits.redis.unanswered", &unanswered, "share"));
-    figures.extend(Figure::median("limits.leased.asked", &not_leased, "share"));
+    figures.extend(strayed.iter().filter_map(|(name, shares)| Figure::median(*name, shares, "share")));
     // Alone on its core, as whoever is flooded.
     let house = House::new(binary, upstream)?;
     let flooded = house.start(cores.proxy, "flooded", flood::PROXIED, flood::SMALL)?;
@@ -134,12 +131,8 @@ fn counted(options: &Options, cores: Cores) -> Result<Vec<Figure>, Failure> {
         Ok(Figure::once(format!("limits.{name}.instructions"), each, "instructions/request"))
     };
     let mut figures = subjects.iter().map(figure).collect::<Result<Vec<_>, Failure>>()?;
-    for Subject { name, serving } in &subjects {
-        match *name {
-            "redis" => figures.push(Figure::once("limits.redis.unanswered", serving.unanswered()?, "share")),
-            "leased" => figures.push(Figure::once("limits.leased.asked", serving.not_leased()?, "share")),
-            _ => {}
-        }
+    for subject in &subjects {
+        figures.extend(subject.strayed()?.map(|(name, share)| Figure::once(name, share, "share")));
     }
     Ok(figures)
 }
@@ -177,6 +170,15 @@ impl Subject {
     const fn loaded(&self) -> turns::Subject<'_> {
         let Serving { running, target } = &self.serving;
         turns::Subject { name: self.name, process: &running.process, target }
+    }
+
+    /// The share of its requests that took another way than its row is about, by the name that this has in figures.
+    fn strayed(&self) -> Result<Option<(&'static str, f64)>, Failure> {
+        Ok(match self.name {
+            "redis" => Some(("limits.redis.unanswered", self.serving.unanswered()?)),
+            "leased" => Some(("limits.leased.asked", self.serving.not_leased()?)),
+            _ => None,
+        })
     }
 }
 

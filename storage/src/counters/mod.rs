@@ -211,13 +211,10 @@ impl Counters {
     /// The same, and says what limits that are only tried out would have done. A shared store is asked for all of them
     /// together.
     pub async fn take_all(&self, takes: &[Take<'_>], now: UnixMillis) -> Taken {
-        if let Some(taken) = self.take_at_once(takes, now) {
-            return taken;
-        }
-        match &self.adapter {
+        match self.at_once(takes, now) {
+            Ok(taken) => taken,
             // Boxed, so that whoever counts in memory does not carry what waits for a server.
-            Adapter::Redis(redis) => Box::pin(redis.take(takes, now)).await,
-            Adapter::Memory(_) => Taken::all(Outcome::Away),
+            Err(redis) => Box::pin(redis.take(takes, now)).await,
         }
     }
 
@@ -225,11 +222,17 @@ impl Counters {
     /// `None` has taken nothing.
     #[must_use]
     pub fn take_at_once(&self, takes: &[Take<'_>], now: UnixMillis) -> Option<Taken> {
+        self.at_once(takes, now).ok()
+    }
+
+    /// The same, or who has to be asked.
+    fn at_once(&self, takes: &[Take<'_>], now: UnixMillis) -> Result<Taken, &Redis> {
         match &self.adapter {
             Adapter::Memory(memory) => {
-                Some(Taken::of(takes, |takes| memory.take(takes, now), |take| memory.left(take, now)))
+                Ok(Taken::of(takes, |takes| memory.take(takes, now), |take| memory.left(take, now)))
             }
-            Adapter::Redis(redis) => redis.spends_ahead(takes, now).then(|| Taken::all(Outcome::Admitted)),
+            Adapter::Redis(redis) if redis.spends_ahead(takes, now) => Ok(Taken::all(Outcome::Admitted)),
+            Adapter::Redis(redis) => Err(redis),
         }
     }
 
