@@ -51,7 +51,7 @@ fn ask(
         (true, false) => "deny",
     };
     let ids = if verdict.erring.is_empty() { verdict.determining } else { verdict.erring };
-    Ok(format!("{who} {action} {photo}: {word} [{}]", ids.join(", ")))
+    Ok(format!("{who} {action} {photo}: {word} [{}]", ids.iter().collect::<Vec<_>>().join(", ")))
 }
 
 fn told() -> Result<Vec<String>, Box<dyn Error>> {

@@ -70,7 +70,7 @@ fn of(sizes: &Dimensions, turns: &Turns) -> Result<Vec<Figure>, Failure> {
     }
     drop(turn);
     let evaluated = ready(turns, &index, &asked)?;
-    let unready = over(turns, &asked, |one| index.evaluate(&one.request, &one.entities));
+    let unready = over(turns, &asked, |one| one.unready(&index));
     let authorizer = Authorizer::new();
     let authorized =
         over(turns, &asked, |one| authorizer.is_authorized(&one.request, &policies, &one.entities));

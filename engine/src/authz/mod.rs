@@ -12,6 +12,7 @@ mod scene;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub(crate) use cedar_core::{has_condition, is_enumerated, is_mistakable};
 pub(crate) use condition::NESTING_MAX;
@@ -19,6 +20,7 @@ pub use index::{PolicyIndex, Ready, ReadyRequest};
 pub use oracle::{Disagreement, ORACLE};
 pub(crate) use prepared::Prepared;
 pub use scope::SCOPE;
+pub use verdict::{PolicyIds, Verdict};
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -102,18 +104,6 @@ impl Permit {
     pub fn bundle(&self) -> &BundleId {
         &self.bundle
     }
-}
-
-/// What all policies together say of a request, with ids sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Some policy permits and none forbids.
-    pub permits: bool,
-    /// The permitting policies, or the forbidding ones.
-    pub determining: Vec<Arc<str>>,
-    /// Those whose evaluation failed. Cedar skips them: where a `forbid` is among them, whoever takes `permits` for the
-    /// last word lets something pass that was to be forbidden.
-    pub erring: Vec<Arc<str>>,
 }
 
 /// Recorded as erring when the request itself does not fit the schema: a fault of the caller, not of a policy.
@@ -265,7 +255,7 @@ impl Bundle {
     }
 
     /// All policies against one request in Cedar's terms.
-    pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
+    pub(crate) fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict<'_> {
         self.index().evaluate(request, entities)
     }
 
@@ -279,6 +269,6 @@ impl Bundle {
     }
 }
 
-pub(crate) fn texts(ids: &[Arc<str>]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
+pub(crate) fn texts(ids: &PolicyIds<'_>) -> Vec<String> {
+    ids.iter().map(str::to_owned).collect()
 }

@@ -8,7 +8,7 @@ use cedar_policy::{
     Response,
 };
 
-use super::{AuthzRequest, BUDGET, Decision, REQUEST_FAULT, Verdict, scope, texts};
+use super::{AuthzRequest, BUDGET, Decision, PolicyIds, REQUEST_FAULT, Verdict, scope, texts};
 use crate::bundle::Bundle;
 
 /// Recorded as erring when Cedar decides otherwise than the gateway.
@@ -102,12 +102,12 @@ impl fmt::Display for Disagreement {
 }
 
 /// What all policies say of a request.
-pub(crate) fn evaluate(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
+pub(crate) fn evaluate(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict<'static> {
     Verdict::from(&Authorizer::new().is_authorized(request, policies, entities))
 }
 
 /// What the `Authorizer` has answered, in the index's form.
-impl From<&Response> for Verdict {
+impl From<&Response> for Verdict<'_> {
     fn from(response: &Response) -> Self {
         let diagnostics = response.diagnostics();
         let erring = diagnostics.errors().map(|error| {
@@ -122,8 +122,8 @@ impl From<&Response> for Verdict {
     }
 }
 
-fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> Vec<Arc<str>> {
+fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> PolicyIds<'static> {
     let mut ids: Vec<Arc<str>> = ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect();
     ids.sort_unstable();
-    ids
+    ids.into_iter().collect()
 }

@@ -83,7 +83,7 @@ impl Seen {
         self.0[place.unwrap_or_else(|| panic!("`{name}` is not counted"))] += times;
     }
 
-    fn answer(&mut self, response: &Response, verdict: &Verdict) {
+    fn answer(&mut self, response: &Response, verdict: &Verdict<'_>) {
         let is_erring = !verdict.erring.is_empty();
         self.count("comparisons", 1);
         self.count(
@@ -174,19 +174,19 @@ pub struct Difference {
 
 /// What the `Authorizer` says, in the index's form.
 #[must_use]
-pub fn by_cedar(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
+pub fn by_cedar(policies: &PolicySet, request: &Request, entities: &Entities) -> Verdict<'static> {
     Verdict::from(&Authorizer::new().is_authorized(request, policies, entities))
 }
 
 /// What the index says, or nothing where it panics: that is no answer of Cedar's either. No more is it one where the same
 /// request with entities that were made ready before is answered otherwise.
-fn by_index(index: &PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict> {
+fn by_index<'i>(index: &'i PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict<'i>> {
     let both = || (index.evaluate(request, entities), when_ready(index, request, entities));
     let (found, ready) = catch_unwind(AssertUnwindSafe(both)).ok()?;
     ready.filter(|ready| *ready == found)
 }
 
-fn when_ready(index: &PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict> {
+fn when_ready<'i>(index: &'i PolicyIndex, request: &Request, entities: &Entities) -> Option<Verdict<'i>> {
     let [principal, action, resource] = &index.parts(request, entities)?;
     let context = request.context()?;
     Some(index.evaluate_ready(ReadyRequest { principal, action, resource, context, entities }))
@@ -217,10 +217,11 @@ pub fn compare(case: &Case, seen: &mut Seen) -> Result<(), Box<Difference>> {
 }
 
 impl Difference {
-    fn answers(&self) -> (Option<Verdict>, Verdict) {
+    fn answers(&self) -> (Option<Verdict<'static>>, Verdict<'static>) {
         let policies = generate::set(&self.written);
-        let found = built(&policies).and_then(|index| by_index(&index, &self.request, &self.entities));
-        (found, by_cedar(&policies, &self.request, &self.entities))
+        let index = built(&policies);
+        let found = index.as_ref().and_then(|index| by_index(index, &self.request, &self.entities));
+        (found.map(Verdict::into_owned), by_cedar(&policies, &self.request, &self.entities))
     }
 
     fn stands(&self) -> bool {

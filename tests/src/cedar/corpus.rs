@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cedar_policy::{Context, Entities, EntityUid, PolicySet, Request, Schema, ValidationMode, Validator};
-use engine::authz::{PolicyIndex, Verdict};
+use engine::authz::{PolicyIds, PolicyIndex, Verdict};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -268,7 +268,7 @@ fn request(question: &Question, schema: &Schema) -> Result<Request, String> {
     Request::new(principal, action, resource, context, schema).map_err(|error| error.to_string())
 }
 
-fn expected(question: &Question) -> Verdict {
+fn expected(question: &Question) -> Verdict<'static> {
     let ids = |ids: &[String]| {
         let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
         ids.into_iter().map(std::sync::Arc::from).collect()
@@ -277,8 +277,9 @@ fn expected(question: &Question) -> Verdict {
     Verdict { permits, determining: ids(&question.reason), erring: ids(&question.errors) }
 }
 
-fn told(verdict: &Verdict) -> String {
+fn told(verdict: &Verdict<'_>) -> String {
     let decision = if verdict.permits { "allow" } else { "deny" };
-    let (reasons, errors) = (verdict.determining.join(", "), verdict.erring.join(", "));
+    let all = |ids: &PolicyIds<'_>| ids.iter().collect::<Vec<_>>().join(", ");
+    let (reasons, errors) = (all(&verdict.determining), all(&verdict.erring));
     format!("{decision}, reasons [{reasons}], errors [{errors}]")
 }

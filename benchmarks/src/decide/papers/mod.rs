@@ -49,7 +49,7 @@ pub(super) fn rows() -> Result<Vec<Figure>, Failure> {
         let permits = asked.iter().filter(|one| index.evaluate(&one.request, &one.entities).permits).count();
         let turns = Turns::default();
         let evaluated = rows::ready(&turns, &index, &asked)?;
-        let unready = rows::over(&turns, &asked, |one| index.evaluate(&one.request, &one.entities));
+        let unready = rows::over(&turns, &asked, |one| one.unready(&index));
         let authorizer = Authorizer::new();
         let authorized = rows::over(&turns, &asked, |one| {
             authorizer.is_authorized(&one.request, &policies, &one.entities)

@@ -215,7 +215,8 @@ fn what_is_left_open_is_asked_of_cedar() {
         };
         let text: String = (0..count).map(policy).collect();
         let policies = PolicySet::from_str(&text).unwrap();
-        let verdict = PolicyIndex::new(&policies).evaluate(&request, &entities);
+        let index = PolicyIndex::new(&policies);
+        let verdict = index.evaluate(&request, &entities);
         assert_eq!(verdict, oracle::evaluate(&policies, &request, &entities), "{count}");
         assert_eq!(verdict.erring.len(), count.div_ceil(3), "{count}");
     }

@@ -44,7 +44,7 @@ use smallvec::SmallVec;
 
 use super::condition::{Applies, Condition};
 use super::scene::{Part, Scene};
-use super::{REQUEST_FAULT, Verdict};
+use super::{PolicyIds, REQUEST_FAULT, Verdict};
 use checks::{Looks, Paths};
 pub(super) use keys::Held;
 use keys::{Key, Keys};
@@ -53,6 +53,9 @@ use table::{Places, Table};
 
 /// The place of a policy in the order of ids.
 pub(super) type Position = u32;
+
+/// Those of policies that say the same of a request, ascending. Few requests have more of these than stand in place.
+pub(super) type Positions = SmallVec<[Position; 8]>;
 
 /// A policy's position, beside what tells how it counts: few candidates have to be read for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,8 +117,8 @@ pub(super) type HeldKeys<'a> = [&'a Held; 3];
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) permits: bool,
-    pub(super) determining: SmallVec<[Position; 16]>,
-    pub(super) erring: SmallVec<[Position; 4]>,
+    pub(super) determining: Positions,
+    pub(super) erring: Positions,
     /// There were more policies, and no steps left for them.
     pub(super) spent: bool,
 }
@@ -192,6 +195,10 @@ impl PolicyIndex {
         self.policies.iter().map(|policy| &policy.id)
     }
 
+    pub(super) fn id(&self, position: Position) -> Option<&Arc<str>> {
+        self.indexed(position).map(|policy| &policy.id)
+    }
+
     /// Ids of the policies whose conditions nest so deeply that Cedar has to evaluate them.
     pub(crate) fn foreign(&self) -> impl Iterator<Item = &Arc<str>> {
         self.policies.iter().filter(|policy| policy.condition.is_foreign()).map(|policy| &policy.id)
@@ -248,7 +255,7 @@ impl PolicyIndex {
 
     /// What the policies say of a request.
     #[must_use]
-    pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict {
+    pub fn evaluate(&self, request: &Request, entities: &Entities) -> Verdict<'_> {
         let Ok(scene) = Scene::of(request.as_ref(), entities.as_ref()) else {
             // Nothing can be said where a part of the request is left open.
             return unsaid();
@@ -258,20 +265,22 @@ impl PolicyIndex {
         self.answer(keys.each_ref(), &scene)
     }
 
-    fn answer(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Verdict {
+    fn answer(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Verdict<'_> {
         let said = self.say(keys, scene);
         if said.spent {
             return unsaid();
         }
-        let ids = |positions: &[Position]| {
-            let policies = positions.iter().filter_map(|position| self.indexed(*position));
-            policies.map(|policy| Arc::clone(&policy.id)).collect()
-        };
-        Verdict { permits: said.permits, determining: ids(&said.determining), erring: ids(&said.erring) }
+        let Said { permits, determining, erring, .. } = said;
+        Verdict {
+            permits,
+            determining: PolicyIds::placed(self, determining),
+            erring: PolicyIds::placed(self, erring),
+        }
     }
 }
 
 /// Where nothing can be said.
-fn unsaid() -> Verdict {
-    Verdict { permits: false, determining: Vec::new(), erring: vec![Arc::from(REQUEST_FAULT)] }
+fn unsaid() -> Verdict<'static> {
+    let fault = std::iter::once(Arc::from(REQUEST_FAULT));
+    Verdict { permits: false, determining: PolicyIds::default(), erring: fault.collect() }
 }

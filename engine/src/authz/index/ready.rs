@@ -78,7 +78,7 @@ impl PolicyIndex {
 
     /// What [`Self::evaluate`] says of the same request, without finding out again what its entities are to the policies.
     #[must_use]
-    pub fn evaluate_ready(&self, request: ReadyRequest<'_>) -> Verdict {
+    pub fn evaluate_ready(&self, request: ReadyRequest<'_>) -> Verdict<'_> {
         let ReadyRequest { principal, action, resource, context, entities } = request;
         let all = [(Part::Principal, principal), (Part::Action, action), (Part::Resource, resource)];
         let is_ours =
