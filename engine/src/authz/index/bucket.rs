@@ -22,7 +22,7 @@ use super::{Found, Placed};
 const CHECKED_MAX: usize = 16;
 
 /// Policies of one scope.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bucket {
     /// One alone, which is a candidate always: most scopes have no other.
     One(Placed),

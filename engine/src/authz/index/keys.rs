@@ -39,6 +39,11 @@ impl Keys {
         *count
     }
 
+    /// How many there are: none has a higher number.
+    pub(super) const fn count(&self) -> Key {
+        self.count
+    }
+
     pub(super) fn any(&mut self) -> Key {
         *self.any.get_or_insert_with(|| Self::next(&mut self.count))
     }

@@ -154,7 +154,7 @@ impl PolicyIndex {
         }
         let mut paths = Paths::default();
         let condition = |placed: Placed| index.indexed(placed.position())?.condition.compiled();
-        index.table = Table::of(places, condition, &mut paths);
+        index.table = Table::of(places, index.actions.count(), condition, &mut paths);
         index.overfull |= index.table.is_overfull();
         index.paths = paths;
         index

@@ -1,4 +1,4 @@
-//! Where the cells of a resource's and a principal's key stand.
+//! What stands under a resource's key and a principal's.
 //!
 //! A request has a dozen pairs of keys, most of them of no policy. Whatever is in none of the processor's caches takes longer
 //! to be read than all that is done with it. So a pair is looked up by one read, in a table by open addressing of which half
@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::bucket::Bucket;
 use super::keys::Key;
 
 /// Odd numbers whose products' high bits tell near numbers apart: 2^64 divided by the golden ratio, and what SplitMix64 and
@@ -22,7 +23,7 @@ const PLACES_OF_WORD: usize = 16;
 /// which half is empty.
 const FAR: usize = 64;
 
-/// Cells by pairs of keys.
+/// Policies by pairs of keys.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     /// A power of two, at least twice as many as there are pairs.
@@ -33,16 +34,37 @@ pub(super) struct Pairs {
     multiplier: u64,
 }
 
-/// A pair with its cells; nobody's where it has none. None stands in two of the processor's lines, which are 64 bytes.
+/// A pair with its policies; nobody's where it has none. None stands in two of the processor's lines, which are 64 bytes.
 #[derive(Clone, Debug, Default)]
 #[repr(align(32))]
 pub(super) struct Slot {
     pub(super) resource: Key,
     pub(super) principal: Key,
-    pub(super) cells: Range<u32>,
-    /// The actions of the cells. Most pairs of a request have policies for other actions alone, and their cells need not be
+    pub(super) holds: Holds,
+    /// The actions of these policies. Most pairs of a request have policies for other actions alone, and nothing else need be
     /// read to find that out.
     pub(super) actions: Actions,
+}
+
+/// The policies of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The same ones for each of its actions, if those are told apart for certain: most pairs have one policy.
+    Same(Bucket),
+    /// In cells, an action's in each; nobody's where there is none.
+    Cells(Range<u32>),
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self::Cells(0..0)
+    }
+}
+
+impl Holds {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Cells(cells) if cells.is_empty())
+    }
 }
 
 /// Keys of actions, as far as 64 bits tell them apart.
@@ -50,6 +72,9 @@ pub(super) struct Slot {
 pub(super) struct Actions(u64);
 
 impl Actions {
+    /// Keys below this are told apart.
+    pub(super) const TOLD_APART: Key = u64::BITS;
+
     /// Those of these keys.
     pub(super) fn of(keys: impl Iterator<Item = Key>) -> Self {
         Self(keys.fold(0, |all, key| all | 1 << (key % u64::BITS)))
@@ -62,7 +87,7 @@ impl Actions {
 }
 
 impl Pairs {
-    /// Of these, each pair once and none without cells.
+    /// Of these, each pair once and none without policies.
     pub(super) fn of(pairs: &[Slot]) -> Self {
         Self::within(pairs, FAR)
     }
@@ -95,27 +120,27 @@ impl Pairs {
         true
     }
 
-    /// The cells of a pair, if one of these actions may be among theirs.
-    pub(super) fn get(&self, resource: Key, principal: Key, wanted: Actions) -> Option<&Range<u32>> {
+    /// The policies of a pair, if one of these actions may be among theirs.
+    pub(super) fn get(&self, resource: Key, principal: Key, wanted: Actions) -> Option<&Holds> {
         let hash = self.hash(resource, principal);
         let (word, bits) = (self.words.get(high(hash, self.words.len()))?, bits(hash));
         if word & bits != bits {
             return None;
         }
         for place in self.places(hash) {
-            let Slot { resource: of, principal: by, cells, actions } = self.slots.get(place)?;
-            if cells.is_empty() {
+            let Slot { resource: of, principal: by, holds, actions } = self.slots.get(place)?;
+            if holds.is_nothing() {
                 return None;
             }
             if (*of, *by) == (resource, principal) {
-                return actions.meet(wanted).then_some(cells);
+                return actions.meet(wanted).then_some(holds);
             }
         }
         None
     }
 
     fn is_free(&self, place: usize) -> bool {
-        self.slots.get(place).is_some_and(|slot| slot.cells.is_empty())
+        self.slots.get(place).is_some_and(|slot| slot.holds.is_nothing())
     }
 
     fn hash(&self, resource: Key, principal: Key) -> u64 {
@@ -168,7 +193,7 @@ mod tests {
             let slot = |((resource, principal), cells): (&(Key, Key), &Range<u32>)| Slot {
                 resource: *resource,
                 principal: *principal,
-                cells: cells.clone(),
+                holds: Holds::Cells(cells.clone()),
                 actions: Actions::of(actions[&(*resource, *principal)].iter().copied()),
             };
             let slots = cells.iter().map(slot).collect::<Vec<_>>();
@@ -178,7 +203,8 @@ mod tests {
             for (resource, principal) in asked.chain([far.into(), (far[0], 0), (0, far[1])]) {
                 let pair = (resource, principal);
                 let all = table.get(resource, principal, Actions(u64::MAX));
-                prop_assert_eq!(all, cells.get(&pair));
+                let cells = cells.get(&pair).map(|cells| Holds::Cells(cells.clone()));
+                prop_assert_eq!(all, cells.as_ref());
                 let some = table.get(resource, principal, Actions::of(wanted.iter().copied()));
                 let near = |one: &Key| wanted.iter().any(|other| one % 64 == other % 64);
                 let may = actions.get(&pair).is_some_and(|actions| actions.iter().any(near));
@@ -202,7 +228,7 @@ mod tests {
                 Some(Slot {
                     resource,
                     principal: in_one_row(&resource)?,
-                    cells: resource..resource + 1,
+                    holds: Holds::Cells(resource..resource + 1),
                     actions,
                 })
             })
@@ -210,8 +236,8 @@ mod tests {
         assert_eq!(pairs.len(), 2_000);
         let table = Pairs::of(&pairs);
         assert_ne!(table.multiplier, MULTIPLIERS[0]);
-        for Slot { resource, principal, cells, actions } in pairs {
-            assert_eq!(table.get(resource, principal, actions), Some(&cells));
+        for Slot { resource, principal, holds, actions } in pairs {
+            assert_eq!(table.get(resource, principal, actions), Some(&holds));
             let mut places = table.places(table.hash(resource, principal)).take(FAR);
             assert!(places.any(|place| table.slots[place].resource == resource), "{resource}");
         }
@@ -222,7 +248,7 @@ mod tests {
         let slot = |number: u32| Slot {
             resource: number % 1_000,
             principal: number / 10,
-            cells: number..number + 1,
+            holds: Holds::Cells(number..number + 1),
             actions: Actions(1),
         };
         let (table, mut told) = (Pairs::of(&(1..=50_000).map(slot).collect::<Vec<_>>()), 0);
@@ -232,6 +258,11 @@ mod tests {
             told += usize::from(table.words[high(hash, table.words.len())] & bits(hash) != bits(hash));
         }
         assert!(told > 9_000, "{told} of 10,000");
+    }
+
+    #[test]
+    fn two_places_fill_a_line_of_the_processors() {
+        assert_eq!((size_of::<Slot>(), align_of::<Slot>()), (32, 32));
     }
 
     #[test]

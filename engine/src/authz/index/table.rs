@@ -1,12 +1,11 @@
 //! Policies by the keys of their scopes.
 //!
-//! A pair of a resource's key and a principal's has its actions side by side, and each of those its policies, few of which
-//! need more room than a number. What a request does not have in the processor's caches costs more than what is done
-//! with it, so each level is read in a line or two of them, and all of a level before the next: what is read of one level
-//! is on its way together.
+//! A pair of a resource's key and a principal's has its policies, few of which need more room than a number, or its actions
+//! side by side and each of those its policies. What a request does not have in the processor's caches costs more than
+//! what is done with it, so each level is read in a line or two of them, and all of a level before the next: what is read
+//! of one level is on its way together.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -15,11 +14,14 @@ use super::super::scene::Scene;
 use super::bucket::{Bucket, Heap};
 use super::checks::{Looks, Paths};
 use super::keys::Key;
-use super::pairs::{Actions, Pairs, Slot};
+use super::pairs::{Actions, Holds, Pairs, Slot};
 use super::{Found, HeldKeys, Placed};
 
 /// Policies by resource and principal, each with an action.
 pub(super) type Places = BTreeMap<(Key, Key), Vec<(Key, Placed)>>;
+
+/// An action's key with its policies.
+type OfAction = (Key, Vec<Placed>);
 
 /// So many pairs or buckets of one request stand in place. Few have more.
 const TOGETHER: usize = 32;
@@ -41,9 +43,10 @@ struct Cell {
 }
 
 impl Table {
-    /// The table of these. `condition` is a policy's.
+    /// The table of these, with so many keys of actions. `condition` is a policy's.
     pub(super) fn of<'c>(
         places: Places,
+        actions: Key,
         condition: impl Fn(Placed) -> Option<&'c Node>,
         paths: &mut Paths,
     ) -> Self {
@@ -51,16 +54,25 @@ impl Table {
         for ((resource, principal), mut places) in places {
             places.sort_unstable();
             places.dedup();
-            let from = narrowed(table.cells.len());
-            for of_one_action in places.chunk_by(|(one, _), (other, _)| one == other) {
-                let Some((action, _)) = of_one_action.first() else { continue };
-                let policies: Vec<_> =
-                    of_one_action.iter().map(|(_, placed)| (*placed, condition(*placed))).collect();
-                let bucket = Bucket::of(&policies, paths, &mut table.heap);
-                table.cells.push(Cell { action: *action, bucket });
-            }
-            let actions = Actions::of(places.iter().map(|(action, _)| *action));
-            pairs.push(Slot { resource, principal, cells: from..narrowed(table.cells.len()), actions });
+            let of_actions = by_action(&places);
+            let mut bucket = |policies: &[Placed]| {
+                let policies: Vec<_> = policies.iter().map(|placed| (*placed, condition(*placed))).collect();
+                Bucket::of(&policies, paths, &mut table.heap)
+            };
+            // Keys are numbered from one.
+            let are_told_apart = actions < Actions::TOLD_APART;
+            let holds = match same(&of_actions).filter(|_| are_told_apart) {
+                Some(policies) => Holds::Same(bucket(policies)),
+                None => {
+                    let from = narrowed(table.cells.len());
+                    let cell =
+                        |(action, policies): &OfAction| Cell { action: *action, bucket: bucket(policies) };
+                    table.cells.extend(of_actions.iter().map(cell));
+                    Holds::Cells(from..narrowed(table.cells.len()))
+                }
+            };
+            let actions = Actions::of(of_actions.iter().map(|(action, _)| *action));
+            pairs.push(Slot { resource, principal, holds, actions });
         }
         table.pairs = Pairs::of(&pairs);
         table
@@ -80,8 +92,16 @@ impl Table {
         found: &mut Found,
     ) {
         let mut buckets: SmallVec<[&Bucket; TOGETHER]> = SmallVec::new();
-        for cells in self.cells([principals, actions, resources]) {
-            let mut cells = self.cells.get(widened(cells.start)..widened(cells.end)).unwrap_or_default();
+        for holds in self.pairs([principals, actions, resources]) {
+            let mut cells = match holds {
+                Holds::Same(bucket) => {
+                    buckets.push(bucket);
+                    continue;
+                }
+                Holds::Cells(cells) => {
+                    self.cells.get(widened(cells.start)..widened(cells.end)).unwrap_or_default()
+                }
+            };
             for action in &actions.0 {
                 if let Some(cell) = seek(&mut cells, *action, |cell| cell.action) {
                     buckets.push(&cell.bucket);
@@ -93,18 +113,33 @@ impl Table {
         }
     }
 
-    /// The cells of all pairs, but for most of those that have other actions alone.
-    fn cells(&self, [principals, actions, resources]: HeldKeys<'_>) -> SmallVec<[Range<u32>; TOGETHER]> {
-        let (mut cells, actions) = (SmallVec::new(), Actions::of(actions.0.iter().copied()));
+    /// The policies of all pairs, but for most of those that have other actions alone.
+    fn pairs(&self, [principals, actions, resources]: HeldKeys<'_>) -> SmallVec<[&Holds; TOGETHER]> {
+        let (mut all, actions) = (SmallVec::new(), Actions::of(actions.0.iter().copied()));
         for resource in &resources.0 {
             for principal in &principals.0 {
-                if let Some(found) = self.pairs.get(*resource, *principal, actions) {
-                    cells.push(found.clone());
+                if let Some(holds) = self.pairs.get(*resource, *principal, actions) {
+                    all.push(holds);
                 }
             }
         }
-        cells
+        all
     }
+}
+
+/// These policies, which are sorted, by their actions.
+fn by_action(places: &[(Key, Placed)]) -> Vec<OfAction> {
+    let of_one = |places: &[(Key, Placed)]| {
+        let (action, _) = places.first()?;
+        Some((*action, places.iter().map(|(_, placed)| *placed).collect()))
+    };
+    places.chunk_by(|(one, _), (other, _)| one == other).filter_map(of_one).collect()
+}
+
+/// The policies of each of these actions, if all have the same.
+fn same(of_actions: &[OfAction]) -> Option<&[Placed]> {
+    let ((_, policies), others) = of_actions.split_first()?;
+    others.iter().all(|(_, other)| other == policies).then_some(policies)
 }
 
 /// The item of a key; what stands before it is left behind, because keys are asked for ascending.

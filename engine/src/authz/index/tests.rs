@@ -263,3 +263,32 @@ fn nothing_is_said_where_policies_have_no_place() {
     let places = usize::try_from(u32::MAX).unwrap();
     assert!(super::table::has_places(places) && !super::table::has_places(places + 1));
 }
+
+/// A policy that is its pair's only one stands under all its actions at once, where 64 bits tell these apart; where there
+/// are more actions, a bit is several's.
+#[test]
+fn a_policy_of_several_actions_has_no_other() {
+    for count in [2, 62, 63, 64, 65, 130] {
+        let texts: Vec<String> = (0..count)
+            .map(|number| {
+                let actions = format!("Action::\"x{number}\", Action::\"x{}\"", (number + 1) % count);
+                format!("permit(principal == User::\"u{number}\", action in [{actions}], resource);")
+            })
+            .collect();
+        let policies = PolicySet::from_str(&texts.join("\n")).unwrap();
+        let (index, entities) = (PolicyIndex::new(&policies), Entities::empty());
+        for (user, action) in (0..count).flat_map(|user| (0..count).map(move |action| (user, action))) {
+            let names =
+                [format!("User::\"u{user}\""), format!("Action::\"x{action}\""), "Doc::\"a\"".to_owned()];
+            let [who, what, on] = names.map(|uid| uid.parse().unwrap());
+            let request = Request::new(who, what, on, Context::empty(), None).unwrap();
+            let verdict = index.evaluate(&request, &entities);
+            let is_its = action == user || action == (user + 1) % count;
+            assert_eq!(
+                (verdict.permits, verdict.determining.len()),
+                (is_its, usize::from(is_its)),
+                "{count}"
+            );
+        }
+    }
+}
