@@ -116,14 +116,12 @@ impl From<&Response> for Verdict<'_> {
         });
         Self {
             permits: response.decision() == CedarDecision::Allow,
-            determining: sorted(diagnostics.reason()),
-            erring: sorted(erring),
+            determining: named(diagnostics.reason()),
+            erring: named(erring),
         }
     }
 }
 
-fn sorted<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> PolicyIds<'static> {
-    let mut ids: Vec<Arc<str>> = ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect();
-    ids.sort_unstable();
-    ids.into_iter().collect()
+fn named<'a>(ids: impl Iterator<Item = &'a PolicyId>) -> PolicyIds<'static> {
+    ids.map(|id| Arc::from(AsRef::<str>::as_ref(id))).collect()
 }

@@ -70,7 +70,9 @@ impl<'i> PolicyIds<'i> {
         self.len() == 0
     }
 
-    fn into_owned(self) -> PolicyIds<'static> {
+    /// The same, for as long as they are wanted.
+    #[must_use]
+    pub fn into_owned(self) -> PolicyIds<'static> {
         let ids = match self.0 {
             Named::Placed(index, positions) => {
                 positions.iter().filter_map(|position| index.id(*position)).cloned().collect()
@@ -87,10 +89,12 @@ impl Default for PolicyIds<'_> {
     }
 }
 
-/// Of ids that are sorted.
+/// Of ids in any order.
 impl FromIterator<Arc<str>> for PolicyIds<'_> {
     fn from_iter<I: IntoIterator<Item = Arc<str>>>(ids: I) -> Self {
-        Self(Named::Given(ids.into_iter().collect()))
+        let mut ids: Vec<_> = ids.into_iter().collect();
+        ids.sort_unstable();
+        Self(Named::Given(ids))
     }
 }
 

@@ -17,8 +17,10 @@
 //! 5. The link of a template is indexed by its scope with the slots filled, and evaluated with its slots.
 //! 6. Where many policies share one scope, those are left out whose condition is sure to be `false` without failing:
 //!    `atoms` says when it is. For the others it changes nothing, for the reason in 1.
-//! 7. All candidates are evaluated, of either effect: a permit may err although a forbid applies, and that counts.
-//! 8. Positions follow the order of the ids, so that the answer comes sorted.
+//! 7. A pair of principal and resource may hold policies without their actions beside it, where its set of actions has a
+//!    bit for each key: then it meets a request's set exactly where a key is in both.
+//! 8. All candidates are evaluated, of either effect: a permit may err although a forbid applies, and that counts.
+//! 9. Positions follow the order of the ids, so that the answer comes sorted.
 //!
 //! The one thing that may differ is how deep a condition may nest before Cedar gives up: the scope around it costs a few
 //! levels there. Nothing here rests on types, so policies need not be valid by any schema.
@@ -217,7 +219,7 @@ impl PolicyIndex {
     fn candidates(&self, keys: HeldKeys<'_>, scene: &Scene<'_>) -> Found {
         let (mut found, mut looks) = (Found::new(), Looks::new(&self.paths, scene));
         self.table.candidates(keys, scene, &mut looks, &mut found);
-        // A policy that lists several actions is found once for each that the request's action is in.
+        // A policy that lists several actions may be found once for each that the request's action is in.
         found.sort_unstable();
         found.dedup();
         found

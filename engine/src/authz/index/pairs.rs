@@ -49,7 +49,7 @@ pub(super) struct Slot {
 /// The policies of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// The same ones for each of its actions, if those are told apart for certain: most pairs have one policy.
+    /// The same ones for each of its actions, where those have a bit each ([`Actions::are_exact`]): most pairs have one policy.
     Same(Bucket),
     /// In cells, an action's in each; nobody's where there is none.
     Cells(Range<u32>),
@@ -72,8 +72,11 @@ impl Holds {
 pub(super) struct Actions(u64);
 
 impl Actions {
-    /// Keys below this are told apart.
-    pub(super) const TOLD_APART: Key = u64::BITS;
+    /// Whether the keys of so many actions have a bit each, keys being numbered from one. Then two sets that meet have a key in
+    /// common, and nothing else has to be asked.
+    pub(super) const fn are_exact(count: Key) -> bool {
+        count < u64::BITS
+    }
 
     /// Those of these keys.
     pub(super) fn of(keys: impl Iterator<Item = Key>) -> Self {
@@ -120,7 +123,7 @@ impl Pairs {
         true
     }
 
-    /// The policies of a pair, if one of these actions may be among theirs.
+    /// The policies of a pair, if one of these actions may be among theirs; where they are [`Holds::Same`], it is.
     pub(super) fn get(&self, resource: Key, principal: Key, wanted: Actions) -> Option<&Holds> {
         let hash = self.hash(resource, principal);
         let (word, bits) = (self.words.get(high(hash, self.words.len()))?, bits(hash));

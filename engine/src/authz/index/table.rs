@@ -4,6 +4,9 @@
 //! side by side and each of those its policies. What a request does not have in the processor's caches costs more than
 //! what is done with it, so each level is read in a line or two of them, and all of a level before the next: what is read
 //! of one level is on its way together.
+//!
+//! Of 64 keys of actions and more (an action that scopes name by `==` and by `in` has two) a pair always has cells: its set of
+//! actions says only which may be its own.
 
 use std::collections::BTreeMap;
 
@@ -51,17 +54,19 @@ impl Table {
         paths: &mut Paths,
     ) -> Self {
         let (mut table, mut pairs) = (Self::default(), Vec::with_capacity(places.len()));
+        let are_exact = Actions::are_exact(actions);
         for ((resource, principal), mut places) in places {
             places.sort_unstable();
             places.dedup();
             let of_actions = by_action(&places);
+            if of_actions.is_empty() {
+                continue;
+            }
             let mut bucket = |policies: &[Placed]| {
                 let policies: Vec<_> = policies.iter().map(|placed| (*placed, condition(*placed))).collect();
                 Bucket::of(&policies, paths, &mut table.heap)
             };
-            // Keys are numbered from one.
-            let are_told_apart = actions < Actions::TOLD_APART;
-            let holds = match same(&of_actions).filter(|_| are_told_apart) {
+            let holds = match same(&of_actions).filter(|_| are_exact) {
                 Some(policies) => Holds::Same(bucket(policies)),
                 None => {
                     let from = narrowed(table.cells.len());

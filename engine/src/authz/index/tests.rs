@@ -264,31 +264,39 @@ fn nothing_is_said_where_policies_have_no_place() {
     assert!(super::table::has_places(places) && !super::table::has_places(places + 1));
 }
 
-/// A policy that is its pair's only one stands under all its actions at once, where 64 bits tell these apart; where there
-/// are more actions, a bit is several's.
+/// Policies of a pair that are the same for all its actions stand beside it, where 64 bits tell actions apart; where there are
+/// more, a bit is several's. Of principals and of resources there are few.
 #[test]
-fn a_policy_of_several_actions_has_no_other() {
-    for count in [2, 62, 63, 64, 65, 130] {
+fn actions_are_told_apart_however_many_there_are() {
+    for count in [2, 9, 61, 62, 63, 64, 65, 130] {
+        let named = |number: usize| format!("Action::\"x{}\"", number % count);
+        let pair =
+            |number: usize| (format!("User::\"u{}\"", number % 8), format!("Doc::\"d{}\"", number / 8));
         let texts: Vec<String> = (0..count)
-            .map(|number| {
-                let actions = format!("Action::\"x{number}\", Action::\"x{}\"", (number + 1) % count);
-                format!("permit(principal == User::\"u{number}\", action in [{actions}], resource);")
+            .flat_map(|number| {
+                let ((who, on), next) = (pair(number), number + 1);
+                let scope = |actions: &str| format!("(principal == {who}, {actions}, resource == {on});");
+                let both = scope(&format!("action in [{}, {}]", named(number), named(next)));
+                // With the same actions, with one of them, or with all.
+                let more = match number % 4 {
+                    0 => None,
+                    1 => Some(both.clone()),
+                    2 => Some(scope(&format!("action in [{}]", named(next)))),
+                    _ => Some(scope("action")),
+                };
+                [Some(format!("permit{both}")), more.map(|scope| format!("forbid{scope}"))]
             })
+            .flatten()
             .collect();
-        let policies = PolicySet::from_str(&texts.join("\n")).unwrap();
+        let policies = set(&texts, ["", ""]);
         let (index, entities) = (PolicyIndex::new(&policies), Entities::empty());
-        for (user, action) in (0..count).flat_map(|user| (0..count).map(move |action| (user, action))) {
-            let names =
-                [format!("User::\"u{user}\""), format!("Action::\"x{action}\""), "Doc::\"a\"".to_owned()];
-            let [who, what, on] = names.map(|uid| uid.parse().unwrap());
-            let request = Request::new(who, what, on, Context::empty(), None).unwrap();
-            let verdict = index.evaluate(&request, &entities);
-            let is_its = action == user || action == (user + 1) % count;
-            assert_eq!(
-                (verdict.permits, verdict.determining.len()),
-                (is_its, usize::from(is_its)),
-                "{count}"
-            );
+        let is_beside = format!("{:?}", index.table).contains("Same(");
+        assert_eq!(is_beside, index.actions.count() < 64, "{count}");
+        for (number, far) in (0..count).flat_map(|number| [0, 1, 2, 63, 64, 65].map(|far| (number, far))) {
+            let (who, on) = pair(number);
+            let asked = request(&who, &named(number + far), &on, Context::empty());
+            let right = oracle::evaluate(&policies, &asked, &entities);
+            assert_eq!(index.evaluate(&asked, &entities), right, "{count}: {number} asks for {far} more");
         }
     }
 }
